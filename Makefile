@@ -1,0 +1,76 @@
+# Podium's verbs. `make help` lists them; plain `make` checks everything.
+# A machine needs Python 3.12 (as on Kaggle) or 3.11, and make; the rest is set up on first use.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := check
+.PHONY: help setup build build-check docs lint format types test test-fast test-jax test-bundle test-slow check dry-run clean
+
+# The first of these that runs and is 3.12 or 3.11.
+CANDIDATES = $(PYTHON) python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python python3.11 python3 python
+OUR_PYTHON = import sys; sys.exit(sys.version_info[:2] not in ((3, 12), (3, 11)))
+VENV = .venv/bin/python
+REQUIREMENTS = requirements/kaggle-image.txt requirements/workshop.txt
+RUN = PYTHONPATH=src $(VENV)
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+setup: .venv/.ready  ## make .venv with the packages of Kaggle's image (done by every other target)
+
+.venv/.ready: $(REQUIREMENTS)
+	@for python in $(CANDIDATES); do \
+	  "$$python" -c '$(OUR_PYTHON)' >/dev/null 2>&1 && found="$$python" && break; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Podium needs Python 3.12 (as on Kaggle) or 3.11, and found neither;" \
+	       "install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	echo "Setting up .venv with $$("$$found" --version); this is done once and takes minutes."; \
+	"$$found" -m venv --clear .venv && \
+	$(VENV) -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=-r %)
+	@touch $@
+
+build: setup  ## flatten src/podium into kernel/podium.py, and write docs/settings.md
+	@$(VENV) build_kernel.py
+	@$(RUN) -m workbench.settings_page
+
+build-check: setup  ## fail if kernel/podium.py or docs/settings.md is stale
+	@$(VENV) build_kernel.py --check
+	@$(RUN) -m workbench.settings_page --check
+
+lint: setup  ## ruff, on the modules and on the built script
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check .
+
+format: setup  ## put the code in shape
+	@$(VENV) -m ruff check --fix --quiet .
+	@$(VENV) -m ruff format .
+
+types: setup  ## mypy, on the modules and on the built script
+	@$(VENV) -m mypy src build_kernel.py
+	@$(VENV) -m mypy kernel/podium.py
+
+test-fast: setup  ## the modules on TensorFlow, without the dry runs
+	@$(VENV) -m pytest -m "not slow"
+
+test-jax: setup  ## the modules on JAX with 8 virtual devices
+	@KERAS_BACKEND=jax $(VENV) -m pytest -m "not slow"
+
+test-bundle: setup  ## the same tests on the built script, on both backends
+	@$(VENV) -m pytest --bundle -m "not slow"
+	@KERAS_BACKEND=jax $(VENV) -m pytest --bundle -m "not slow"
+
+test-slow: setup  ## the real dry runs, as Kaggle runs them
+	@$(VENV) -m pytest -m slow
+
+test: test-fast test-jax test-bundle test-slow  ## every test
+
+check: lint types build-check test  ## everything that must hold before a commit is pushed
+
+dry-run: setup  ## run the built script as Kaggle does; DATA=folder BACKBONE=name BACKEND=jax SOLUTION=csv ARGS="--setting value"
+	@$(RUN) -m workbench.dry_run $(if $(DATA),--data "$(DATA)") $(if $(BACKBONE),--backbone "$(BACKBONE)") \
+	  $(if $(BACKEND),--backend "$(BACKEND)") $(if $(SOLUTION),--solution "$(SOLUTION)") -- $(ARGS)
+
+clean:  ## remove what was made, but for .venv and runs/
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

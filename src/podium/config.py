@@ -1,0 +1,241 @@
+"""Configuration: every setting, its default and its limit
+
+One frozen dataclass for each stage; a stage receives its own section and nothing else.
+"""
+
+import types
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+
+Value = TypeVar("Value")
+
+
+def setting(
+    default: Value,
+    meaning: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+) -> Value:
+    """Declares one setting: its default, meaning, unit and inclusive limits (those of its unit)."""
+    limits = {"meaning": meaning, "unit": unit, "low": low, "high": high}
+    declared: Any = field(default=default, metadata=limits)
+    return declared  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """The machine: which devices and backend, where the run is kept, how long it may last."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "tpu"] = setting(
+        "auto", "what the run must find; auto takes the best there is"
+    )
+    backend: Literal["auto", "tensorflow", "jax"] = setting(
+        "auto", "Keras backend; auto is jax on a TPU or GPU and tensorflow on a CPU"
+    )
+    devices: int | None = setting(
+        None,
+        "devices the run must find; on a CPU under jax, that many virtual ones",
+        low=1,
+        high=64,
+    )
+    folder: str | None = setting(
+        None, "run folder; none is /kaggle/working, or runs/<date and time> at home"
+    )
+    session_hours: float | None = setting(
+        None, "session limit; none is 9 on a TPU and 12 elsewhere", unit="h", low=0.05, high=24
+    )
+    seed: int = setting(
+        0, "seed of folds, data order, weights and augmentation", low=0, high=999_999
+    )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The competition's files, and what they mean where detection needs help."""
+
+    folder: str | None = setting(
+        None, "the competition's files; none is the one competition under /kaggle/input"
+    )
+    sample_submission: str | None = setting(
+        None, "the sample submission; none finds sample*submission*.csv"
+    )
+    id_column: str | None = setting(None, "image id in the train table; none detects it")
+    label_column: str | None = setting(None, "label in the train table; none detects it")
+    group_column: str | None = setting(
+        None, "train column whose equal values stay in one fold (patient, location, …)"
+    )
+    solution: str | None = setting(None, "true labels of the test part, for rehearsals")
+    holdout: float = setting(
+        0.0,
+        "share of labelled images held back as the test part if there is no sample submission",
+        low=0.0,
+        high=0.5,
+    )
+    limit: int | None = setting(
+        None, "labelled images used, drawn class by class; none is all", unit="images", low=10
+    )
+    test_limit: int | None = setting(
+        None, "test images predicted, the rest get the prior; none is all", unit="images", low=1
+    )
+
+
+@dataclass(frozen=True)
+class FoldsConfig:
+    """Cross-validation."""
+
+    count: int = setting(5, "parts of the training images, each validated once", low=2, high=20)
+
+
+@dataclass(frozen=True)
+class PixelsConfig:
+    """From image files to batches."""
+
+    image_size: int = setting(
+        224, "side of the square the network sees", unit="px", low=16, high=1024
+    )
+    batch_size: int = setting(
+        32, "images in one batch, over all devices", unit="images", low=1, high=8192
+    )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What training images go through, on the device."""
+
+    policy: Literal["none", "flip", "crop", "flip+crop"] = setting(
+        "flip+crop", "flip mirrors left and right; crop cuts a random square"
+    )
+    margin: float = setting(
+        0.125, "what a crop may cut off, as a share of image_size", low=0.0, high=0.5
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    backbone: str = setting("keras:EfficientNetV2B0", "a name from the table of backbones")
+    weights: Literal["imagenet", "random"] = setting("imagenet", "what the backbone starts from")
+    dropout: float = setting(0.2, "share of features dropped before the head", low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate and the optimizer (AdamW)."""
+
+    head_lr: float = setting(
+        1e-3, "peak learning rate while only the head trains", low=0.0, high=1.0
+    )
+    peak_lr: float = setting(3e-4, "peak learning rate while everything trains", low=0.0, high=1.0)
+    warmup: float = setting(0.1, "share of the updates that warm up linearly", low=0.0, high=0.9)
+    weight_decay: float = setting(1e-4, "decoupled weight decay", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The two phases of the fine-tune."""
+
+    head_epochs: int = setting(1, "epochs with the backbone frozen", low=0, high=1000)
+    epochs: int = setting(8, "epochs with everything training", low=1, high=1000)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run."""
+
+    runtime: RuntimeConfig = RuntimeConfig()
+    data: DataConfig = DataConfig()
+    folds: FoldsConfig = FoldsConfig()
+    pixels: PixelsConfig = PixelsConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
+
+
+# A preset names a use of the toolkit; a competitor's own numbers belong in SETTINGS.
+PRESETS: dict[str, dict[str, object]] = {
+    # Every stage once, on any competition, in minutes on a laptop: it rehearses, it does not learn.
+    "dry-run": {
+        "data.holdout": 0.2,
+        "data.limit": 300,
+        "data.test_limit": 600,
+        "folds.count": 2,
+        "pixels.image_size": 64,
+        "model.backbone": "tiny",
+        "model.weights": "random",
+        "train.epochs": 2,
+    },
+    # 2×T4: half the default batch on each, at the default backbone's own resolution.
+    "gpu": {"runtime.accelerator": "gpu", "pixels.batch_size": 64},
+    # TPU v5e-8: eight cores, 32 images on each.
+    "tpu": {"runtime.accelerator": "tpu", "runtime.devices": 8, "pixels.batch_size": 256},
+}
+
+
+class Knob(NamedTuple):
+    """One setting as `--help` and docs/settings.md show it."""
+
+    name: str  # dotted: "train.epochs"
+    hint: Any  # its type
+    default: object
+    meaning: str
+    unit: str
+    low: float | None
+    high: float | None
+
+    @property
+    def limit(self) -> str:
+        """What values it takes, in words: "2 to 20", "cpu, gpu or tpu", "text"."""
+        kind, optional = unwrap_optional(self.hint)
+        if get_origin(kind) is Literal:
+            text = ", ".join(get_args(kind))
+        elif kind is str:
+            text = "text"
+        elif self.high is None and self.low is None:
+            text = "yes or no" if kind is bool else "any number"
+        elif self.high is None:
+            text = f"{self.low:g} or more"
+        elif self.low is None:
+            text = f"up to {self.high:g}"
+        else:
+            text = f"{self.low:g} to {self.high:g}"
+        return f"{text}, or none" if optional else text
+
+
+def list_knobs() -> Iterator[Knob]:
+    """Yields every setting, stage by stage, in the order of the stages."""
+    for section in fields(Config):
+        for declared in fields(section_class(section)):
+            yield Knob(
+                f"{section.name}.{declared.name}",
+                declared.type,
+                declared.default,
+                **declared.metadata,
+            )
+
+
+def section_class(section: Field[Any]) -> Any:
+    """The dataclass of one section of Config."""
+    if not is_dataclass(section.type):
+        raise TypeError(f"Config.{section.name} is not a section")
+    return section.type
+
+
+def unwrap_optional(hint: Any) -> tuple[Any, bool]:
+    """Splits `int | None` into (int, True); any other type T gives (T, False)."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(kind for kind in get_args(hint) if kind is not type(None)), True
+    return hint, False
+
+
+def list_settings(config: Config) -> dict[str, object]:
+    """Every setting and its value, by dotted name."""
+    named = {}
+    for knob in list_knobs():
+        section, leaf = knob.name.split(".")
+        named[knob.name] = getattr(getattr(config, section), leaf)
+    return named

@@ -1,0 +1,142 @@
+"""The run: the stages in order"""
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from podium.augment import crop_margin
+from podium.backbones import BackboneError, check_backbone
+from podium.competition import Competition, CompetitionError, read_competition
+from podium.config import Config, list_settings
+from podium.events import Reporter
+from podium.folds import FoldError, make_folds, write_folds
+from podium.metrics import Score
+from podium.model import share_devices
+from podium.override import SettingsError, read_config
+from podium.pixels import PixelError, read_images
+from podium.predict import predict_images
+from podium.predictions import (
+    Predictions,
+    average_predictions,
+    join_predictions,
+    write_predictions,
+)
+from podium.report import write_report
+from podium.runtime import DeviceError, Runtime, describe_runtime, open_runtime
+from podium.settings import SOURCE
+from podium.submit import SubmissionError, check_submission, make_submission, write_submission
+from podium.summary import (
+    format_score,
+    score_fields,
+    score_images,
+    summarise_run,
+    summarise_scores,
+    write_json,
+)
+from podium.train import TrainingSet, train_fold
+
+# Errors whose message says what to do; the rest are bugs and keep their traceback.
+EXPECTED_ERRORS = (
+    BackboneError,
+    CompetitionError,
+    DeviceError,
+    FoldError,
+    PixelError,
+    SettingsError,
+    SubmissionError,
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs Podium with the given command line; returns the exit code, 0 if all went well."""
+    started = time.time()
+    try:
+        config = read_config(argv)
+        runtime = open_runtime(config, keras.backend.backend(), started)
+        report = Reporter(runtime.folder)
+        return run_reported(config, runtime, report)
+    except EXPECTED_ERRORS as error:
+        print(f"Stopped: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
+    """Runs the stages between a first and a last event; what stops the run is an event too."""
+    report.say(f"Podium, built from {SOURCE[:12]}\n{describe_runtime(runtime)}")
+    report.emit("run_started", source=SOURCE, settings=list_settings(config))
+    try:
+        run_stages(config, runtime, report)
+    except BaseException as error:
+        report.emit("run_failed", error=type(error).__name__, reason=traceback.format_exc())
+        raise
+    report.emit("run_finished", seconds=round(time.time() - runtime.started, 1))
+    return 0
+
+
+def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
+    """Competition, pixels, folds; training, prediction and submission fold by fold; report."""
+    write_json(runtime.folder / "config.json", list_settings(config))
+    check_backbone(config.model.backbone, config.pixels.image_size, config.model.weights)
+    competition = read_competition(config.data, config.runtime.seed)
+    report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
+    warn_of_random_weights(config, report)
+
+    report.say("Pixels")
+    side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
+    train = read_images(competition.train, side, "training", report)
+    test = read_images(competition.test, side, "test", report)
+
+    report.say("Training: loss and accuracy, training → validation")
+    folds = make_folds(train.table, config.folds, config.runtime.seed)
+    write_folds(train.table, folds, runtime.folder / "folds.csv")
+    share_devices(len(runtime.devices))
+    oof, answers = list[Predictions](), list[Predictions]()
+    for fold in range(config.folds.count):
+        data = TrainingSet(train, folds, len(competition.classes))
+        model = train_fold(config, data, fold, runtime.folder / f"fold{fold}", report)
+        oof.append(predict_images(model, train, folds == fold, config.pixels.batch_size))
+        answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        write_answers(competition, oof, answers, runtime.folder)
+        report_fold(fold, score_images(train.table, oof[-1]), report)
+        keras.backend.clear_session()
+
+    scores = summarise_scores(train, test, oof, answers)
+    summary = summarise_run(config, runtime, competition, report) | scores
+    write_json(runtime.folder / "summary.json", summary)
+    page = write_report(runtime.folder, competition)
+    report.say(f"Submission  {runtime.folder / 'submission.csv'}\nReport      {page}")
+
+
+def warn_of_random_weights(config: Config, report: Reporter) -> None:
+    """Says plainly that a network which starts from nothing will know little."""
+    if config.model.weights == "random" and config.model.backbone != "tiny":
+        report.warn(
+            f"{config.model.backbone} starts from random weights: this run rehearses the stages, "
+            f"its accuracy means little; set model.weights to imagenet for a real one"
+        )
+
+
+def write_answers(
+    competition: Competition, oof: list[Predictions], answers: list[Predictions], folder: Path
+) -> None:
+    """Writes the predictions of the folds so far, and the submission that their average makes."""
+    write_predictions(join_predictions(oof), folder / "oof.npz")
+    blended = average_predictions(answers)
+    write_predictions(blended, folder / "test.npz")
+    submission = make_submission(competition, blended)
+    check_submission(submission, competition)
+    write_submission(submission, folder / "submission.csv")
+
+
+def report_fold(fold: int, score: Score, report: Reporter) -> None:
+    """Says how a fold went."""
+    report.emit("fold_ended", fold=fold, **score_fields(score))
+    report.say(f"  fold {fold + 1}: {format_score(score)}; submission.csv is up to date")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,184 @@
+"""Pixels: from image files to batches of uint8
+
+Every image is decoded once, for all folds and epochs, into one array on disk that the operating
+system keeps in memory as far as it fits. Pixels stay uint8, 0 to 255: normalisation is the model's
+business. All batches have one static shape, so a TPU compiles once; batches are the same on every
+backend, because NumPy alone draws their order.
+
+Shapes: N images, B batch, S side of the stored square.
+"""
+
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from podium.events import Reporter
+
+# What Pillow raises on broken files: no such file or truncated, broken PNG chunk, absurd header.
+BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class PixelError(RuntimeError):
+    """The pixels cannot be stored or batched."""
+
+
+class Images(NamedTuple):
+    """An image table and its decoded pixels, row by row, unreadable images left out."""
+
+    table: pd.DataFrame  # [N] id, path, label where known
+    pixels: NDArray[np.uint8]  # [N, S, S, 3]
+    unreadable: list[str]  # ids
+
+
+def decode_image(path: str, side: int) -> NDArray[np.uint8]:
+    """Decodes one file upright into a centred square [S, S, 3] uint8, aspect ratio kept.
+
+    JPEGs are decoded at the smallest DCT scale that still covers the square. Raises one of
+    BROKEN_IMAGE if the file is missing, truncated or no image.
+    """
+    with Image.open(path) as image:
+        image.draft("RGB", (side, side))
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC))
+
+
+def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
+    """Reserves [count, S, S, 3] uint8 in an unnamed temporary file, which goes with the process.
+
+    Raises PixelError if the disk has no room: found out now, not by a crash in the middle.
+    """
+    size = count * side * side * 3
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # the array below keeps it open
+    try:
+        os.posix_fallocate(file.fileno(), 0, max(size, 1))
+    except OSError as error:
+        raise PixelError(
+            f"{count} images of {side} px need {size / 1e9:.1f} GB in {tempfile.gettempdir()}, "
+            f"which has no room ({error.strerror}); lower pixels.image_size or data.limit, "
+            f"or set TMPDIR to a larger disk"
+        ) from error
+    return np.memmap(file, np.uint8, "r+", shape=(count, side, side, 3))
+
+
+def decode_images(
+    paths: Sequence[str], side: int, report: Reporter, part: str
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Decodes all files on all cores: pixels [N, S, S, 3] uint8, and readable [N] bool.
+
+    An unreadable image leaves zeros and a False.
+    """
+    pixels, readable = allocate_pixels(len(paths), side), np.zeros(len(paths), np.bool_)
+
+    def decode_row(row: int) -> None:
+        try:
+            pixels[row] = decode_image(paths[row], side)
+            readable[row] = True
+        except BROKEN_IMAGE as error:
+            report.emit("image_unreadable", path=paths[row], reason=str(error))
+
+    started = said = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, _ in enumerate(pool.map(decode_row, range(len(paths))), start=1):
+            now = time.monotonic()
+            if now - said > 15 or (done == len(paths) and done > 0):
+                said, speed = now, done / max(now - started, 1e-9)
+                report.say(f"  {part}: {done} of {len(paths)} images decoded, {speed:.0f}/s")
+    return pixels, readable
+
+
+def read_images(table: pd.DataFrame, side: int, part: str, report: Reporter) -> Images:
+    """Decodes the images of a table that have a file, and leaves out what cannot be read.
+
+    `part` is "training" or "test". Raises PixelError if nothing is left.
+    """
+    table = table[table["path"].notna()].reset_index(drop=True)
+    pixels, readable = decode_images(table["path"].tolist(), side, report, part)
+    if not readable.any():
+        raise PixelError(f"none of the {len(table)} {part} images can be read; see data.folder")
+    if readable.all():
+        return Images(table, pixels, [])
+    unreadable = table["id"][~readable].tolist()
+    fate = "left out of training" if part == "training" else "predicted with the prior"
+    names = ", ".join(unreadable)
+    report.warn(f"{len(unreadable)} {part} images cannot be read and are {fate}: {names}")
+    return Images(table[readable].reset_index(drop=True), pixels[readable], unreadable)
+
+
+def order_epoch(
+    rows: NDArray[np.int64], batch_size: int, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Shuffles rows for one epoch into full batches: [steps, B].
+
+    The last batch is filled from the start of the same shuffle, so no batch is short, no image is
+    left out, and batch norm never sees padding.
+    """
+    shuffled = np.random.default_rng((seed, epoch)).permutation(rows)
+    return np.resize(shuffled, (count_steps(len(rows), batch_size), batch_size))
+
+
+def count_steps(images: int, batch_size: int) -> int:
+    """How many batches hold that many images, the last one filled up."""
+    return -(-images // batch_size)
+
+
+def make_train_batches(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    batch_size: int,
+    seed: int,
+) -> tf.data.Dataset:
+    """Endless shuffled batches (pixels [B, S, S, 3] uint8, labels [B] int32) of the given rows."""
+
+    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
+        for epoch in itertools.count():
+            for batch in order_epoch(rows, batch_size, seed, epoch):
+                yield pixels[batch], labels[batch].astype(np.int32)
+
+    return batch_dataset(generate, pixels.shape[1], batch_size, None)
+
+
+def make_eval_batches(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None,
+    rows: NDArray[np.int64],
+    batch_size: int,
+) -> tf.data.Dataset:
+    """Batches in row order (pixels, labels, weights [B] float32); the tail is filled up with
+    rows of weight 0, which weighted metrics do not see and predictions cut off.
+    """
+    truth = np.zeros(len(pixels), np.int64) if labels is None else labels
+    padded = np.resize(rows, (count_steps(len(rows), batch_size), batch_size))
+    weights = (np.arange(padded.size) < len(rows)).astype(np.float32).reshape(padded.shape)
+
+    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
+        for batch, weight in zip(padded, weights, strict=True):
+            yield pixels[batch], truth[batch].astype(np.int32), weight
+
+    return batch_dataset(generate, pixels.shape[1], batch_size, len(padded))
+
+
+def batch_dataset(generate: Any, side: int, batch_size: int, steps: int | None) -> tf.data.Dataset:
+    """A tf.data pipeline over a generator of batches, with static shapes, two batches ahead.
+
+    `steps` batches have weights; an endless stream, which has none, is for training.
+    """
+    signature = [
+        tf.TensorSpec((batch_size, side, side, 3), tf.uint8),
+        tf.TensorSpec((batch_size,), tf.int32),
+        tf.TensorSpec((batch_size,), tf.float32),
+    ]
+    kept = tuple(signature if steps else signature[:2])
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
+    length = steps or tf.data.INFINITE_CARDINALITY
+    return dataset.apply(tf.data.experimental.assert_cardinality(length))

@@ -1,0 +1,197 @@
+"""Runtime: the machine, and the Keras backend that suits it
+
+Keras reads its backend once, when it is first imported. So this section looks at the machine by
+its files and environment alone, without loading TensorFlow or JAX (a TPU belongs to the first
+library that opens it), and chooses before anything heavier is imported.
+
+    TPU, or a GPU    JAX; TensorFlow only reads files
+    CPU              TensorFlow; JAX with virtual devices rehearses a TPU
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from podium.config import Config, RuntimeConfig
+from podium.override import SettingsError, format_help, read_config
+
+KAGGLE_WORKING = Path("/kaggle/working")
+SESSION_HOURS = {"tpu": 9.0, "gpu": 12.0, "cpu": 12.0}  # Kaggle's limits
+
+
+class DeviceError(RuntimeError):
+    """The devices found are not the devices asked for."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the run has got: the accelerator's kind, its devices, the backend and the deadline."""
+
+    accelerator: str  # "cpu", "gpu" or "tpu"
+    backend: str  # "tensorflow" or "jax"
+    devices: tuple[str, ...]  # as the backend names them
+    folder: Path  # where everything is written
+    started: float  # seconds since 1970
+    deadline: float  # likewise
+
+
+def find_accelerator(environ: Mapping[str, str] = os.environ, dev: Path = Path("/dev")) -> str:
+    """Says "tpu", "gpu" or "cpu" from device files and environment, opening no library."""
+    if environ.get("ISTPUVM") == "1" or any(dev.glob("accel[0-9]*")):
+        return "tpu"
+    if environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(dev.glob("nvidia[0-9]*")):
+        return "gpu"
+    return "cpu"
+
+
+def choose_backend(config: RuntimeConfig, accelerator: str) -> str:
+    """Returns the backend asked for, else the one that suits the accelerator."""
+    if config.backend != "auto":
+        return config.backend
+    return "tensorflow" if accelerator == "cpu" else "jax"
+
+
+def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
+    """The environment variables that must stand before Keras, JAX or TensorFlow is imported."""
+    backend = choose_backend(config, accelerator)
+    plan = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if accelerator == "cpu":  # spares both libraries the search for a driver that is not there
+        plan |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}
+    if accelerator == "cpu" and backend == "jax" and config.devices:
+        plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={config.devices}"
+    return plan
+
+
+def prepare_environment(argv: Sequence[str]) -> Config:
+    """Reads the settings and chooses the backend; what already stands in the environment wins.
+
+    `--help` and mistaken settings end the program here, before anything heavy is loaded.
+    """
+    if "--help" in argv or "-h" in argv:
+        print(format_help())  # noqa: T201
+        raise SystemExit(0)
+    try:
+        config = read_config(argv)
+    except SettingsError as error:
+        mistakes = "\n  ".join(str(error).splitlines())
+        raise SystemExit(f"These settings cannot be used:\n  {mistakes}") from None
+    for name, value in plan_environment(config.runtime, find_accelerator()).items():
+        os.environ.setdefault(name, value)
+    return config
+
+
+def list_devices(backend: str) -> tuple[str, list[str]]:
+    """Opens the backend's devices: (kind, names). The other library is kept off the accelerator."""
+    import tensorflow as tf
+
+    if backend == "jax":
+        import jax
+
+        tf.config.set_visible_devices([], "GPU")
+        kind = jax.devices()[0].platform
+        return {"cuda": "gpu", "rocm": "gpu"}.get(kind, kind), [str(one) for one in jax.devices()]
+    gpus = tf.config.list_physical_devices("GPU")
+    return ("gpu" if gpus else "cpu"), [gpu.name for gpu in gpus] or ["CPU:0"]
+
+
+def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str]) -> None:
+    """Raises DeviceError unless backend, kind and number of devices are those asked for."""
+    if config.backend not in ("auto", backend):
+        raise DeviceError(
+            f"runtime.backend is {config.backend}, but Keras was already loaded with {backend}; "
+            f"set KERAS_BACKEND={config.backend} before Python starts"
+        )
+    if config.accelerator not in ("auto", kind):
+        raise DeviceError(
+            f"runtime.accelerator is {config.accelerator}, but {backend} found {kind} "
+            f"({', '.join(devices)}); choose the accelerator in the session's settings, "
+            f"or set runtime.accelerator to auto"
+        )
+    if config.devices not in (None, len(devices)):
+        raise DeviceError(
+            f"runtime.devices is {config.devices}, but {backend} found {len(devices)} "
+            f"({', '.join(devices)}); set it to {len(devices)} or none"
+        )
+
+
+def check_batch(batch_size: int, devices: int) -> None:
+    """Raises DeviceError unless the global batch divides evenly over the devices."""
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        fit = f"{below} or {below + devices}" if below else f"{devices}"
+        raise DeviceError(
+            f"pixels.batch_size is {batch_size}, which {devices} devices do not divide; use {fit}"
+        )
+
+
+def find_run_folder(config: RuntimeConfig) -> Path:
+    """The folder the run writes to, made if need be.
+
+    Raises DeviceError if it cannot be made or written to.
+    """
+    folder = Path(config.folder or time.strftime("runs/%Y-%m-%d-%H%M%S"))
+    if config.folder is None and KAGGLE_WORKING.is_dir():
+        folder = KAGGLE_WORKING
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".podium-was-here"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise DeviceError(
+            f"the run folder {folder} cannot be written to ({error.strerror}); "
+            f"set runtime.folder to a folder that can"
+        ) from error
+    return folder
+
+
+def open_runtime(config: Config, backend: str, started: float) -> Runtime:
+    """Opens the devices and the run folder and verifies both.
+
+    Raises DeviceError if the machine is not the one that was asked for.
+    """
+    kind, devices = list_devices(backend)
+    check_devices(config.runtime, backend, kind, devices)
+    check_batch(config.pixels.batch_size, len(devices))
+    hours = config.runtime.session_hours or SESSION_HOURS.get(kind, 12.0)
+    folder = find_run_folder(config.runtime)
+    return Runtime(kind, backend, tuple(devices), folder, started, started + hours * 3600)
+
+
+def read_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries a run depends on."""
+    names = ("keras", "tensorflow", "jax", "numpy", "pandas", "scikit-learn", "pillow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # tensorflow-cpu on the TPU image
+            found[name] = "not installed"
+    return found
+
+
+def describe_runtime(runtime: Runtime) -> str:
+    """One card: devices, memory, cores, versions, run folder, deadline."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
+    left = (runtime.deadline - time.time()) / 3600
+    first, count = runtime.devices[0], len(runtime.devices)
+    rows = {
+        "devices": f"{count} × {runtime.accelerator} ({first}{', …' if count > 1 else ''})",
+        "backend": runtime.backend,
+        "host": f"{os.cpu_count()} cores, {pages / 2**30:.1f} GiB of memory",
+        "versions": versions,
+        "run folder": str(runtime.folder),
+        "deadline": f"{time.strftime('%H:%M', time.localtime(runtime.deadline))}, in {left:.1f} h",
+    }
+    return "\n".join(f"  {name:<11} {text}" for name, text in rows.items())
+
+
+# The one thing Podium does when it is imported: everything below depends on it.
+CONFIG = prepare_environment(sys.argv[1:] if __name__ == "__main__" else [])

@@ -1,0 +1,144 @@
+"""Training: one fold, in two phases
+
+First the head alone, on the features of the frozen backbone, so that its first wild gradients do
+not spoil pretrained weights; then everything, at a lower rate. The last epoch's weights are kept:
+to pick the best epoch by validation would flatter the validation.
+"""
+
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.config import Config
+from podium.events import Reporter
+from podium.model import build_model, compile_model, freeze_backbone
+from podium.pixels import Images, count_steps, make_eval_batches, make_train_batches
+from podium.schedule import make_optimizer
+
+SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
+
+
+class TrainingSet(NamedTuple):
+    """The training images, the fold [N] int64 that validates each, and the number of classes."""
+
+    images: Images
+    folds: NDArray[np.int64]
+    classes: int
+
+
+class Phase(NamedTuple):
+    """One compiled stretch of training."""
+
+    name: str  # "head" or "all"
+    epochs: int
+    peak_lr: float
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes one row an epoch to history.csv, and one line to the log."""
+
+    def __init__(self, path: Path, title: str, images: int, epochs: int, report: Reporter) -> None:
+        super().__init__()
+        self.path, self.title, self.report = path, title, report
+        self.images, self.epochs = images, epochs
+        self.phase, self.epoch = "", 0
+        self.started = self.spoke = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the clock."""
+        self.epoch += 1
+        self.started = self.spoke = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Says now and then that a long epoch is alive."""
+        if time.monotonic() - self.spoke > SPEAK_EVERY:
+            self.spoke = time.monotonic()
+            steps = self.params["steps"]
+            self.report.say(f"  {self.title} epoch {self.epoch}: step {batch + 1} of {steps}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Writes the row, says the line."""
+        seconds = time.monotonic() - self.started
+        logs = logs or {}
+        row = {
+            "phase": self.phase,
+            "epoch": self.epoch,
+            "train/loss": float(logs["log_loss"]),
+            "train/accuracy": float(logs["accuracy"]),
+            "valid/loss": float(logs["val_log_loss"]),
+            "valid/accuracy": float(logs["val_accuracy"]),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self.images / seconds, 1),
+        }
+        append_row(self.path, row)
+        self.report.emit("epoch_ended", title=self.title, **row)
+        self.report.say(
+            f"  {self.title} epoch {self.epoch:>2}/{self.epochs} {self.phase:<4}  "
+            f"loss {row['train/loss']:.3f} → {row['valid/loss']:.3f}  "
+            f"accuracy {row['train/accuracy']:.3f} → {row['valid/accuracy']:.3f}  "
+            f"{row['images_per_second']:.0f} images/s  {seconds:.1f} s"
+        )
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Appends a row to a CSV file, with a header if the file is new."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def list_phases(config: Config) -> Iterator[Phase]:
+    """The phases of the fine-tune that have epochs."""
+    for phase in (
+        Phase("head", config.train.head_epochs, config.schedule.head_lr),
+        Phase("all", config.train.epochs, config.schedule.peak_lr),
+    ):
+        if phase.epochs:
+            yield phase
+
+
+def train_fold(
+    config: Config, data: TrainingSet, fold: int, folder: Path, report: Reporter
+) -> keras.Model:
+    """Trains on all folds but one and returns the model, also saved as `model.keras`.
+
+    Validates on the fold left out after each epoch; writes history.csv. The saved model takes raw
+    uint8 pixels.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.csv").unlink(missing_ok=True)
+    seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
+    pixels, labels = data.images.pixels, data.images.table["label"].to_numpy(np.int64)
+    training, validated = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
+    batches = make_train_batches(pixels, labels, training, batch_size, seed)
+    checks = make_eval_batches(pixels, labels, validated, batch_size)
+    steps = count_steps(len(training), batch_size)
+    epochs = config.train.head_epochs + config.train.epochs
+    title = f"fold {fold + 1}/{config.folds.count}"
+    log = EpochLog(folder / "history.csv", title, len(training), epochs, report)
+    model = build_model(config, data.classes, pixels.shape[1], seed)
+    for phase in list_phases(config):
+        log.phase = phase.name
+        freeze_backbone(model, frozen=phase.name == "head")
+        optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps)
+        compile_model(model, optimizer, jit=keras.backend.backend() == "jax")
+        model.fit(
+            batches,
+            epochs=phase.epochs,
+            steps_per_epoch=steps,
+            validation_data=checks,
+            callbacks=[log],
+            verbose=0,
+        )
+    model.save(folder / "model.keras")
+    return model

@@ -1,0 +1,1 @@
+"""What stays at home: it may import podium, and podium never imports it."""

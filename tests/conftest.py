@@ -1,0 +1,51 @@
+"""The whole suite runs on the modules and, with --bundle, on the built script.
+
+KERAS_BACKEND=jax runs it on JAX with 8 virtual devices, as many as a TPU v5e-8 has.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "kernel" / "podium.py"
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["MPLBACKEND"] = "agg"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--bundle", action="store_true", help="test kernel/podium.py instead of src/podium"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With --bundle, every podium.* module is the built script."""
+    if config.getoption("--bundle"):
+        from build_kernel import ORDER
+
+        load_bundle(ORDER)
+
+
+def load_bundle(order: tuple[str, ...]) -> None:
+    spec = importlib.util.spec_from_file_location("podium_script", SCRIPT)
+    script = sys.modules["podium_script"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    package = sys.modules["podium"] = ModuleType("podium")
+    package.__path__ = []  # nothing of src/podium may be found behind it
+    for name in order:
+        sys.modules[f"podium.{name}"] = script
+        setattr(package, name, script)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    tested = "kernel/podium.py" if config.getoption("--bundle") else "src/podium"
+    return f"testing {tested} on {os.environ['KERAS_BACKEND']}"
