@@ -1,7 +1,8 @@
 """Flattens src/podium into kernel/podium.py: tested modules in, one readable script out.
 
 Nothing is renamed and no code is rewritten. Sections are slices of the modules; only imports move,
-because libraries may be loaded only after the runtime section has chosen Keras's backend. What cannot be flattened without a change of meaning is refused with file, line, reason and remedy.
+because libraries may be loaded only after the runtime section has chosen Keras's backend.
+What cannot be flattened without a change of meaning is refused with file, line, reason and remedy.
 """
 
 import argparse
@@ -23,13 +24,23 @@ ROOT = Path(__file__).resolve().parent
 
 # The order of the sections, the direction of the data, and the layer rule: a module imports only
 # from modules before it.
-PREAMBLE = ("settings", "config", "runtime")  # standard library only: Keras is not loaded yet
+PREAMBLE = (
+    "settings",
+    "config",
+    "override",
+    "runtime",
+)  # standard library only: Keras is not loaded yet
 ORDER = (
     *PREAMBLE,
-    *("events", "predictions", "metrics"),  # what the stages say, exchange and are judged by
+    *(
+        "storage",
+        "events",
+        "predictions",
+        "metrics",
+    ),  # what the stages say, exchange and are judged by
     *("competition", "folds", "pixels", "augment"),  # what the model sees
     *("backbones", "model", "schedule", "train"),  # how it learns
-    *("predict", "submit", "report", "main"),  # what it answers
+    *("predict", "submit", "summary", "report", "main"),  # what it answers
 )
 
 TITLE = """\
@@ -88,7 +99,7 @@ HARMLESS_CALLS = re.compile(
 SECRETS = {
     "a Discord webhook": r"discord(app)?\.com/api/(v\d+/)?webhooks/\d+/[\w-]{20,}",
     "a Slack webhook": r"hooks\.slack\.com/(services|workflows|triggers)/[A-Z0-9]{6,}",
-    "a Telegram bot token": r"\b\d{8,10}:[\w-]{35}(?![\w-])",
+    "a Telegram bot token": r"(?<!\d)\d{8,10}:[\w-]{35}(?![\w-])",
     "a Kaggle token": r"\bKGAT_\w{16,}",
     "a Kaggle key": r"""(?i)(key|token)\w*["']?\]?\s*[:=][^"'#]*["'][0-9a-f]{32}["']""",
     "a GitHub token": r"\b(gh[oprsu]_[A-Za-z0-9]{30,}|github_pat_\w{20,})",
@@ -149,6 +160,8 @@ class Import(NamedTuple):
 
 
 ImportNode: TypeAlias = ast.Import | ast.ImportFrom
+Assignment: TypeAlias = ast.Assign | ast.AnnAssign | ast.AugAssign
+Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -170,9 +183,9 @@ class Module:
     @property
     def docstring(self) -> list[str]:
         """Heading, then prose; empty if the file does not open with a docstring."""
-        first = self.tree.body[0] if self.tree.body else None
-        text = ast.get_docstring(self.tree, clean=False) or ""
-        return inspect.cleandoc(text).split("\n") if first and first.lineno == 1 and text else []
+        text = ast.get_docstring(self.tree, clean=False) or "\n"
+        on_top = not text.startswith("\n") and self.tree.body[0].lineno == 1
+        return inspect.cleandoc(text).split("\n") if on_top else []
 
     @property
     def statements(self) -> list[ast.stmt]:
@@ -195,12 +208,11 @@ class Module:
         """The names it defines for the whole script, with their lines."""
         found: dict[str, int] = {}
         for node in self.statements:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if isinstance(node, Definition):
                 found.setdefault(node.name, node.lineno)
             elif not isinstance(node, ImportNode) and not is_guard(node):
-                for name in run_on_import(node):
-                    if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
-                        found.setdefault(name.id, name.lineno)
+                for name in list_assigned(node):
+                    found.setdefault(name.id, name.lineno)
         for inner in ast.walk(self.tree):
             if isinstance(inner, ast.Global):
                 found = dict.fromkeys(inner.names, inner.lineno) | found
@@ -230,7 +242,7 @@ class Line(NamedTuple):
 
 TITLE_PLACE = Place("build_kernel.py (title)")
 IMPORTS_PLACE = Place("build_kernel.py (imports)")
-GAP = [Line("", Place("build_kernel.py (between sections)"))] * 2
+EMPTY = Line("", Place("build_kernel.py (between sections)"))
 
 
 @dataclass(frozen=True)
@@ -239,7 +251,7 @@ class Script:
 
     text: str
     places: tuple[Place, ...]
-    sections: dict[str, int]
+    sections: tuple[tuple[int, str], ...]  # first line and heading
 
 
 def build_script(
@@ -255,10 +267,9 @@ def build_script(
     refusals += check_names(modules)
     refusals += check_calls(modules)
     if refusals:
-        files = [f"{name}.py" for name in order]
-        ranks = {file: rank for rank, file in enumerate(files)}
-        refusals.sort(key=lambda one: (ranks.get(Path(one.file).name, len(ranks)), one[:2]))
-        raise BuildError(refusals)
+        ranks = {name: rank for rank, name in enumerate(order)}
+        ordered = sorted(set(refusals), key=lambda one: (ranks.get(Path(one.file).stem, 99), one))
+        raise BuildError(ordered)
     script = lay_out(modules, preamble)
     check_script(script, size_limit)
     return script
@@ -296,14 +307,15 @@ def check_module(module: Module, preamble: Sequence[str]) -> Iterator[Refusal]:
     yield from check_statements(module)
     guard = {id(node) for top in module.statements if is_guard(top) for node in ast.walk(top)}
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Name) and node.id in UNFLATTENABLE and id(node) not in guard:
-            if (module.name, node.id) != ("runtime", "__name__"):
-                yield module.refuse(node.lineno, f"uses {node.id}, {UNFLATTENABLE[node.id]}")
+        if not isinstance(node, ast.Name) or id(node) in guard:
+            continue
+        if node.id in UNFLATTENABLE and (module.name, node.id) != ("runtime", "__name__"):
+            yield module.refuse(node.lineno, f"uses {node.id}, {UNFLATTENABLE[node.id]}")
 
 
 def check_docstring(module: Module) -> Iterator[Refusal]:
     """A module's docstring becomes its section's heading and prose, so it must be there and fit."""
-    if not module.docstring or not module.docstring[0]:
+    if not module.docstring:
         yield module.refuse(
             1,
             "does not open with a docstring; its first line is the section's heading, so write "
@@ -357,14 +369,12 @@ def check_imports(module: Module, preamble: Sequence[str]) -> Iterator[Refusal]:
 
 def refuse_own(module: Module, one: Import, top: bool) -> str | None:
     """Says what is wrong with the form of an import between own modules, if anything is."""
-    wanted = f"from {module.package}.{{module}} import {{name}}"
+    wanted = f"from {module.package}.module import name"
     if not top:
         return f"imports an own module conditionally or late; write {wanted!r} at the top level"
     plain = one.name not in (None, "*") and not one.alias and one.module.count(".") == 1
     if not plain or not one.root:
         return f"{str(one)!r} cannot be taken out without renaming; write {wanted!r}"
-    if module.name == "settings":
-        return "settings stands above all imports, so it may import nothing; move the import"
     return None
 
 
@@ -444,9 +454,7 @@ def check_calls(modules: Sequence[Module]) -> Iterator[Refusal]:
     """Refuses calls at import time, but for those that only make a value and own functions."""
     own = {name for module in modules for name in module.names}
     for module in modules:
-        assigned = [
-            node for node in module.statements if isinstance(node, ast.Assign | ast.AnnAssign)
-        ]
+        assigned = [node for node in module.statements if isinstance(node, Assignment)]
         for node in assigned if module.name != "runtime" else ():
             for call in run_on_import(node):
                 if isinstance(call, ast.Call):
@@ -467,7 +475,7 @@ def check_layers(modules: Sequence[Module], order: Sequence[str]) -> Iterator[Re
             if package != module.package or not target or not one.name or one.name == "*":
                 continue
             if target not in order:
-                reason = f"there is no module {target}; {package} has {', '.join(order)}"
+                reason = f"{target} is not in ORDER; mend the name, or give the module its place"
                 yield module.refuse(one.line, reason)
             elif target == module.name:
                 reason = f"{target} imports from itself; delete the import"
@@ -565,21 +573,21 @@ def lay_out(modules: Sequence[Module], preamble: Sequence[str]) -> Script:
 def join_sections(sections: Sequence[tuple[str, list[Line]]], digest: str) -> Script:
     """Counts the lines, writes the title with its contents, and joins everything."""
     headings = [heading for heading, _ in sections if heading]
-    at = len(write_title(dict.fromkeys(headings, 0), digest)) + 1
-    starts, body = {}, list[Line]()
+    title = len(write_title([(0, heading) for heading in headings], digest))
+    starts, body = list[tuple[int, str]](), list[Line]()
     for heading, lines in sections:
-        gap = GAP if body else GAP[:1]
-        body += gap + lines
+        after_section = body and body[-1].place != IMPORTS_PLACE  # isort wants one line, not two
+        body += [EMPTY] * (2 if after_section else 1) + lines
         if heading:
-            starts[heading] = at + len(body) - len(lines)
+            starts.append((title + 1 + len(body) - len(lines), heading))
     lines = write_title(starts, digest) + body
     text = "\n".join(line.text for line in lines) + "\n"
-    return Script(text, tuple(line.place for line in lines), starts)
+    return Script(text, tuple(line.place for line in lines), tuple(starts))
 
 
-def write_title(starts: dict[str, int], digest: str) -> list[Line]:
+def write_title(starts: Iterable[tuple[int, str]], digest: str) -> list[Line]:
     """The script's docstring: what it is, where its sections begin, which sources it is made of."""
-    contents = "\n".join(contents_line(line, heading) for heading, line in starts.items())
+    contents = "\n".join(contents_line(line, heading) for line, heading in starts)
     text = f'"""{TITLE.format(contents=contents, digest=digest)}\n"""'
     return [Line(line, TITLE_PLACE) for line in text.split("\n")]
 
@@ -591,16 +599,18 @@ def contents_line(line: int, heading: str) -> str:
 
 def write_section(module: Module, digest: str) -> list[Line]:
     """Banner, prose and body of one module."""
-    heading, *prose = module.docstring
-    texts = [RULE, f"# {heading}", RULE, *(f"# {line}".rstrip() for line in prose[1:])]
-    numbers = [1, 1, 1, *range(3, len(module.docstring) + 1)]
+    numbered = [Line(text, Place(module.file, at)) for at, text in enumerate(module.docstring, 1)]
+    heading, *prose = [line._replace(text=f"# {line.text}".rstrip()) for line in numbered]
+    if prose and prose[0].text == "#":  # the empty line under the heading
+        prose.pop(0)
+    rule = heading._replace(text=RULE)
+    lines = [rule, heading, rule, *prose]
     body = cut_body(module)
     if module.name == "settings":
         body = [stamped for line in body for stamped in stamp_line(line, digest)]
-    lines = [
-        Line(text, Place(module.file, number)) for text, number in zip(texts, numbers, strict=True)
-    ]
-    return [*lines, GAP[0], *body] if body else lines
+    first = next((node for node in module.statements if not isinstance(node, ImportNode)), None)
+    room = 2 if isinstance(first, Definition) else 1  # as ruff format wants it
+    return lines + [EMPTY] * room + body if body else lines
 
 
 def cut_body(module: Module) -> list[Line]:
@@ -701,6 +711,15 @@ def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
             yield from run_on_import(child)
 
 
+def list_assigned(node: ast.stmt) -> list[ast.Name]:
+    """The names that a statement assigns; those of a comprehension stay inside it."""
+    parts = list(run_on_import(node))
+    loops = [part.target for part in parts if isinstance(part, ast.comprehension)]
+    inside = {id(name) for target in loops for name in ast.walk(target)}
+    names = [part for part in parts if isinstance(part, ast.Name) and id(part) not in inside]
+    return [name for name in names if isinstance(name.ctx, ast.Store)]
+
+
 def is_guard(node: ast.stmt) -> bool:
     """Is it `if __name__ == "__main__":`?"""
     return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
@@ -708,14 +727,15 @@ def is_guard(node: ast.stmt) -> bool:
 
 def is_declaration(node: ast.stmt, anything: bool) -> bool:
     """Does the statement only give names a meaning? Runtime may also evaluate anything."""
-    if isinstance(node, ast.Assign | ast.AnnAssign):
+    if isinstance(node, Assignment):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return all(isinstance(target, ast.Name) for target in targets)
+        tuples = [one.elts if isinstance(one, ast.Tuple) else [one] for one in targets]
+        return all(isinstance(name, ast.Name) for names in tuples for name in names)
     if isinstance(node, ast.Expr):
         return anything
-    aliases = (ast.TypeAlias,) if sys.version_info >= (3, 12) else ()
-    defining = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-    return isinstance(node, (*defining, *aliases))
+    if sys.version_info >= (3, 12) and isinstance(node, ast.TypeAlias):
+        return True
+    return isinstance(node, Definition | ImportNode)
 
 
 def find_difference(script: Script, path: Path) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "kernel" / "podium.py"
@@ -19,6 +20,10 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["MPLBACKEND"] = "agg"
+
+# Figures stay the same on a slow machine: no deadline for an example.
+settings.register_profile("podium", deadline=None, max_examples=40)
+settings.load_profile("podium")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -23,12 +23,12 @@ class Reporter:
 
     def emit(self, event: str, **values: Any) -> None:
         """Appends one event; its name is past tense ("fold_started"). Never raises."""
-        record = {"time": round(time.time(), 3), "event": event, **clean_values(values)}
         try:
+            record = {"time": round(time.time(), 3), "event": event, **clean_values(values)}
             line = json.dumps(record, allow_nan=False, default=str)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
-        except (OSError, TypeError, ValueError):
+        except (OSError, RecursionError, TypeError, ValueError):
             self.lost += 1
 
     def say(self, text: str) -> None:

@@ -58,16 +58,16 @@ def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
     Raises PixelError if the disk has no room: found out now, not by a crash in the middle.
     """
     size = count * side * side * 3
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # the array below keeps it open
     try:
-        os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        with tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            return np.memmap(file, np.uint8, "r+", shape=(count, side, side, 3))
     except OSError as error:
         raise PixelError(
             f"{count} images of {side} px need {size / 1e9:.1f} GB in {tempfile.gettempdir()}, "
             f"which has no room ({error.strerror}); lower pixels.image_size or data.limit, "
             f"or set TMPDIR to a larger disk"
         ) from error
-    return np.memmap(file, np.uint8, "r+", shape=(count, side, side, 3))
 
 
 def decode_images(

@@ -4,13 +4,15 @@ The one type in which stages meet. Rows are found by id, never by position, so b
 writing a submission again needs neither retraining nor care about order.
 """
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from podium.storage import write_whole
 
 
 class Predictions(NamedTuple):
@@ -52,10 +54,9 @@ def select_probs(
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
     """Writes an .npz file, whole or not at all."""
-    half = path.with_suffix(".half")
-    with half.open("wb") as file:
-        np.savez_compressed(file, ids=predictions.ids, probs=predictions.probs)
-    os.replace(half, path)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, ids=predictions.ids, probs=predictions.probs)
+    write_whole(path, buffer.getvalue())
 
 
 def read_predictions(path: Path) -> Predictions:

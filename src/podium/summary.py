@@ -4,7 +4,6 @@ summary.json is for programs: what was found, what was reached, how long it took
 """
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from podium.pixels import Images
 from podium.predictions import Predictions, average_predictions, join_predictions
 from podium.runtime import Runtime, read_versions
 from podium.settings import SOURCE
+from podium.storage import write_whole
 
 
 def score_images(table: pd.DataFrame, predictions: Predictions) -> Score:
@@ -37,7 +37,8 @@ def score_fields(score: Score) -> dict[str, Any]:
 def format_score(score: Score) -> str:
     """A score as a line of the log shows it."""
     low, high = score.interval
-    return f"{score.accuracy:.4f} ({low:.4f} to {high:.4f}), log loss {score.log_loss:.4f}"
+    sure = f"{score.accuracy:.4f} (95 %: {low:.4f} to {high:.4f})"
+    return f"accuracy {sure}, log loss {score.log_loss:.4f}"
 
 
 def summarise_run(
@@ -51,6 +52,7 @@ def summarise_run(
             "accelerator": runtime.accelerator,
             "devices": len(runtime.devices),
             "source": SOURCE,
+            "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(runtime.started)),
             "versions": read_versions(),
         },
         "metric": "accuracy",
@@ -78,12 +80,10 @@ def summarise_scores(
             {"fold": fold, **score_fields(score_images(train.table, part))}
             for fold, part in enumerate(oof)
         ],
-        "unreadable": {"train": train.unreadable, "test": test.unreadable},
+        "unreadable": {"training": train.unreadable, "test": test.unreadable},
     }
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file, whole or not at all."""
-    half = path.with_suffix(".half")
-    half.write_text(json.dumps(clean_values(content), indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(half, path)
+    write_whole(path, json.dumps(clean_values(content), indent=1, allow_nan=False).encode())

@@ -20,6 +20,7 @@ from workbench.demo import DEMO_SETTINGS, make_demo
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "runs" / "dry-run"
 VIRTUAL_DEVICES = 8  # as many as a TPU v5e-8 has
+HOST_ONLY = ("PYTHON", "KERAS", "JAX", "XLA", "TF_")  # what Kaggle would not have set
 
 
 def main(argv: Sequence[str]) -> int:
@@ -82,7 +83,7 @@ def run_as_kaggle(script: Path, words: Sequence[str]) -> int:
         shutil.copy(script, copy)
         copy.chmod(0o444)
         Path(source).chmod(0o555)
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "KERAS"))}
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(HOST_ONLY)}
         command = [sys.executable, "-I", str(copy), *words]
         try:
             return subprocess.run(command, cwd=elsewhere, env=environ, check=False).returncode

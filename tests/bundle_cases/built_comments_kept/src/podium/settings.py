@@ -1,0 +1,5 @@
+"""Settings: the block to edit on Kaggle."""
+
+SETTINGS: dict[str, object] = {}
+
+SOURCE = "modules"  # the sources

@@ -1,0 +1,4 @@
+"""Notes: a section may be prose
+
+and nothing else.
+"""

@@ -1,0 +1,3 @@
+"""A: the first."""
+
+from __future__ import annotations

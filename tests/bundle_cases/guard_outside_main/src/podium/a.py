@@ -1,0 +1,4 @@
+"""A: the first."""
+
+if __name__ == "__main__":
+    print(1)

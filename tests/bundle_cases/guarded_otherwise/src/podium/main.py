@@ -1,0 +1,4 @@
+"""Main: the stages in order."""
+
+if __name__ != "podium":
+    print(1)

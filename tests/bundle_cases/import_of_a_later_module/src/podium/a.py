@@ -1,0 +1,3 @@
+"""A: the first."""
+
+from podium.b import late

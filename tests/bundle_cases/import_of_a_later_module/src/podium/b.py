@@ -1,0 +1,4 @@
+"""B: the second."""
+
+
+def late(): ...

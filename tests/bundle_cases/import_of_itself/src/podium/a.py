@@ -1,0 +1,6 @@
+"""A: the first."""
+
+from podium.a import early
+
+
+def early(): ...

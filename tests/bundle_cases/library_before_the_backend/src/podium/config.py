@@ -1,0 +1,7 @@
+"""A: the first."""
+
+import numpy as np
+
+
+def early():
+    import keras

@@ -1,0 +1,6 @@
+"""A: the first."""
+
+
+def early():
+    import wandb.sdk
+    import imagehash

@@ -1,0 +1,5 @@
+"""A: the first."""
+
+from podium.settings import SETTING
+
+print(1)

@@ -1,0 +1,5 @@
+"""B: the second."""
+
+from podium.a import x, y
+
+X = __file__

@@ -1,0 +1,1 @@
+"""B: the second."""

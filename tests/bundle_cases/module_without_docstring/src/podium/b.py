@@ -1,0 +1,2 @@
+# a comment first
+"""B: the second."""

@@ -1,0 +1,3 @@
+"""
+Heading on the second line.
+"""

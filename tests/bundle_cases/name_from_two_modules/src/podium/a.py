@@ -1,0 +1,3 @@
+"""A: the first."""
+
+from json import loads

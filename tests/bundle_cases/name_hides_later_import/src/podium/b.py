@@ -1,0 +1,3 @@
+"""B: the second."""
+
+from json import dumps

@@ -1,0 +1,5 @@
+"""A: the first."""
+
+
+class Early:
+    import json

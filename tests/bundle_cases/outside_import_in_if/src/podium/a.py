@@ -1,0 +1,6 @@
+"""A: the first."""
+
+import sys
+
+if sys.argv:
+    import json

@@ -1,0 +1,6 @@
+"""A: the first."""
+
+try:
+    import numpy as np
+except ImportError:
+    np = None

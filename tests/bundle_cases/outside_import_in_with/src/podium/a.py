@@ -1,0 +1,4 @@
+"""A: the first."""
+
+with open("x"):
+    import json

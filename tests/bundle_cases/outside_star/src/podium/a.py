@@ -1,0 +1,3 @@
+"""A: the first."""
+
+from math import *

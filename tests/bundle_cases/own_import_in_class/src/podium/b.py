@@ -1,0 +1,5 @@
+"""B: the second."""
+
+
+class Late:
+    from podium.a import early

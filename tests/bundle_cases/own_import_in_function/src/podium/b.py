@@ -1,0 +1,7 @@
+"""B: the second."""
+
+
+def late():
+    from podium.a import early
+
+    early()

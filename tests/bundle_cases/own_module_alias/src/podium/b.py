@@ -1,0 +1,3 @@
+"""B: the second."""
+
+import podium.a as a

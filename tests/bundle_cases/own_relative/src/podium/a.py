@@ -1,0 +1,4 @@
+"""A: the first."""
+
+
+def early(): ...

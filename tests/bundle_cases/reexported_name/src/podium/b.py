@@ -1,0 +1,3 @@
+"""B: the second."""
+
+from podium.a import json

@@ -1,0 +1,6 @@
+"""B: the second."""
+
+
+def change():
+    global STATE
+    STATE = 2

@@ -1,0 +1,3 @@
+"""A: the first."""
+
+STATE = 1

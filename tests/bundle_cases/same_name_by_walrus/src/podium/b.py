@@ -1,0 +1,3 @@
+"""B: the second."""
+
+OTHER = (STATE := 2)

@@ -1,0 +1,3 @@
+"""A: the first."""
+
+_SIZE: int = 1

@@ -1,0 +1,3 @@
+"""B: the second."""
+
+_SIZE = 2

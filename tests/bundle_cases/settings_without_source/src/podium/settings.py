@@ -1,0 +1,3 @@
+"""Settings: the block."""
+
+SETTINGS = {}

@@ -1,0 +1,3 @@
+"""A: the first."""
+
+import json; X = 1

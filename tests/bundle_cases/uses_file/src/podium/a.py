@@ -1,0 +1,5 @@
+"""A: the first."""
+
+
+def early():
+    return __file__

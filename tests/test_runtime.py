@@ -1,0 +1,150 @@
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import pytest
+
+from podium.config import Config, RuntimeConfig
+from podium.runtime import (
+    DeviceError,
+    check_batch,
+    check_devices,
+    choose_backend,
+    describe_runtime,
+    find_accelerator,
+    find_run_folder,
+    list_devices,
+    open_runtime,
+    plan_environment,
+    prepare_environment,
+    read_versions,
+)
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Path:
+    (tmp_path / "null").touch()
+    return tmp_path
+
+
+def test_a_machine_without_device_files_is_a_cpu(dev: Path):
+    assert find_accelerator({}, dev) == "cpu"
+
+
+def test_a_gpu_is_seen_by_its_device_file_unless_it_is_hidden(dev: Path):
+    (dev / "nvidia0").touch()
+    assert find_accelerator({}, dev) == "gpu"
+    assert find_accelerator({"CUDA_VISIBLE_DEVICES": "-1"}, dev) == "cpu"
+
+
+def test_the_control_device_alone_is_no_gpu(dev: Path):
+    (dev / "nvidiactl").touch()
+    assert find_accelerator({}, dev) == "cpu"
+
+
+def test_a_tpu_is_seen_by_kaggles_variable_or_its_device_file(dev: Path):
+    assert find_accelerator({"ISTPUVM": "1"}, dev) == "tpu"
+    (dev / "accel0").touch()
+    assert find_accelerator({}, dev) == "tpu"
+
+
+def test_accelerators_speak_jax_and_a_cpu_tensorflow():
+    auto = RuntimeConfig()
+    backends = [choose_backend(auto, kind) for kind in ("tpu", "gpu", "cpu")]
+    assert backends == ["jax", "jax", "tensorflow"]
+    assert choose_backend(RuntimeConfig(backend="tensorflow"), "gpu") == "tensorflow"
+
+
+def test_jax_on_a_cpu_gets_the_virtual_devices_asked_for():
+    plan = plan_environment(RuntimeConfig(backend="jax", devices=8), "cpu")
+    assert plan["XLA_FLAGS"] == "--xla_force_host_platform_device_count=8"
+    assert plan["KERAS_BACKEND"] == "jax"
+    assert "XLA_FLAGS" not in plan_environment(RuntimeConfig(devices=8), "tpu")
+
+
+def test_help_is_answered_and_a_mistake_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str],
+):
+    with pytest.raises(SystemExit) as ended:
+        prepare_environment(["--help"])
+    assert ended.value.code == 0
+    assert "--train.epochs" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="These settings cannot be used:\n  unknown setting 'x'"):
+        prepare_environment(["--x=1"])
+
+
+def test_looking_at_the_machine_loads_no_heavy_library():
+    source = Path(__file__).resolve().parents[1] / "src"
+    program = (
+        f"import sys; sys.path.insert(0, {str(source)!r}); import podium.runtime; "
+        "print([m for m in ('keras', 'jax', 'tensorflow', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "[]"
+
+
+def test_the_devices_got_are_the_devices_asked_for():
+    check_devices(RuntimeConfig(accelerator="gpu", devices=2), "jax", "gpu", ["a", "b"])
+    with pytest.raises(DeviceError, match=r"runtime.devices is 8, but jax found 1 \(TPU_0\); set"):
+        check_devices(RuntimeConfig(devices=8), "jax", "tpu", ["TPU_0"])
+    with pytest.raises(DeviceError, match=r"runtime.accelerator is tpu, but jax found cpu"):
+        check_devices(RuntimeConfig(accelerator="tpu"), "jax", "cpu", ["cpu:0"])
+    with pytest.raises(DeviceError, match="set KERAS_BACKEND=jax before Python starts"):
+        check_devices(RuntimeConfig(backend="jax"), "tensorflow", "cpu", ["cpu:0"])
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused_with_two_that_they_do():
+    check_batch(32, 8)
+    with pytest.raises(DeviceError) as caught:
+        check_batch(30, 8)
+    assert str(caught.value) == (
+        "pixels.batch_size is 30, which 8 devices do not divide; use 24 or 32"
+    )
+    with pytest.raises(DeviceError, match="use 8$"):
+        check_batch(5, 8)
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DeviceError, match=r"cannot be written to \(Not a directory\); set runtime"):
+        find_run_folder(RuntimeConfig(folder=str(tmp_path / "file" / "run")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_run_folder_without_write_permission_is_refused(tmp_path: Path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(DeviceError, match="Permission denied"):
+        find_run_folder(RuntimeConfig(folder=str(tmp_path)))
+
+
+def test_a_run_folder_on_a_read_only_system_is_refused():
+    with pytest.raises(DeviceError, match="run folder /proc/podium cannot be written to"):
+        find_run_folder(RuntimeConfig(folder="/proc/podium"))
+
+
+def test_the_runtime_of_this_machine_opens_and_is_described(tmp_path: Path):
+    backend = keras.backend.backend()
+    config = replace(Config(), runtime=RuntimeConfig(folder=str(tmp_path), session_hours=2))
+    started = time.time()
+    runtime = open_runtime(config, backend, started)
+    assert (runtime.accelerator, runtime.backend) == ("cpu", backend)
+    assert len(runtime.devices) == (8 if backend == "jax" else 1)
+    assert runtime.deadline == started + 2 * 3600
+    card = describe_runtime(runtime)
+    assert str(tmp_path) in card
+    assert f"keras {keras.version()}" in card
+    assert "in 2.0 h" in card
+
+
+def test_devices_are_listed_by_the_backend_in_use():
+    kind, devices = list_devices(keras.backend.backend())
+    assert kind == "cpu"
+    assert devices
+
+
+def test_versions_of_the_libraries_are_read():
+    assert read_versions()["keras"] == keras.version()

@@ -1,0 +1,77 @@
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from podium.competition import Competition
+
+from podium.config import Config
+from podium.events import Reporter
+from podium.pixels import Images
+from podium.predictions import Predictions
+from podium.runtime import Runtime
+from podium.summary import (
+    format_score,
+    score_fields,
+    score_images,
+    summarise_run,
+    summarise_scores,
+    write_json,
+)
+
+TABLE = pd.DataFrame({"id": ["a", "b", "c", "d"], "path": ["p"] * 4, "label": [0, 1, 1, 0]})
+PIXELS = np.zeros((4, 1, 1, 3), np.uint8)
+
+
+def predict(ids: str, sure: list[float]) -> Predictions:
+    probs = np.array([[1 - share, share] for share in sure], np.float32)
+    return Predictions(np.array(list(ids)), probs)
+
+
+def test_predictions_are_scored_by_id_whatever_their_order():
+    score = score_images(TABLE, predict("dcb", [0.1, 0.9, 0.2]))
+    assert (score.n, score.accuracy) == (3, pytest.approx(2 / 3))
+
+
+def test_scores_are_summed_up_out_of_fold_by_fold_and_on_a_known_test():
+    images = Images(TABLE, PIXELS, ["x"])
+    oof = [predict("ab", [0.1, 0.9]), predict("cd", [0.2, 0.3])]
+    answers = [predict("abcd", [0.1, 0.9, 0.9, 0.1]), predict("abcd", [0.3, 0.7, 0.7, 0.3])]
+    scores = summarise_scores(images, images, oof, answers)
+    assert scores["out_of_fold"]["accuracy"] == 0.75
+    assert [fold["accuracy"] for fold in scores["folds"]] == [1.0, 0.5]
+    assert scores["test"]["accuracy"] == 1.0
+    assert scores["unreadable"] == {"training": ["x"], "test": ["x"]}
+
+
+def test_a_test_part_without_truth_has_no_score():
+    unknown = Images(TABLE.drop(columns="label"), PIXELS, [])
+    one = [predict("abcd", [0.1] * 4)]
+    assert summarise_scores(Images(TABLE, PIXELS, []), unknown, one, one)["test"] is None
+
+
+def test_the_run_is_summed_up_with_its_machine_and_warnings(tmp_path: Path):
+    sample = pd.DataFrame({"id": ["t"], "label": ["x"]})
+    test = pd.DataFrame({"id": ["t"], "path": [None]})
+    competition = Competition(TABLE, test, ("x", "y"), sample, "label", ())
+    runtime = Runtime("cpu", "jax", ("a", "b"), tmp_path, time.time() - 5, time.time())
+    report = Reporter(tmp_path)
+    report.warn("look here")
+    summary = summarise_run(Config(), runtime, competition, report)
+    assert summary["run"]["devices"] == 2
+    assert summary["counts"] == {"train": 4, "test": 1, "classes": 2, "folds": 5}
+    assert summary["seconds"]["total"] == pytest.approx(5, abs=2)
+    assert summary["warnings"] == ["look here"]
+
+
+def test_a_score_reads_as_one_line_and_as_json():
+    score = score_images(TABLE, predict("abcd", [0.1, 0.9, 0.9, 0.1]))
+    assert format_score(score) == "accuracy 1.0000 (95 %: 0.5101 to 1.0000), log loss 0.1054"
+    assert json.loads(json.dumps(score_fields(score)))["n"] == 4
+
+
+def test_json_is_strict(tmp_path: Path):
+    write_json(tmp_path / "summary.json", {"loss": float("nan"), "n": np.int64(3)})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"loss": None, "n": 3}

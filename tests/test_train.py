@@ -1,0 +1,119 @@
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from podium.config import (
+    AugmentConfig,
+    Config,
+    FoldsConfig,
+    ModelConfig,
+    PixelsConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from podium.events import Reporter
+from podium.model import share_devices
+from podium.pixels import Images
+from podium.train import Phase, TrainingSet, append_row, list_phases, train_fold
+
+CONFIG = replace(
+    Config(),
+    folds=FoldsConfig(2),
+    model=ModelConfig("tiny", "random", dropout=0.0),
+    pixels=PixelsConfig(image_size=16, batch_size=16),
+    augment=AugmentConfig("crop"),
+    schedule=ScheduleConfig(head_lr=1e-2, peak_lr=1e-2),
+    train=TrainConfig(head_epochs=1, epochs=4),
+)
+
+
+def make_set(images: int = 50) -> TrainingSet:
+    """Bright images are class 1, dark ones class 0."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(images) % 2
+    pixels = rng.integers(0, 100, (images, 18, 18, 3)) + 120 * labels[:, None, None, None]
+    ids = [f"{row:03d}" for row in range(images)]
+    table = pd.DataFrame({"id": ids, "path": ids, "label": labels})
+    return TrainingSet(Images(table, pixels.astype(np.uint8), []), np.arange(images) // 2 % 2, 2)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Reporter:
+    return Reporter(tmp_path)
+
+
+def test_a_fold_learns_what_can_be_learned(tmp_path: Path, report: Reporter):
+    train_fold(CONFIG, make_set(), 0, tmp_path / "fold0", report)
+    history = pd.read_csv(tmp_path / "fold0" / "history.csv")
+    assert history["phase"].tolist() == ["head"] + ["all"] * 4
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert history["valid/accuracy"].iloc[-1] == 1.0
+    assert history["train/loss"].iloc[-1] < history["train/loss"].iloc[0]
+    assert (history["images_per_second"] > 0).all()
+
+
+def test_each_epoch_is_one_line_for_people_and_one_event(
+    tmp_path: Path, report: Reporter, capsys: pytest.CaptureFixture[str]
+):
+    train_fold(CONFIG, make_set(), 1, tmp_path / "fold1", report)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line]
+    assert len(lines) == 5
+    assert lines[0].startswith("  fold 2/2 epoch  1/5 head  loss 0.")
+    assert "\r" not in "".join(lines)
+    assert (tmp_path / "events.jsonl").read_text().count("epoch_ended") == 5
+
+
+def test_the_saved_model_is_the_one_returned(tmp_path: Path, report: Reporter):
+    data = make_set()
+    model = train_fold(CONFIG, data, 0, tmp_path / "fold0", report)
+    saved = keras.models.load_model(tmp_path / "fold0" / "model.keras")
+    expected = model.predict(data.images.pixels, verbose=0)
+    answered = saved.predict(data.images.pixels, verbose=0)
+    np.testing.assert_allclose(answered, expected, atol=1e-5)
+
+
+def test_training_again_starts_a_new_history(tmp_path: Path, report: Reporter):
+    config = replace(CONFIG, train=TrainConfig(head_epochs=0, epochs=1))
+    for _ in range(2):
+        train_fold(config, make_set(), 0, tmp_path / "fold0", report)
+    assert len(pd.read_csv(tmp_path / "fold0" / "history.csv")) == 1
+
+
+def test_a_run_on_the_cpu_repeats_itself(tmp_path: Path, report: Reporter):
+    weights = [
+        train_fold(CONFIG, make_set(), 0, tmp_path / name, report).get_weights()
+        for name in ("one", "two")
+    ]
+    for first, second in zip(*weights, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs virtual devices")
+def test_eight_devices_learn_what_one_learns(tmp_path: Path, report: Reporter):
+    alone = train_fold(CONFIG, make_set(), 0, tmp_path / "one", report)
+    pixels = make_set().images.pixels
+    expected = alone.predict(pixels, verbose=0)
+    before = keras.distribution.distribution()
+    try:
+        share_devices(8)
+        shared = train_fold(CONFIG, make_set(), 0, tmp_path / "eight", report)
+        answered = shared.predict(np.resize(pixels, (48, 18, 18, 3)), batch_size=16, verbose=0)
+    finally:
+        keras.distribution.set_distribution(before)
+    np.testing.assert_allclose(answered, expected[:48], atol=2e-2)
+
+
+def test_only_phases_with_epochs_are_trained():
+    config = replace(CONFIG, train=TrainConfig(head_epochs=0, epochs=3))
+    assert list(list_phases(config)) == [Phase("all", 3, 1e-2)]
+    assert [phase.name for phase in list_phases(CONFIG)] == ["head", "all"]
+
+
+def test_rows_are_appended_under_one_header(tmp_path: Path):
+    for epoch in (1, 2):
+        append_row(tmp_path / "history.csv", {"epoch": epoch, "loss": 0.5})
+    assert (tmp_path / "history.csv").read_text().split() == ["epoch,loss", "1,0.5", "2,0.5"]

@@ -1,0 +1,186 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from podium.override import read_config
+from workbench.dry_run import (
+    choose_settings,
+    command_line,
+    format_accuracy,
+    parse_options,
+    run_as_kaggle,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "kernel" / "podium.py"
+
+
+def test_what_follows_two_dashes_goes_to_the_script():
+    options, extra = parse_options(["--backend", "jax", "--", "--train.epochs", "3"])
+    assert options.backend == "jax"
+    assert extra == ["--train.epochs", "3"]
+
+
+def test_a_folder_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse_options(["--data", "/no/such/folder"])
+    assert "DATA=/no/such/folder is not a folder" in capsys.readouterr().err
+
+
+def test_the_settings_of_a_rehearsal_are_settings_of_the_script(tmp_path: Path):
+    options, _ = parse_options(["--data", str(tmp_path), "--backend", "jax"])
+    settings = choose_settings(options)
+    config = read_config(command_line(settings), {})
+    assert config.data.folder == str(tmp_path)
+    assert (config.runtime.backend, config.runtime.devices) == ("jax", 8)
+    assert config.folds.count == 2
+
+
+def test_an_unknown_test_score_says_how_to_know_it():
+    assert format_accuracy(None) == "unknown; SOLUTION=csv names the truth"
+    score = {"accuracy": 0.985, "interval": [0.97, 0.99], "n": 360}
+    assert format_accuracy(score) == "0.9850  (95 %: 0.9700 to 0.9900, n = 360)"
+
+
+def test_the_copy_runs_isolated_under_another_name_and_help_needs_no_library(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import os, sys\n"
+        "print(sys.argv[0].rpartition('/')[2], sys.flags.isolated, os.listdir('.'))\n"
+    )
+    assert run_as_kaggle(probe, []) == 0
+    assert capfd.readouterr().out == "script.py 1 []\n"
+    assert run_as_kaggle(SCRIPT, ["--help"]) == 0
+    assert "--train.epochs" in capfd.readouterr().out
+
+
+def test_a_mistaken_setting_stops_the_script_with_a_code_and_one_message(
+    capfd: pytest.CaptureFixture[str],
+):
+    assert run_as_kaggle(SCRIPT, ["--train.epoch", "3", "--folds.count=1"]) == 1
+    assert capfd.readouterr().err.splitlines() == [
+        "These settings cannot be used:",
+        "  folds.count must be 2 to 20, not '1'",
+        "  unknown setting 'train.epoch'; did you mean 'train.epochs'?",
+    ]
+
+
+def run_script(folder: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Runs the built script, alone with its command line, in an empty folder."""
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("KERAS", "XLA", "JAX"))}
+    return subprocess.run(
+        [sys.executable, "-I", str(SCRIPT), *words],
+        cwd=elsewhere,
+        env=clean | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_the_demo_reaches_97_percent_and_the_test_part_agrees(backend: str):
+    words = ["make", "dry-run"] + (["BACKEND=jax"] if backend == "jax" else [])
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = ROOT / "runs" / "dry-run"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["run"]["backend"] == backend
+    assert summary["run"]["devices"] == (8 if backend == "jax" else 1)
+    oof, test = summary["out_of_fold"], summary["test"]
+    assert oof["accuracy"] >= 0.97
+    assert test["interval"][0] <= oof["accuracy"] <= test["interval"][1]
+    check_outputs(run, ROOT / "runs" / "demo" / "digits" / "sample_submission.csv")
+    assert "out-of-fold accuracy" in done.stdout
+    assert f"{oof['accuracy']:.4f}" in done.stdout
+
+
+def check_outputs(run: Path, sample: Path) -> None:
+    submission = pd.read_csv(run / "submission.csv", dtype=str)
+    expected = pd.read_csv(sample, dtype=str)
+    assert submission.columns.tolist() == expected.columns.tolist()
+    assert submission.iloc[:, 0].tolist() == expected.iloc[:, 0].tolist()
+    assert submission.notna().all().all()
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "config.json",
+        "events.jsonl",
+        "fold0",
+        "folds.csv",
+        "oof.npz",
+        "report.html",
+        "submission.csv",
+        "summary.json",
+        "test.npz",
+    }
+    page = (run / "report.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert not [name for name in names if name.endswith(".half")]
+
+
+def make_photos(folder: Path, layout: str) -> Path:
+    """A competition of 60 colour photographs in 3 classes, and 6 to predict; two are broken."""
+    rng = np.random.default_rng(0)
+    data = folder / layout
+    labels = [f"c {row % 3}" for row in range(60)]
+    for row, label in enumerate(labels):
+        place = data / "train" / (label if layout == "folders" else "")
+        place.mkdir(parents=True, exist_ok=True)
+        shade = np.array([40, 120, 200])[row % 3]
+        pixels = rng.normal(shade, 20, (50, 70, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(place / f"{row}.jpg")
+    (data / "test").mkdir()
+    for row in range(100, 106):
+        Image.fromarray(rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)).save(
+            data / "test" / f"{row}.jpg"
+        )
+    for broken in (next((data / "train").rglob("7.jpg")), data / "test" / "103.jpg"):
+        broken.write_bytes(broken.read_bytes()[:300])
+    if layout == "csv":
+        names = [f"{row}.jpg" for row in range(60)]
+        pd.DataFrame({"image": names, "kind": labels}).to_csv(data / "train.csv", index=False)
+    ids = [f"{row}.jpg" for row in range(100, 107)]  # the last has no file
+    pd.DataFrame({"image": ids, "kind": "c 0"}).to_csv(data / "sample_submission.csv", index=False)
+    return data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["csv", "folders"])
+def test_photographs_with_broken_and_missing_files_still_end_in_a_submission(
+    tmp_path: Path, layout: str
+):
+    data = make_photos(tmp_path, layout)
+    run = tmp_path / "run"
+    words = ["--preset", "dry-run", f"--data.folder={data}", f"--runtime.folder={run}"]
+    done = run_script(tmp_path, *words, "--model.backbone", "keras:MobileNetV3Small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_outputs(run, data / "sample_submission.csv")
+    summary = json.loads((run / "summary.json").read_text())
+    broken = "7.jpg" if layout == "csv" else "train/c 1/7.jpg"
+    assert Path(summary["unreadable"]["training"][0]).name == Path(broken).name
+    assert summary["unreadable"]["test"] == ["103.jpg"]
+    assert any("random weights" in warning for warning in summary["warnings"])
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.slow
+def test_a_batch_that_eight_devices_do_not_divide_stops_before_training(tmp_path: Path):
+    words = ["--preset=dry-run", "--runtime.backend=jax", "--runtime.devices=8"]
+    done = run_script(tmp_path, *words, "--pixels.batch_size=30", f"--runtime.folder={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Stopped: pixels.batch_size is 30, which 8 devices do not divide; use 24 or 32"
+    )
