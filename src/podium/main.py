@@ -10,10 +10,11 @@ import keras
 
 from podium.augment import crop_margin
 from podium.backbones import BackboneError, check_backbone
-from podium.competition import Competition, CompetitionError, read_competition
+from podium.competition import Competition, read_competition
 from podium.config import Config, list_settings
 from podium.events import Reporter
 from podium.folds import FoldError, make_folds, write_folds
+from podium.inputs import CompetitionError
 from podium.metrics import Score
 from podium.model import share_devices
 from podium.override import SettingsError, read_config

@@ -1,0 +1,122 @@
+"""Inputs: where the competition's files are
+
+Kaggle mounts a competition at /kaggle/input/<name> or /kaggle/input/competitions/<name>. Within it
+this section finds the sample submission and every image, and finds an image by any form of its id.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from podium.config import DataConfig
+
+KAGGLE_INPUT = Path("/kaggle/input")
+SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
+IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+
+
+class CompetitionError(ValueError):
+    """The competition's files cannot be understood; the message names the setting that helps."""
+
+
+def find_competition_folder(config: DataConfig, mounted: Path = KAGGLE_INPUT) -> Path:
+    """The folder named by the settings, else the one mounted folder with a sample submission."""
+    if config.folder is not None:
+        folder = Path(config.folder)
+        if not folder.is_dir():
+            raise CompetitionError(f"data.folder is {config.folder}, which is not a folder")
+        return folder
+    folders = [*mounted.glob("*"), *mounted.glob("competitions/*")]
+    found = sorted(one for one in folders if one.is_dir() and list_samples(one, "*.csv"))
+    if len(found) != 1:
+        names = ", ".join(map(str, found)) or "none"
+        raise CompetitionError(
+            f"looked under {mounted} for one competition with a sample submission and found "
+            f"{names}; attach the competition, or set data.folder"
+        )
+    return found[0]
+
+
+def list_samples(folder: Path, pattern: str) -> list[Path]:
+    """The sample submissions among the files that match the pattern."""
+    return sorted(path for path in folder.glob(pattern) if SAMPLE_NAME.search(path.name))
+
+
+def find_sample(folder: Path, config: DataConfig) -> Path | None:
+    """The sample submission named by the settings or found, at the top first; None if none is."""
+    if config.sample_submission is not None:
+        path = folder / config.sample_submission
+        if not path.is_file():
+            raise CompetitionError(
+                f"data.sample_submission is {config.sample_submission}, "
+                f"but there is no such file in {folder}"
+            )
+        return path
+    found = list_samples(folder, "*.csv") or list_samples(folder, "**/*.csv")
+    if len(found) > 1:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in found)
+        raise CompetitionError(
+            f"{folder} holds several sample submissions ({names}); "
+            f"choose one with data.sample_submission"
+        )
+    return found[0] if found else None
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads a CSV as text cells, so that an id such as 007 or a class called NA stays itself."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise CompetitionError(f"{path} cannot be read as a CSV table: {error}") from error
+
+
+class ImageIndex:
+    """All images under a folder, found by path, name or stem."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths = sorted(
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        )
+        self.by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for path in self.paths:
+            for name in list_names(path):
+                self.by_name[name].append(path)
+
+    def find(self, image_id: str, part: str) -> str | None:
+        """The path of an image of the "train" or "test" part, or None if there is no such file.
+
+        Of several, the one that lies in a folder of its part; raises CompetitionError if that
+        leaves more than one.
+        """
+        found = self.by_name.get(image_id, [])
+        if len(found) > 1:
+            found = [path for path in found if in_test_folder(path) == (part == "test")] or found
+        if len(found) > 1:
+            raise CompetitionError(
+                f"{part} id {image_id!r} could be {found[0]} or {found[1]}; "
+                f"set data.folder to a folder that holds one of them"
+            )
+        return found[0] if found else None
+
+    def share(self, ids: Iterable[str]) -> float:
+        """The share of ids that are the name of an image."""
+        known = [image_id in self.by_name for image_id in ids]
+        return sum(known) / len(known) if known else 0.0
+
+
+def list_names(path: str) -> list[str]:
+    """What an image may be called: every tail of its path, with its suffix and without."""
+    parts = PurePosixPath(path).parts
+    tails = ["/".join(parts[start:]) for start in range(len(parts))]
+    return tails + [tail.rpartition(".")[0] for tail in tails]
+
+
+def in_test_folder(path: str) -> bool:
+    """Does the image lie in a folder that calls itself test?"""
+    return any("test" in folder.lower() for folder in PurePosixPath(path).parts[:-1])

@@ -1,0 +1,109 @@
+import re
+from pathlib import Path
+
+import pytest
+from folders import make_csv_competition, write_csv, write_images
+
+from podium.config import DataConfig
+from podium.inputs import (
+    CompetitionError,
+    ImageIndex,
+    find_competition_folder,
+    find_sample,
+    list_names,
+    read_table,
+)
+
+
+@pytest.mark.parametrize("layout", ["plants", "competitions/plants"])
+def test_the_one_mounted_competition_is_found_in_both_layouts(tmp_path: Path, layout: str):
+    make_csv_competition(tmp_path / layout)
+    write_images(tmp_path / "weights", ["a.png"])
+    assert find_competition_folder(DataConfig(), tmp_path) == tmp_path / layout
+
+
+def test_no_or_several_mounted_competitions_are_an_error(tmp_path: Path):
+    with pytest.raises(CompetitionError, match="found none; attach the competition, or set data"):
+        find_competition_folder(DataConfig(), tmp_path)
+    for name in ("a", "b"):
+        make_csv_competition(tmp_path / name)
+    with pytest.raises(CompetitionError, match=re.escape(f"found {tmp_path}/a, {tmp_path}/b; ")):
+        find_competition_folder(DataConfig(), tmp_path)
+
+
+def test_a_folder_that_is_none_is_refused():
+    with pytest.raises(CompetitionError, match="data.folder is /no/where, which is not a folder"):
+        find_competition_folder(DataConfig(folder="/no/where"))
+
+
+@pytest.mark.parametrize(
+    "name", ["sample_submission.csv", "sample-submission.csv", "SampleSubmission_v2.csv"]
+)
+def test_the_sample_submission_is_known_by_its_name(tmp_path: Path, name: str):
+    write_csv(tmp_path / "deep" / name, {"id": [1], "label": [0]})
+    assert find_sample(tmp_path, DataConfig()) == tmp_path / "deep" / name
+
+
+def test_the_sample_at_the_top_wins_and_two_at_one_height_are_an_error(tmp_path: Path):
+    write_csv(tmp_path / "old" / "sample_submission.csv", {"id": [1], "label": [0]})
+    write_csv(tmp_path / "sample_submission.csv", {"id": [1], "label": [0]})
+    assert find_sample(tmp_path, DataConfig()) == tmp_path / "sample_submission.csv"
+    write_csv(tmp_path / "sample_submission_2.csv", {"id": [1], "label": [0]})
+    with pytest.raises(CompetitionError, match="choose one with data.sample_submission"):
+        find_sample(tmp_path, DataConfig())
+
+
+def test_the_setting_names_the_sample_and_must_be_right(tmp_path: Path):
+    write_csv(tmp_path / "answers.csv", {"id": [1], "label": [0]})
+    named = DataConfig(sample_submission="answers.csv")
+    assert find_sample(tmp_path, named) == tmp_path / "answers.csv"
+    with pytest.raises(CompetitionError, match="data.sample_submission is other.csv, but there is"):
+        find_sample(tmp_path, DataConfig(sample_submission="other.csv"))
+
+
+def test_cells_stay_text(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("\ufeffid,label\n007,NA\n1.50,\n")
+    table = read_table(tmp_path / "a.csv")
+    assert table.to_dict("list") == {"id": ["007", "1.50"], "label": ["NA", ""]}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x00\x81", b'a,b\n"1,2\n'])
+def test_what_is_no_table_is_an_error_that_names_the_file(tmp_path: Path, content: bytes):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(CompetitionError, match=r"a.csv cannot be read as a CSV table: "):
+        read_table(tmp_path / "a.csv")
+
+
+def test_an_image_has_every_tail_of_its_path_as_a_name():
+    assert list_names("train/cat/1.jpg") == [
+        "train/cat/1.jpg", "cat/1.jpg", "1.jpg", "train/cat/1", "cat/1", "1",
+    ]  # fmt: skip
+
+
+def test_an_image_is_found_by_path_name_or_stem(tmp_path: Path):
+    write_images(tmp_path, ["train/cat/1.png", "train/cat/2.JPG"])
+    (tmp_path / "train" / ".hidden.png").touch()
+    (tmp_path / "notes.txt").touch()
+    index = ImageIndex(tmp_path)
+    assert index.paths == ["train/cat/1.png", "train/cat/2.JPG"]
+    for name in ("1", "1.png", "cat/1.png", "train/cat/1"):
+        assert index.find(name, "train") == "train/cat/1.png"
+    assert index.find("3", "train") is None
+    assert index.share(["1", "2", "3", "4"]) == 0.5
+
+
+def test_of_two_images_with_one_name_the_part_decides(tmp_path: Path):
+    write_images(tmp_path, ["train/1.png", "test_images/1.png"])
+    index = ImageIndex(tmp_path)
+    assert index.find("1", "train") == "train/1.png"
+    assert index.find("1", "test") == "test_images/1.png"
+
+
+def test_what_the_part_cannot_decide_is_an_error_with_both_readings(tmp_path: Path):
+    write_images(tmp_path, ["jpeg/1.jpg", "png/1.png"])
+    with pytest.raises(CompetitionError) as caught:
+        ImageIndex(tmp_path).find("1", "train")
+    assert str(caught.value) == (
+        "train id '1' could be jpeg/1.jpg or png/1.png; "
+        "set data.folder to a folder that holds one of them"
+    )
