@@ -1,6 +1,7 @@
 """The builder: what it builds, what it refuses, and how its lines lead back to the modules."""
 
 import ast
+import graphlib
 import re
 import shutil
 import subprocess
@@ -12,6 +13,9 @@ import pytest
 
 import build_kernel
 from build_kernel import BuildError, Script, build_script
+from workbench.flatten.kaggle_image import KAGGLE_IMAGE
+from workbench.flatten.script import Place
+from workbench.flatten.section import RULE
 
 CASES = Path(__file__).parent / "bundle_cases"
 BUILT = sorted(path.parent.name for path in CASES.glob("*/expected.py"))
@@ -97,7 +101,7 @@ def test_every_line_of_a_module_is_where_the_map_says(name: str) -> None:
     assert len(lines) == len(script.places)
     stamped = 0
     for line, place in zip(lines, script.places, strict=True):
-        if place.line is None or line == build_kernel.RULE:
+        if place.line is None or line == RULE:
             continue
         source = (CASES / name / place.file).read_text().split("\n")[place.line - 1]
         if source.startswith("SOURCE ="):
@@ -123,7 +127,7 @@ def test_every_line_of_code_and_every_comment_arrives_once(name: str) -> None:
         for number, line in enumerate(text.split("\n"), 1):
             expected = 2 if line.startswith("SOURCE = ") and "#" in line else 1
             if line.strip() and number not in cut:
-                place = build_kernel.Place(f"src/podium/{path.name}", number)
+                place = Place(f"src/podium/{path.name}", number)
                 assert arrived.count(place) == expected, line
 
 
@@ -132,11 +136,7 @@ def test_the_contents_point_at_the_headings(name: str) -> None:
     script = build_case(name)
     lines = script.text.split("\n")
     for number, heading in script.sections:
-        assert lines[number - 1 : number + 2] == [
-            build_kernel.RULE,
-            f"# {heading}",
-            build_kernel.RULE,
-        ]
+        assert lines[number - 1 : number + 2] == [RULE, f"# {heading}", RULE]
         assert f"{number:>8}  {heading}" in lines
 
 
@@ -293,7 +293,7 @@ def test_hashes_and_addresses_without_a_token_are_no_secrets(tmp_path: Path) -> 
 
 
 def test_a_library_in_both_images_may_be_used_anywhere_below_the_preamble(tmp_path: Path) -> None:
-    both = [name for name, images in build_kernel.KAGGLE_IMAGE.items() if len(images) == 2]
+    both = [name for name, images in KAGGLE_IMAGE.items() if len(images) == 2]
     imports = "\n".join(f"import {name}" for name in both)
     script = build_files(tmp_path, settings=SETTINGS, a=f'"""A."""\n\n{imports}\n')
     assert all(f"\nimport {name}\n" in script.text for name in both)
@@ -336,6 +336,17 @@ def test_a_build_writes_the_script_and_says_so_in_one_line(checkout: Path) -> No
     )
     assert list(path.parent.iterdir()) == [path]
     assert path.read_text() == build_script(checkout / "src" / "podium").text
+
+
+def test_another_checkout_is_built_from_anywhere_by_this_builders_own_code(checkout: Path) -> None:
+    theirs = checkout / "src" / "workbench" / "flatten"
+    theirs.mkdir(parents=True)
+    for folder in (theirs.parent, theirs):
+        (folder / "__init__.py").write_text('raise RuntimeError("not this one")\n')
+    command = [sys.executable, "-I", "-S", build_kernel.__file__, "--root", str(checkout)]
+    run = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert (checkout / "kernel" / "podium.py").is_file()
 
 
 def test_a_refused_build_leaves_the_script_alone_and_exits_1(checkout: Path) -> None:
@@ -502,24 +513,48 @@ def test_order_names_every_module_and_nothing_else() -> None:
     assert build_kernel.ORDER[-1] == "main"
 
 
+def read_checked_files() -> dict[str, str]:
+    """The texts of the modules, the workbench and the builder, by their paths in the project."""
+    workbench = (build_kernel.ROOT / "src" / "workbench").rglob("*.py")
+    paths = [*read_own_modules(), *workbench, Path(build_kernel.__file__)]
+    return {path.relative_to(build_kernel.ROOT).as_posix(): path.read_text() for path in paths}
+
+
 def test_modules_have_at_most_250_lines_of_code() -> None:
-    sizes = {
-        path.name: count_code_lines(ast.parse(path.read_text()), path.read_text())
-        for path in read_own_modules()
-    }
-    assert {name: size for name, size in sizes.items() if size > 250} == {}
+    files = read_checked_files()
+    assert {"build_kernel.py", "src/workbench/flatten/source.py"} < set(files)
+    sizes = {file: count_code_lines(ast.parse(text), text) for file, text in files.items()}
+    assert {file: size for file, size in sizes.items() if size > 250} == {}
 
 
 def test_functions_have_at_most_40_lines() -> None:
     long = {}
-    for path in [*read_own_modules(), Path(build_kernel.__file__)]:
-        text = path.read_text()
+    for file, text in read_checked_files().items():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 size = count_code_lines(node, text)
                 if size > 40:
-                    long[f"{path.name}:{node.name}"] = size
+                    long[f"{file}:{node.name}"] = size
     assert long == {}
+
+
+def test_the_builders_rooms_import_one_way_and_nothing_but_python() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in (build_kernel.ROOT / "src" / "workbench" / "flatten").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        modules = {node.module or "." for node in imports}
+        modules |= {
+            one.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for one in node.names
+        }
+        rooms = {name for name in modules if name.startswith("workbench.flatten.")}
+        others = {name.partition(".")[0] for name in modules - rooms}
+        assert others <= sys.stdlib_module_names, path.name
+        graph[f"workbench.flatten.{path.stem}"] = rooms
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(graph)
 
 
 def test_the_modules_build() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from podium.competition import Competition
 from sklearn.metrics import confusion_matrix
 
+from podium.competition import Competition
 from podium.predictions import Predictions, write_predictions
 from podium.report import format_figure, render_heatmap, render_thumbnail, write_report
 
@@ -36,7 +36,8 @@ def make_competition(folder, size=8):
         test=pd.DataFrame({"id": [f"test-{row}" for row in range(30)], "path": None}),
         classes=CLASSES,
         notes=("labels are in train.csv, column <label>",),
-        kind="csv",
+        sample=pd.DataFrame({"id": ["test-0"], "label": ["0"]}),
+        kind="label",
     )
 
 
@@ -324,7 +325,8 @@ def test_many_classes_show_pairs_instead_of_a_heat_map(run_folder, competition):
         test=competition.test,
         classes=CLASSES + tuple(f"class {number}" for number in range(40)),
         notes=(),
-        kind="csv",
+        sample=pd.DataFrame({"id": ["test-0"], "label": ["0"]}),
+        kind="label",
     )
     probs = np.pad(make_probs(many.train["label"].to_numpy()), ((0, 0), (0, 40)))
     ids = many.train["id"].to_numpy(np.str_)

@@ -60,9 +60,9 @@ def choose_backend(config: RuntimeConfig, accelerator: str) -> str:
 def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
     """The environment variables that must stand before Keras, JAX or TensorFlow is imported."""
     backend = choose_backend(config, accelerator)
-    plan = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    if accelerator == "cpu":  # spares both libraries the search for a driver that is not there
-        plan |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}
+    plan = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}  # warnings are not for users
+    if accelerator == "cpu":  # keeps both libraries quiet about the driver that is not there
+        plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if accelerator == "cpu" and backend == "jax" and config.devices:
         plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={config.devices}"
     return plan

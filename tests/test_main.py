@@ -1,0 +1,191 @@
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from folders import make_csv_competition
+
+from podium.competition import read_competition
+from podium.config import DataConfig
+from podium.main import main
+from podium.predictions import read_predictions
+
+QUICK = [
+    "--preset=dry-run",
+    "--pixels.image_size=16",
+    "--pixels.batch_size=8",
+    "--train.epochs=1",
+]
+
+
+@pytest.fixture(autouse=True)
+def own_distribution():
+    """A run shares batches over all devices; the next test must not."""
+    yield
+    keras.distribution.set_distribution(None)
+
+
+def run(folder: Path, *words: str) -> tuple[int, Path]:
+    target = folder / "run"
+    data = [f"--data.folder={folder / 'data'}", f"--runtime.folder={target}"]
+    return main([*QUICK, *data, *words]), target
+
+
+def events_of(target: Path) -> list[str]:
+    lines = (target / "events.jsonl").read_text().splitlines()
+    return [json.loads(line)["event"] for line in lines]
+
+
+def test_a_run_leaves_a_submission_a_report_and_every_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    make_csv_competition(tmp_path / "data")
+    code, target = run(tmp_path)
+    assert code == 0
+    assert sorted(path.name for path in target.iterdir()) == [
+        "config.json", "events.jsonl", "fold0", "fold1", "folds.csv", "oof.npz",
+        "report.html", "submission.csv", "summary.json", "test.npz",
+    ]  # fmt: skip
+    submission = pd.read_csv(target / "submission.csv")
+    sample = pd.read_csv(tmp_path / "data" / "sample_submission.csv")
+    assert submission["image"].tolist() == sample["image"].tolist()
+    assert set(submission["kind"]) <= {"cat", "dog"}
+    oof = read_predictions(target / "oof.npz")
+    assert sorted(oof.ids) == [f"{row:03d}.png" for row in range(20)]
+    assert json.loads((target / "config.json").read_text())["pixels.image_size"] == 16
+    printed = capsys.readouterr().out
+    assert "labels: column 'kind' of train.csv" in printed
+    assert "fold 2/2 epoch  2/2 all" in printed
+
+
+def test_each_fold_is_predicted_by_the_model_that_did_not_see_it(tmp_path: Path):
+    make_csv_competition(tmp_path / "data")
+    _, target = run(tmp_path)
+    oof = read_predictions(target / "oof.npz")
+    folds = pd.read_csv(target / "folds.csv").set_index("id")["fold"]
+    competition = read_competition(DataConfig(folder=str(tmp_path / "data")), 0)
+    from podium.pixels import decode_image
+
+    for fold in (0, 1):
+        model = keras.models.load_model(target / f"fold{fold}" / "model.keras")
+        side = model.input_shape[1]
+        rows = [row for row, image in enumerate(oof.ids) if folds[image] == fold]
+        paths = competition.train.set_index("id")["path"]
+        pixels = np.stack([decode_image(paths[oof.ids[row]], side) for row in rows])
+        padded = np.resize(pixels, (16, *pixels.shape[1:]))
+        logits = model.predict(padded, batch_size=8, verbose=0)[: len(rows)]
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        expected = odds / odds.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(oof.probs[rows], expected, atol=1e-4)
+
+
+def test_probabilities_are_submitted_where_the_sample_asks_for_them(tmp_path: Path):
+    data = make_csv_competition(tmp_path / "data")
+    rows = "".join(f"{row}.png,0.5,0.5\n" for row in range(500, 504))
+    (data / "sample_submission.csv").write_text("image,dog,cat\n" + rows)
+    code, target = run(tmp_path)
+    assert code == 0
+    submission = pd.read_csv(target / "submission.csv")
+    np.testing.assert_allclose(submission[["dog", "cat"]].sum(axis=1), 1, atol=1e-6)
+
+
+def test_broken_images_are_listed_and_broken_test_images_get_the_prior(tmp_path: Path):
+    data = make_csv_competition(tmp_path / "data")
+    (data / "train" / "004.png").write_bytes(b"broken")
+    (data / "test" / "502.png").write_bytes(b"broken")
+    (data / "test" / "503.png").unlink()
+    code, target = run(tmp_path)
+    assert code == 0
+    summary = json.loads((target / "summary.json").read_text())
+    assert summary["unreadable"] == {"training": ["004.png"], "test": ["502.png"]}
+    assert read_predictions(target / "test.npz").ids.tolist() == ["500.png", "501.png"]
+    assert len(pd.read_csv(target / "submission.csv")) == 4
+    page = (target / "report.html").read_text()
+    assert "004.png" in page
+    assert "502.png" in page
+
+
+def test_a_missing_sample_submission_is_one_line_and_a_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = make_csv_competition(tmp_path / "data")
+    (data / "sample_submission.csv").unlink()
+    code, target = run(tmp_path, "--data.holdout=0")
+    assert code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Stopped: found no sample submission in ")
+    assert "Traceback" not in error
+    assert events_of(target) == ["run_started", "run_failed"]
+
+
+def test_a_mistaken_setting_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]):
+    assert main(["--train.epoch=3"]) == 1
+    assert capsys.readouterr().err == (
+        "Stopped: unknown setting 'train.epoch'; did you mean 'train.epochs'?\n"
+    )
+
+
+def test_an_unwritable_run_folder_stops_the_run_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([*QUICK, "--runtime.folder=/proc/podium"]) == 1
+    assert "the run folder /proc/podium cannot be written to" in capsys.readouterr().err
+
+
+def test_a_full_disk_at_the_submission_ends_the_run_and_keeps_the_predictions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    make_csv_competition(tmp_path / "data")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "submission.csv.half").symlink_to("/dev/full")
+    code, target = run(tmp_path)
+    assert code == 1
+    assert "could not be written: No space left on device" in capsys.readouterr().err
+    assert read_predictions(target / "test.npz").ids.tolist()
+    assert events_of(target)[-1] == "run_failed"
+
+
+def test_a_bug_keeps_its_traceback_and_is_an_event(tmp_path: Path, monkeypatch):
+    import podium.main
+
+    make_csv_competition(tmp_path / "data")
+    monkeypatch.setattr(podium.main, "make_folds", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path)
+    last = json.loads((tmp_path / "run" / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["error"]) == ("run_failed", "ZeroDivisionError")
+    assert "Traceback" in last["reason"]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs virtual devices")
+def test_a_batch_that_the_devices_do_not_divide_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    code, _ = run(tmp_path, "--pixels.batch_size=12")
+    assert code == 1
+    assert capsys.readouterr().err == (
+        "Stopped: pixels.batch_size is 12, which 8 devices do not divide; use 8 or 16\n"
+    )
+
+
+def test_random_weights_of_a_known_backbone_are_warned_of_and_reported(tmp_path: Path):
+    make_csv_competition(tmp_path / "data")
+    words = ["--model.backbone=keras:MobileNetV3Small", "--pixels.image_size=32"]
+    code, target = run(tmp_path, *words, "--train.head_epochs=0", "--folds.count=2")
+    assert code == 0
+    warning = json.loads((target / "summary.json").read_text())["warnings"][0]
+    assert warning.startswith("keras:MobileNetV3Small starts from random weights")
+    assert "starts from random weights" in (target / "report.html").read_text()
+
+
+def test_nothing_is_written_outside_the_run_folder(tmp_path: Path, monkeypatch):
+    make_csv_competition(tmp_path / "data")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run(tmp_path)
+    assert os.listdir(elsewhere) == []
+    assert sorted(os.listdir(tmp_path)) == ["data", "elsewhere", "run"]
