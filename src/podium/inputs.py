@@ -1,7 +1,7 @@
 """Inputs: where the competition's files are
 
-Kaggle mounts a competition at /kaggle/input/<name> or /kaggle/input/competitions/<name>. Within it
-this section finds the sample submission and every image, and finds an image by any form of its id.
+Kaggle mounts a competition at /kaggle/input/<name> or /kaggle/input/competitions/<name>. In there
+lie the sample submission and the images; an image is found by any form of its id.
 """
 
 import re

@@ -1,9 +1,9 @@
 """Pixels: from image files to batches of uint8
 
 Every image is decoded once, for all folds and epochs, into one array on disk that the operating
-system keeps in memory as far as it fits. Pixels stay uint8, 0 to 255: normalisation is the model's
-business. All batches have one static shape, so a TPU compiles once; batches are the same on every
-backend, because NumPy alone draws their order.
+system keeps in memory as far as it fits. Pixels stay uint8, 0 to 255: to normalise them is the
+model's business. All batches have one static shape, so a TPU compiles once; they are the same on
+every backend, because NumPy alone draws their order.
 
 Shapes: N images, B batch, S side of the stored square.
 """

@@ -28,7 +28,9 @@ def main(argv: Sequence[str]) -> int:
     options, extra = parse_options(argv)
     shutil.rmtree(RUN, ignore_errors=True)
     RUN.mkdir(parents=True)
-    subprocess.run([sys.executable, str(ROOT / "build_kernel.py")], check=True)
+    build = [sys.executable, str(ROOT / "build_kernel.py")]
+    if code := subprocess.run(build, check=False).returncode:
+        return code
     settings = choose_settings(options)
     code = run_as_kaggle(ROOT / "kernel" / "podium.py", command_line(settings) + extra)
     if code == 0:

@@ -1,0 +1,2769 @@
+"""Podium: trains an image classifier on a Kaggle competition and leaves a submission.
+
+    python podium.py --help
+    python podium.py --preset dry-run --data.folder my-competition
+
+Edit SETTINGS below, or give settings on the command line. build_kernel.py built this script from
+src/podium: any other edit belongs there, and is lost here with the next build.
+
+competition → folds → pixels → augment → backbones → model → train → predict → submit → report
+
+      41  Settings: the block to edit on Kaggle
+      79  Configuration: every setting, its default and its limit
+     317  Overrides: from defaults to the settings of this run
+     468  Runtime: the machine, and the Keras backend that suits it
+     654  Libraries
+     670  Storage: a file is there whole, or as it was before
+     691  Events: what the run says, to the reader of the log and to programs
+     746  Predictions: class probabilities, keyed by image id
+     803  Metrics: how good the probabilities are, and how sure that figure is
+     852  Inputs: where the competition's files are
+     967  Labels: what each training image shows
+    1130  Competition: from its files to one image table
+    1375  Folds: every training image is validated once, by a model that never saw it
+    1439  Pixels: from image files to batches of uint8
+    1609  Augmentation: what training images go through, on the device
+    1671  Backbones: the table of networks that turn pixels into features
+    1802  Model: augment, normalise, backbone, head
+    1857  Schedule: how fast the weights move
+    1891  Training: one fold, in two phases
+    2021  Prediction: from a trained model to class probabilities
+    2051  Submission: checked against the sample before it is written
+    2135  Summary: the run in figures
+    2207  Record: what a run folder holds, as far as the run has got
+    2273  Page: the pieces that the report is made of
+    2447  Report: one page that shows the run
+    2665  The run: the stages in order
+
+Sources: sha256 07d9ca90bdedc6b4686cb2f16b442a658ad19cd5caca1cbe897ceb23c97e31f6
+"""
+
+# ==================================================================================================
+# Settings: the block to edit on Kaggle
+# ==================================================================================================
+# Name a setting, give it a value; whatever is not named keeps its default. `--help` lists every
+# setting with its default, unit and limit. A command line wins over this block.
+# Example: {"model.backbone": "keras:EfficientNetV2S", "pixels.image_size": 300, "train.epochs": 12}
+
+SETTINGS: dict[str, object] = {}
+
+# in the built script: the sha256 of the sources it was built from
+SOURCE = "07d9ca90bdedc6b4686cb2f16b442a658ad19cd5caca1cbe897ceb23c97e31f6"
+
+
+import base64
+import csv
+import difflib
+import html
+import importlib.metadata
+import importlib.util
+import io
+import itertools
+import json
+import math
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+import traceback
+import types
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+
+# ==================================================================================================
+# Configuration: every setting, its default and its limit
+# ==================================================================================================
+# One frozen dataclass for each stage; a stage receives its own section and nothing else.
+
+Value = TypeVar("Value")
+
+
+def setting(
+    default: Value,
+    meaning: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+) -> Value:
+    """Declares one setting: its default, meaning, unit and inclusive limits (those of its unit)."""
+    limits = {"meaning": meaning, "unit": unit, "low": low, "high": high}
+    declared: Any = field(default=default, metadata=limits)
+    return declared  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """The machine: which devices and backend, where the run is kept, how long it may last."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "tpu"] = setting(
+        "auto", "what the run must find; auto takes the best there is"
+    )
+    backend: Literal["auto", "tensorflow", "jax"] = setting(
+        "auto", "Keras backend; auto is jax on a TPU or GPU and tensorflow on a CPU"
+    )
+    devices: int | None = setting(
+        None,
+        "devices the run must find; on a CPU under jax, that many virtual ones",
+        low=1,
+        high=64,
+    )
+    folder: str | None = setting(
+        None, "run folder; none is /kaggle/working, or runs/<date and time> at home"
+    )
+    session_hours: float | None = setting(
+        None, "session limit; none is 9 on a TPU and 12 elsewhere", unit="h", low=0.05, high=24
+    )
+    seed: int = setting(
+        0, "seed of folds, data order, weights and augmentation", low=0, high=999_999
+    )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The competition's files, and what they mean where detection needs help."""
+
+    folder: str | None = setting(
+        None, "the competition's files; none is the one competition under /kaggle/input"
+    )
+    sample_submission: str | None = setting(
+        None, "the sample submission; none finds sample*submission*.csv"
+    )
+    id_column: str | None = setting(None, "image id in the train table; none detects it")
+    label_column: str | None = setting(None, "label in the train table; none detects it")
+    group_column: str | None = setting(
+        None, "train column whose equal values stay in one fold (patient, location, …)"
+    )
+    solution: str | None = setting(None, "true labels of the test part, for rehearsals")
+    holdout: float = setting(
+        0.0,
+        "share of labelled images held back as the test part if there is no sample submission",
+        low=0.0,
+        high=0.5,
+    )
+    limit: int | None = setting(
+        None, "labelled images used, drawn class by class; none is all", unit="images", low=10
+    )
+    test_limit: int | None = setting(
+        None, "test images predicted, the rest get the prior; none is all", unit="images", low=1
+    )
+
+
+@dataclass(frozen=True)
+class FoldsConfig:
+    """Cross-validation."""
+
+    count: int = setting(5, "parts of the training images, each validated once", low=2, high=20)
+
+
+@dataclass(frozen=True)
+class PixelsConfig:
+    """From image files to batches."""
+
+    image_size: int = setting(
+        224, "side of the square the network sees", unit="px", low=16, high=1024
+    )
+    batch_size: int = setting(
+        32, "images in one batch, over all devices", unit="images", low=1, high=8192
+    )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What training images go through, on the device."""
+
+    policy: Literal["none", "flip", "crop", "flip+crop"] = setting(
+        "flip+crop", "flip mirrors left and right; crop cuts a random square"
+    )
+    margin: float = setting(
+        0.125, "what a crop may cut off, as a share of image_size", low=0.0, high=0.5
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    backbone: str = setting("keras:EfficientNetV2B0", "a name from the table of backbones")
+    weights: Literal["imagenet", "random"] = setting("imagenet", "what the backbone starts from")
+    dropout: float = setting(0.2, "share of features dropped before the head", low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate and the optimizer (AdamW)."""
+
+    head_lr: float = setting(
+        1e-3, "peak learning rate while only the head trains", low=0.0, high=1.0
+    )
+    peak_lr: float = setting(3e-4, "peak learning rate while everything trains", low=0.0, high=1.0)
+    warmup: float = setting(0.1, "share of the updates that warm up linearly", low=0.0, high=0.9)
+    weight_decay: float = setting(1e-4, "decoupled weight decay", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The two phases of the fine-tune."""
+
+    head_epochs: int = setting(1, "epochs with the backbone frozen", low=0, high=1000)
+    epochs: int = setting(8, "epochs with everything training", low=1, high=1000)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run."""
+
+    runtime: RuntimeConfig = RuntimeConfig()
+    data: DataConfig = DataConfig()
+    folds: FoldsConfig = FoldsConfig()
+    pixels: PixelsConfig = PixelsConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
+
+
+# A preset names a use of the toolkit; a competitor's own numbers belong in SETTINGS.
+PRESETS: dict[str, dict[str, object]] = {
+    # Every stage once, on any competition, in minutes on a laptop: it rehearses, it does not learn.
+    "dry-run": {
+        "data.holdout": 0.2,
+        "data.limit": 300,
+        "data.test_limit": 600,
+        "folds.count": 2,
+        "pixels.image_size": 64,
+        "model.backbone": "tiny",
+        "model.weights": "random",
+        "train.epochs": 2,
+    },
+    # 2×T4: half the default batch on each, at the default backbone's own resolution.
+    "gpu": {"runtime.accelerator": "gpu", "pixels.batch_size": 64},
+    # TPU v5e-8: eight cores, 32 images on each.
+    "tpu": {"runtime.accelerator": "tpu", "runtime.devices": 8, "pixels.batch_size": 256},
+}
+
+
+class Knob(NamedTuple):
+    """One setting as `--help` and docs/settings.md show it."""
+
+    name: str  # dotted: "train.epochs"
+    hint: Any  # its type
+    default: object
+    meaning: str
+    unit: str
+    low: float | None
+    high: float | None
+
+    @property
+    def limit(self) -> str:
+        """What values it takes, in words: "2 to 20", "cpu, gpu or tpu", "text"."""
+        kind, optional = unwrap_optional(self.hint)
+        if get_origin(kind) is Literal:
+            text = ", ".join(get_args(kind))
+        elif kind is str:
+            text = "text"
+        elif self.high is None and self.low is None:
+            text = "yes or no" if kind is bool else "any number"
+        elif self.high is None:
+            text = f"{self.low:g} or more"
+        elif self.low is None:
+            text = f"up to {self.high:g}"
+        else:
+            text = f"{self.low:g} to {self.high:g}"
+        return f"{text}, or none" if optional else text
+
+
+def list_knobs() -> Iterator[Knob]:
+    """Yields every setting, stage by stage, in the order of the stages."""
+    for section in fields(Config):
+        for declared in fields(section_class(section)):
+            yield Knob(
+                f"{section.name}.{declared.name}",
+                declared.type,
+                declared.default,
+                **declared.metadata,
+            )
+
+
+def section_class(section: Field[Any]) -> Any:
+    """The dataclass of one section of Config."""
+    if not is_dataclass(section.type):
+        raise TypeError(f"Config.{section.name} is not a section")
+    return section.type
+
+
+def unwrap_optional(hint: Any) -> tuple[Any, bool]:
+    """Splits `int | None` into (int, True); any other type T gives (T, False)."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(kind for kind in get_args(hint) if kind is not type(None)), True
+    return hint, False
+
+
+def list_settings(config: Config) -> dict[str, object]:
+    """Every setting and its value, by dotted name."""
+    named = {}
+    for knob in list_knobs():
+        section, leaf = knob.name.split(".")
+        named[knob.name] = getattr(getattr(config, section), leaf)
+    return named
+
+
+# ==================================================================================================
+# Overrides: from defaults to the settings of this run
+# ==================================================================================================
+# Three sources, later wins: defaults, the SETTINGS block above, the command line. A preset is a
+# bundle of settings that its source applies first. All mistakes are reported together and before
+# Keras loads, because a round trip to Kaggle costs minutes.
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message has one line for each mistake."""
+
+
+def convert_value(knob: Knob, value: object) -> object:
+    """Turns one given value, text from a command line or an object from SETTINGS, into its type.
+
+    Raises SettingsError naming the setting, its limit and the value.
+    """
+    kind, optional = unwrap_optional(knob.hint)
+    if optional and (value is None or str(value).lower() == "none"):
+        return None
+    refusal = SettingsError(f"{knob.name} must be {knob.limit}{unit_text(knob)}, not {value!r}")
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise refusal
+        return value
+    if kind is str:
+        if not isinstance(value, str) or not value:
+            raise refusal
+        return value
+    return convert_number(kind, knob, value, refusal)
+
+
+def convert_number(kind: Any, knob: Knob, value: object, refusal: SettingsError) -> int | float:
+    """Turns a value into an int or float within the knob's limits, or raises the refusal."""
+    if isinstance(value, bool):  # True is an int to Python, but nobody means 1 by it
+        raise refusal
+    try:
+        number = float(value) if kind is float else int(str(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise refusal from None
+    low = -math.inf if knob.low is None else knob.low
+    high = math.inf if knob.high is None else knob.high
+    if not (low <= number <= high) or math.isinf(number):
+        raise refusal
+    return number
+
+
+def unit_text(knob: Knob) -> str:
+    """The unit in brackets, where there is one."""
+    return f" ({knob.unit})" if knob.unit else ""
+
+
+def override(config: Config, given: Mapping[str, object]) -> Config:
+    """Returns the config with the given dotted settings replaced.
+
+    Raises SettingsError listing every unknown name and every value out of its limits.
+    """
+    knobs = {knob.name: knob for knob in list_knobs()}
+    mistakes, changes = [], dict[str, dict[str, Any]]()
+    for name, value in given.items():
+        if name not in knobs:
+            mistakes.append(f"unknown setting {name!r}{suggest(name, knobs)}")
+            continue
+        try:
+            section, leaf = name.split(".")
+            changes.setdefault(section, {})[leaf] = convert_value(knobs[name], value)
+        except SettingsError as mistake:
+            mistakes.append(str(mistake))
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    sections = {name: replace(getattr(config, name), **new) for name, new in changes.items()}
+    return replace(config, **sections)
+
+
+def suggest(name: str, known: Mapping[str, object]) -> str:
+    """Says which known name was probably meant."""
+    leaf_match = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    close = difflib.get_close_matches(name, known, n=1) or leaf_match
+    return f"; did you mean {close[0]!r}?" if close else "; --help lists them all"
+
+
+def expand_preset(given: Mapping[str, object]) -> dict[str, object]:
+    """Replaces the entry "preset" by the settings it stands for; the other entries win over it."""
+    chosen = dict(given)
+    name = chosen.pop("preset", None)
+    if name is None:
+        return chosen
+    if name not in PRESETS:
+        raise SettingsError(f"preset must be {', '.join(PRESETS)}, not {name!r}")
+    return PRESETS[str(name)] | chosen
+
+
+def parse_command_line(argv: Sequence[str]) -> dict[str, object]:
+    """Reads `--name value` and `--name=value` into a dict; raises SettingsError for the rest."""
+    given, mistakes, words = dict[str, object](), [], list(argv)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not name:
+            mistakes.append(f"{word!r} is not a setting; write --name value")
+        elif equals:
+            given[name] = value
+        elif words and not words[0].startswith("--"):
+            given[name] = words.pop(0)
+        else:
+            mistakes.append(f"--{name} has no value; write --{name} value")
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return given
+
+
+def read_config(argv: Sequence[str], settings: Mapping[str, object] = SETTINGS) -> Config:
+    """Resolves defaults, SETTINGS and command line into one Config.
+
+    Raises SettingsError with every mistake of all sources, one line each.
+    """
+    config, mistakes = Config(), []
+    for source, read in (("SETTINGS", lambda: settings), ("", lambda: parse_command_line(argv))):
+        try:
+            config = override(config, expand_preset(read()))
+        except SettingsError as error:
+            prefix = f"{source}: " if source else ""
+            mistakes += [prefix + line for line in str(error).splitlines()]
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return config
+
+
+def format_help() -> str:
+    """The text of `--help`: usage, presets, then every setting grouped by stage."""
+    lines = [
+        "Trains an image classifier on a Kaggle competition and writes submission.csv.",
+        "",
+        "usage: python podium.py [--preset NAME] [--stage.setting VALUE …]",
+        "   eg: python podium.py --preset dry-run --data.folder my-competition",
+        "",
+        f"presets: {', '.join(PRESETS)}",
+    ]
+    stages = {section.name: section_class(section).__doc__ for section in fields(Config)}
+    stage = ""
+    for knob in list_knobs():
+        if not knob.name.startswith(f"{stage}.") or not stage:
+            stage = knob.name.partition(".")[0]
+            lines += ["", f"{stage}: {stages[stage]}"]
+        default = "none" if knob.default is None else f"{knob.default}"
+        unit = f" {knob.unit}" if knob.unit and knob.default is not None else ""
+        lines.append(f"  --{knob.name:<24} {default + unit:<22}  {knob.limit}")
+        lines.append(f"  {'':<26} {knob.meaning}")
+    return "\n".join(lines)
+
+
+# ==================================================================================================
+# Runtime: the machine, and the Keras backend that suits it
+# ==================================================================================================
+# Keras reads its backend once, when it is first imported. So this section looks at the machine by
+# its files and environment alone, without loading TensorFlow or JAX (a TPU belongs to the first
+# library that opens it), and chooses before anything heavier is imported.
+#
+#     TPU, or a GPU    JAX; TensorFlow only reads files
+#     CPU              TensorFlow; JAX with virtual devices rehearses a TPU
+
+KAGGLE_WORKING = Path("/kaggle/working")
+SESSION_HOURS = {"tpu": 9.0, "gpu": 12.0, "cpu": 12.0}  # Kaggle's limits
+
+
+class DeviceError(RuntimeError):
+    """The devices found are not the devices asked for."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the run has got: the accelerator's kind, its devices, the backend and the deadline."""
+
+    accelerator: str  # "cpu", "gpu" or "tpu"
+    backend: str  # "tensorflow" or "jax"
+    devices: tuple[str, ...]  # as the backend names them
+    folder: Path  # where everything is written
+    started: float  # seconds since 1970
+    deadline: float  # likewise
+
+
+def find_accelerator(environ: Mapping[str, str] = os.environ, dev: Path = Path("/dev")) -> str:
+    """Says "tpu", "gpu" or "cpu" from device files and environment, opening no library."""
+    if environ.get("ISTPUVM") == "1" or any(dev.glob("accel[0-9]*")):
+        return "tpu"
+    if environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(dev.glob("nvidia[0-9]*")):
+        return "gpu"
+    return "cpu"
+
+
+def choose_backend(config: RuntimeConfig, accelerator: str) -> str:
+    """Returns the backend asked for, else the one that suits the accelerator."""
+    if config.backend != "auto":
+        return config.backend
+    return "tensorflow" if accelerator == "cpu" else "jax"
+
+
+def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
+    """The environment variables that must stand before Keras, JAX or TensorFlow is imported."""
+    backend = choose_backend(config, accelerator)
+    plan = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}  # warnings are not for users
+    if accelerator == "cpu":  # keeps both libraries quiet about the driver that is not there
+        plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if accelerator == "cpu" and backend == "jax" and config.devices:
+        plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={config.devices}"
+    return plan
+
+
+def prepare_environment(argv: Sequence[str]) -> Config:
+    """Reads the settings and chooses the backend; what already stands in the environment wins.
+
+    `--help` and mistaken settings end the program here, before anything heavy is loaded.
+    """
+    if "--help" in argv or "-h" in argv:
+        print(format_help())  # noqa: T201
+        raise SystemExit(0)
+    try:
+        config = read_config(argv)
+    except SettingsError as error:
+        mistakes = "\n  ".join(str(error).splitlines())
+        raise SystemExit(f"These settings cannot be used:\n  {mistakes}") from None
+    for name, value in plan_environment(config.runtime, find_accelerator()).items():
+        os.environ.setdefault(name, value)
+    return config
+
+
+def list_devices(backend: str) -> tuple[str, list[str]]:
+    """Opens the backend's devices: (kind, names). The other library is kept off the accelerator."""
+    import tensorflow as tf
+
+    if backend == "jax":
+        import jax
+
+        tf.config.set_visible_devices([], "GPU")
+        kind = jax.devices()[0].platform
+        return {"cuda": "gpu", "rocm": "gpu"}.get(kind, kind), [str(one) for one in jax.devices()]
+    gpus = tf.config.list_physical_devices("GPU")
+    return ("gpu" if gpus else "cpu"), [gpu.name for gpu in gpus] or ["CPU:0"]
+
+
+def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str]) -> None:
+    """Raises DeviceError unless backend, kind and number of devices are those asked for."""
+    if config.backend not in ("auto", backend):
+        raise DeviceError(
+            f"runtime.backend is {config.backend}, but Keras was already loaded with {backend}; "
+            f"set KERAS_BACKEND={config.backend} before Python starts"
+        )
+    if config.accelerator not in ("auto", kind):
+        raise DeviceError(
+            f"runtime.accelerator is {config.accelerator}, but {backend} found {kind} "
+            f"({', '.join(devices)}); choose the accelerator in the session's settings, "
+            f"or set runtime.accelerator to auto"
+        )
+    if config.devices not in (None, len(devices)):
+        raise DeviceError(
+            f"runtime.devices is {config.devices}, but {backend} found {len(devices)} "
+            f"({', '.join(devices)}); set it to {len(devices)} or none"
+        )
+
+
+def check_batch(batch_size: int, devices: int) -> None:
+    """Raises DeviceError unless the global batch divides evenly over the devices."""
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        fit = f"{below} or {below + devices}" if below else f"{devices}"
+        raise DeviceError(
+            f"pixels.batch_size is {batch_size}, which {devices} devices do not divide; use {fit}"
+        )
+
+
+def find_run_folder(config: RuntimeConfig) -> Path:
+    """The folder the run writes to, made if need be.
+
+    Raises DeviceError if it cannot be made or written to.
+    """
+    folder = Path(config.folder or time.strftime("runs/%Y-%m-%d-%H%M%S"))
+    if config.folder is None and KAGGLE_WORKING.is_dir():
+        folder = KAGGLE_WORKING
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".podium-was-here"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise DeviceError(
+            f"the run folder {folder} cannot be written to ({error.strerror}); "
+            f"set runtime.folder to a folder that can"
+        ) from error
+    return folder
+
+
+def open_runtime(config: Config, backend: str, started: float) -> Runtime:
+    """Opens the devices and the run folder and verifies both.
+
+    Raises DeviceError if the machine is not the one that was asked for.
+    """
+    kind, devices = list_devices(backend)
+    check_devices(config.runtime, backend, kind, devices)
+    check_batch(config.pixels.batch_size, len(devices))
+    hours = config.runtime.session_hours or SESSION_HOURS.get(kind, 12.0)
+    folder = find_run_folder(config.runtime)
+    return Runtime(kind, backend, tuple(devices), folder, started, started + hours * 3600)
+
+
+def read_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries a run depends on."""
+    names = ("keras", "tensorflow", "jax", "numpy", "pandas", "scikit-learn", "pillow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # tensorflow-cpu on the TPU image
+            found[name] = "not installed"
+    return found
+
+
+def describe_runtime(runtime: Runtime) -> str:
+    """One card: devices, memory, cores, versions, run folder, deadline."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
+    left = (runtime.deadline - time.time()) / 3600
+    first, count = runtime.devices[0], len(runtime.devices)
+    rows = {
+        "devices": f"{count} × {runtime.accelerator} ({first}{', …' if count > 1 else ''})",
+        "backend": runtime.backend,
+        "host": f"{os.cpu_count()} cores, {pages / 2**30:.1f} GiB of memory",
+        "versions": versions,
+        "run folder": str(runtime.folder),
+        "deadline": f"{time.strftime('%H:%M', time.localtime(runtime.deadline))}, in {left:.1f} h",
+    }
+    return "\n".join(f"  {name:<11} {text}" for name, text in rows.items())
+
+
+# The one thing Podium does when it is imported: everything below depends on it.
+CONFIG = prepare_environment(sys.argv[1:] if __name__ == "__main__" else [])
+
+
+# ==================================================================================================
+# Libraries
+# ==================================================================================================
+# Imported only now: Keras reads its backend once, when it is imported, and Runtime chose it.
+
+import keras
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
+
+# ==================================================================================================
+# Storage: a file is there whole, or as it was before
+# ==================================================================================================
+# A session can end, or a disk be full, in the middle of a write. So every result is written beside
+# its place under another name and moved there in one step.
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file, or raises OSError and leaves an earlier one untouched."""
+    half = path.with_name(f"{path.name}.half")
+    try:
+        with half.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)
+    except OSError:
+        half.unlink(missing_ok=True)
+        raise
+
+
+# ==================================================================================================
+# Events: what the run says, to the reader of the log and to programs
+# ==================================================================================================
+# Every stage tells the reporter; the reporter appends one JSON line to events.jsonl, the run's own
+# record, and prints a line where a person would want one. It never stops the run: an event that
+# cannot be written is counted and lost.
+
+
+class Reporter:
+    """Appends events to `events.jsonl` in the run folder, and prints lines for people."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "events.jsonl"
+        self.lost = 0  # events that could not be written
+        self.warnings: list[str] = []  # shown again in the report
+
+    def emit(self, event: str, **values: Any) -> None:
+        """Appends one event; its name is past tense ("fold_started"). Never raises."""
+        try:
+            record = {"time": round(time.time(), 3), "event": event, **clean_values(values)}
+            line = json.dumps(record, allow_nan=False, default=str)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except (OSError, RecursionError, TypeError, ValueError):
+            self.lost += 1
+
+    def say(self, text: str) -> None:
+        """Prints at once: Kaggle's log shows whole lines, and the run may be watched."""
+        print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Says something that a person should look at, and keeps it for the report."""
+        self.warnings.append(text)
+        self.say(f"! {text}")
+        self.emit("warning_raised", text=text)
+
+
+def clean_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns NumPy scalars into numbers and NaN or infinity into null, as strict JSON wants."""
+    return {str(name): clean_value(value) for name, value in values.items()}
+
+
+def clean_value(value: Any) -> Any:
+    """One value made fit for strict JSON."""
+    if isinstance(value, Mapping):
+        return clean_values(value)
+    if isinstance(value, list | tuple):
+        return [clean_value(one) for one in value]
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+# ==================================================================================================
+# Predictions: class probabilities, keyed by image id
+# ==================================================================================================
+# The one type in which stages meet. Rows are found by id, never by position, so blending models or
+# writing a submission again needs neither retraining nor care about order.
+
+
+class Predictions(NamedTuple):
+    """Class probabilities: `ids` [N] unique str, `probs` [N, C] float32 whose rows sum to 1."""
+
+    ids: NDArray[np.str_]
+    probs: NDArray[np.float32]
+
+
+def average_predictions(members: Sequence[Predictions]) -> Predictions:
+    """Averages members' probabilities image by image; all members must hold the same ids.
+
+    Raises ValueError if an id is missing from a member.
+    """
+    ids = members[0].ids
+    probs = np.mean([select_probs(member, ids) for member in members], axis=0, dtype=np.float64)
+    return Predictions(ids, probs.astype(np.float32))
+
+
+def join_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """Lays the predictions of different images end to end."""
+    ids = np.concatenate([part.ids for part in parts])
+    return Predictions(ids, np.concatenate([part.probs for part in parts]))
+
+
+def select_probs(
+    predictions: Predictions, ids: Sequence[Any] | NDArray[Any]
+) -> NDArray[np.float32]:
+    """Returns the probabilities [len(ids), C] of the given ids, in their order.
+
+    Raises ValueError naming ids that have no prediction.
+    """
+    rows = {image_id: row for row, image_id in enumerate(predictions.ids.tolist())}
+    missing = [str(image_id) for image_id in ids if str(image_id) not in rows]
+    if missing:
+        raise ValueError(f"{len(missing)} ids have no prediction, e.g. {', '.join(missing[:3])}")
+    return predictions.probs[[rows[str(image_id)] for image_id in ids]]
+
+
+def write_predictions(predictions: Predictions, path: Path) -> None:
+    """Writes an .npz file, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, ids=predictions.ids, probs=predictions.probs)
+    write_whole(path, buffer.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Reads what `write_predictions` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Predictions(arrays["ids"], arrays["probs"])
+
+
+# ==================================================================================================
+# Metrics: how good the probabilities are, and how sure that figure is
+# ==================================================================================================
+# Shapes throughout: labels [N] int64, probs [N, C] float32 with rows that sum to 1.
+
+Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
+
+
+class Score(NamedTuple):
+    """Accuracy with its 95 % interval, and log loss in nats, over n images."""
+
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    log_loss: float
+
+
+def score_probs(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> Score:
+    """Scores probabilities against the truth; raises ValueError if there is nothing to score."""
+    if len(labels) == 0 or len(labels) != len(probs):
+        raise ValueError(f"cannot score {len(probs)} predictions against {len(labels)} labels")
+    right = int(np.sum(probs.argmax(axis=1) == labels))
+    n = len(labels)
+    return Score(n, right / n, wilson_interval(right, n), log_loss(labels, probs))
+
+
+def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> float:
+    """Mean negative log-likelihood in nats; probabilities are clipped at 1e-7."""
+    truth = probs[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(truth, 1e-7, 1.0)).mean())
+
+
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """95 % score interval of a share, sound near 0 and 1 too (Wilson 1927, JASA 22:209)."""
+    share, z2 = right / n, Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def count_confusions(
+    labels: NDArray[np.int64], predicted: NDArray[Any], classes: int
+) -> NDArray[np.int64]:
+    """Counts images by true class (rows) and predicted class (columns): [C, C]."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+# ==================================================================================================
+# Inputs: where the competition's files are
+# ==================================================================================================
+# Kaggle mounts a competition at /kaggle/input/<name> or /kaggle/input/competitions/<name>. In there
+# lie the sample submission and the images; an image is found by any form of its id.
+
+KAGGLE_INPUT = Path("/kaggle/input")
+SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
+IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+
+
+class CompetitionError(ValueError):
+    """The competition's files cannot be understood; the message names the setting that helps."""
+
+
+def find_competition_folder(config: DataConfig, mounted: Path = KAGGLE_INPUT) -> Path:
+    """The folder named by the settings, else the one mounted folder with a sample submission."""
+    if config.folder is not None:
+        folder = Path(config.folder)
+        if not folder.is_dir():
+            raise CompetitionError(f"data.folder is {config.folder}, which is not a folder")
+        return folder
+    folders = [*mounted.glob("*"), *mounted.glob("competitions/*")]
+    found = sorted(one for one in folders if one.is_dir() and list_samples(one, "*.csv"))
+    if len(found) != 1:
+        names = ", ".join(map(str, found)) or "none"
+        raise CompetitionError(
+            f"looked under {mounted} for one competition with a sample submission and found "
+            f"{names}; attach the competition, or set data.folder"
+        )
+    return found[0]
+
+
+def list_samples(folder: Path, pattern: str) -> list[Path]:
+    """The sample submissions among the files that match the pattern."""
+    return sorted(path for path in folder.glob(pattern) if SAMPLE_NAME.search(path.name))
+
+
+def find_sample(folder: Path, config: DataConfig) -> Path | None:
+    """The sample submission named by the settings or found, at the top first; None if none is."""
+    if config.sample_submission is not None:
+        path = folder / config.sample_submission
+        if not path.is_file():
+            raise CompetitionError(
+                f"data.sample_submission is {config.sample_submission}, "
+                f"but there is no such file in {folder}"
+            )
+        return path
+    found = list_samples(folder, "*.csv") or list_samples(folder, "**/*.csv")
+    if len(found) > 1:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in found)
+        raise CompetitionError(
+            f"{folder} holds several sample submissions ({names}); "
+            f"choose one with data.sample_submission"
+        )
+    return found[0] if found else None
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads a CSV as text cells, so that an id such as 007 or a class called NA stays itself."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise CompetitionError(f"{path} cannot be read as a CSV table: {error}") from error
+
+
+class ImageIndex:
+    """All images under a folder, found by path, name or stem."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths = sorted(
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        )
+        self.by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for path in self.paths:
+            for name in list_names(path):
+                self.by_name[name].append(path)
+
+    def find(self, image_id: str, part: str) -> str | None:
+        """The path of an image of the "train" or "test" part, or None if there is no such file.
+
+        Of several, the one that lies in a folder of its part; raises CompetitionError if that
+        leaves more than one.
+        """
+        found = self.by_name.get(image_id, [])
+        if len(found) > 1:
+            found = [path for path in found if in_test_folder(path) == (part == "test")] or found
+        if len(found) > 1:
+            raise CompetitionError(
+                f"{part} id {image_id!r} could be {found[0]} or {found[1]}; "
+                f"set data.folder to a folder that holds one of them"
+            )
+        return found[0] if found else None
+
+    def share(self, ids: Iterable[str]) -> float:
+        """The share of ids that are the name of an image."""
+        known = [image_id in self.by_name for image_id in ids]
+        return sum(known) / len(known) if known else 0.0
+
+
+def list_names(path: str) -> list[str]:
+    """What an image may be called: every tail of its path, with its suffix and without."""
+    parts = PurePosixPath(path).parts
+    tails = ["/".join(parts[start:]) for start in range(len(parts))]
+    return tails + [tail.rpartition(".")[0] for tail in tails]
+
+
+def in_test_folder(path: str) -> bool:
+    """Does the image lie in a folder that calls itself test?"""
+    return any("test" in folder.lower() for folder in PurePosixPath(path).parts[:-1])
+
+
+# ==================================================================================================
+# Labels: what each training image shows
+# ==================================================================================================
+# Three layouts, in this order: a table beside the images, a folder for each class, the class in the
+# file's name. Where a table and folders both name the class, they must agree.
+
+LABEL_NAMES = re.compile(r"label|class|category|target|species|breed|diagnosis", re.IGNORECASE)
+CLASS_IN_NAME = re.compile(r"(.*?)[._\- ]*\d+")
+ID_SHARE = 0.5  # of a column's cells must name images for it to be the id column
+
+
+class Labels(NamedTuple):
+    """Training images with their class as text, and how that was understood."""
+
+    table: pd.DataFrame  # id, path (None: no file), label, and group where asked; all str
+    notes: list[str]
+
+
+def read_labels(
+    index: ImageIndex, config: DataConfig, sample: pd.DataFrame | None, set_aside: set[Path]
+) -> Labels:
+    """Finds the labels of the training images.
+
+    `set_aside` are tables that are not about training. Raises CompetitionError if no layout fits.
+    """
+    test_ids = set() if sample is None else set(sample.iloc[:, 0])
+    tables = find_label_tables(index, config, test_ids, set_aside)
+    if tables:
+        return read_label_table(index, config, tables, sample)
+    if config.group_column is not None:
+        raise CompetitionError("data.group_column needs a train table, and there is none")
+    asked = {index.find(image_id, "test") for image_id in test_ids}
+    paths = [path for path in index.paths if path not in asked and not in_test_folder(path)]
+    for what, labels in (
+        ("folder", label_by_folder(paths)),
+        ("file name", label_by_name(paths)),
+    ):
+        if labels:
+            table = pd.DataFrame({"id": paths, "path": paths, "label": labels})
+            return Labels(table, [f"labels: from each image's {what}"])
+    raise CompetitionError(
+        f"found no labels in {index.folder}: no table with image ids and a label, no folder for "
+        f"each class, no class in the file names of {len(paths)} images; see data.folder"
+    )
+
+
+def find_label_tables(
+    index: ImageIndex, config: DataConfig, test_ids: set[str], set_aside: set[Path]
+) -> list[tuple[Path, pd.DataFrame, str]]:
+    """Tables that are about training images, each with its id column; those called train first."""
+    found = []
+    for path in sorted(index.folder.rglob("*.csv")):
+        if path in set_aside or path.name.startswith("."):
+            continue
+        table = read_table(path)
+        column = find_id_column(index, config, table)
+        if column and table.shape[1] > 1 and not table[column].isin(test_ids).mean() > ID_SHARE:
+            found.append((path, table, column))
+    named = [one for one in found if re.search("train|label", one[0].name, re.IGNORECASE)]
+    return named or found
+
+
+def find_id_column(index: ImageIndex, config: DataConfig, table: pd.DataFrame) -> str | None:
+    """The column that names images: the one of the settings, else the best of those that do."""
+    if config.id_column is not None:
+        return config.id_column if config.id_column in table else None
+    shares = {str(column): index.share(table[column]) for column in table}
+    best = max(shares, key=lambda column: shares[column], default=None)
+    return best if best is not None and shares[best] >= ID_SHARE else None
+
+
+def read_label_table(
+    index: ImageIndex,
+    config: DataConfig,
+    tables: Sequence[tuple[Path, pd.DataFrame, str]],
+    sample: pd.DataFrame | None,
+) -> Labels:
+    """Reads ids, labels and groups from the one table that has them."""
+    if len(tables) > 1:
+        names = ", ".join(path.name for path, _, _ in tables)
+        raise CompetitionError(
+            f"{index.folder} holds several tables of training images ({names}); keep one of them "
+            f"there, or name its columns with data.id_column and data.label_column"
+        )
+    path, table, id_column = tables[0]
+    label_column = find_label_column(config, table, id_column, sample)
+    repeated = table[id_column][table[id_column].duplicated()]
+    if len(repeated):
+        raise CompetitionError(
+            f"{path.name} lists image {repeated.iloc[0]!r} more than once in column {id_column!r}"
+        )
+    images = pd.DataFrame({"id": table[id_column], "label": table[label_column]})
+    images.insert(1, "path", [index.find(image_id, "train") for image_id in images["id"]])
+    notes = [f"labels: column {label_column!r} of {path.name}, ids in {id_column!r}"]
+    if config.group_column is not None:
+        check_column(table, "data.group_column", config.group_column, path)
+        images["group"] = table[config.group_column]
+        notes.append(f"groups: column {config.group_column!r} of {path.name}")
+    check_folders_agree(images, path)
+    return Labels(images, notes)
+
+
+def find_label_column(
+    config: DataConfig, table: pd.DataFrame, id_column: str, sample: pd.DataFrame | None
+) -> str:
+    """The label's column: of the settings, as in the sample, the only one, or called like one."""
+    others = [str(column) for column in table if column != id_column]
+    if config.label_column is not None:
+        check_column(table, "data.label_column", config.label_column, None)
+        return config.label_column
+    asked = [str(column) for column in sample.columns[1:]] if sample is not None else []
+    if len(asked) == 1 and asked[0] in others:
+        return asked[0]
+    among_asked = [name for name in others if len(asked) > 1 and table[name].isin(asked).all()]
+    called_so = [name for name in others if LABEL_NAMES.search(name)]
+    for fitting in (others, among_asked, called_so):
+        if len(fitting) == 1:
+            return fitting[0]
+    raise CompetitionError(
+        f"any of the columns {', '.join(others)} could be the label; set data.label_column"
+    )
+
+
+def check_column(table: pd.DataFrame, setting: str, column: str, path: Path | None) -> None:
+    """Raises CompetitionError if a column that a setting names is not there."""
+    if column not in table:
+        where = f" of {path.name}" if path else ""
+        raise CompetitionError(
+            f"{setting} is {column!r}, but the columns{where} are {', '.join(table.columns)}"
+        )
+
+
+def check_folders_agree(images: pd.DataFrame, path: Path) -> None:
+    """Raises CompetitionError if images lie in folders named like the labels, but another's."""
+    present = images[images["path"].notna()]
+    folders = present["path"].map(lambda text: PurePosixPath(text).parent.name)
+    if set(folders) != set(present["label"]):
+        return
+    wrong = present[folders != present["label"]]
+    if len(wrong):
+        first = wrong.iloc[0]
+        raise CompetitionError(
+            f"{path.name} says that {first['id']} is {first['label']!r}, but it lies in "
+            f"{first['path']}; {len(wrong)} images contradict their folder"
+        )
+
+
+def label_by_folder(paths: Sequence[str]) -> list[str]:
+    """The folder of each image, if these are two or more classes side by side; else nothing."""
+    parents = {PurePosixPath(path).parent for path in paths}
+    beside = len({parent.parent for parent in parents}) == 1 and PurePosixPath() not in parents
+    if len(parents) < 2 or not beside:
+        return []
+    return [PurePosixPath(path).parent.name for path in paths]
+
+
+def label_by_name(paths: Sequence[str]) -> list[str]:
+    """What stands before the number in each file's name, if that makes two or more classes."""
+    matches = [CLASS_IN_NAME.fullmatch(PurePosixPath(path).stem) for path in paths]
+    labels = [match.group(1) for match in matches if match and match.group(1)]
+    return labels if len(labels) == len(paths) and len(set(labels)) > 1 else []
+
+
+# ==================================================================================================
+# Competition: from its files to one image table
+# ==================================================================================================
+# The sample submission is the judge: it decides the ids, the columns, the order of the classes and
+# whether a label or probabilities are asked for. What was understood is printed and reported.
+#
+# Shapes: N training images, T test images, C classes.
+
+NAMES_SHOWN = 5  # ids in a note
+
+
+@dataclass(frozen=True)
+class Competition:
+    """Images, classes, and what is to be submitted."""
+
+    train: pd.DataFrame  # [N] id, path: str; label: int64, index into classes; group: str if asked
+    test: pd.DataFrame  # [T] id: str; path: str or None; label: int64 if known; as in the sample
+    classes: tuple[str, ...]  # [C]
+    sample: pd.DataFrame  # [T] the sample submission as text
+    kind: Literal["label", "probabilities"]
+    notes: tuple[str, ...]  # what was understood, a line each
+
+
+class Parts(NamedTuple):
+    """Training and test images, labels still as text, and the sample that says what is asked."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    sample: pd.DataFrame
+    notes: list[str]
+
+
+def read_competition(config: DataConfig, seed: int) -> Competition:
+    """Understands a competition's folder; raises CompetitionError naming the setting that helps."""
+    folder = find_competition_folder(config)
+    parts = read_parts(folder, config, seed)
+    classes = list_classes(parts)
+    train = draw_train(parts.train, config, seed).sort_values("id", ignore_index=True)
+    test = draw_test(parts.test, config, seed)
+    notes = [f"folder: {folder}", *parts.notes, *describe_classes(parts.train, classes)]
+    if len(train) < len(parts.train):
+        notes.append(f"data.limit: {len(train)} of {len(parts.train)} training images are used")
+    if test["path"].notna().sum() < parts.test["path"].notna().sum():
+        count = test["path"].notna().sum()
+        notes.append(f"data.test_limit: {count} test images are predicted, the rest by the prior")
+    return Competition(
+        index_classes(train, classes, folder),
+        index_classes(test, classes, folder),
+        tuple(classes),
+        parts.sample,
+        "label" if parts.sample.shape[1] == 2 else "probabilities",
+        tuple(notes),
+    )
+
+
+def read_parts(folder: Path, config: DataConfig, seed: int) -> Parts:
+    """Finds the training images with their labels, and the test images that the sample asks for."""
+    index = ImageIndex(folder)
+    path = find_sample(folder, config)
+    sample = None if path is None else read_sample(path)
+    set_aside = {Path(one) for one in (path, config.solution) if one is not None}
+    labels = read_labels(index, config, sample, set_aside)
+    train, missing = drop_missing(labels.table, folder)
+    if path is None or sample is None:
+        return hold_out(
+            Parts(train, train[:0], train[:0], labels.notes + missing), config, folder, seed
+        )
+    test = pd.DataFrame({"id": sample.iloc[:, 0]})
+    test["path"] = [index.find(image_id, "test") for image_id in test["id"]]
+    check_test(train, test, path)
+    if config.solution is not None:
+        test["label"] = read_solution(Path(config.solution), test["id"])
+    asked = "a label" if sample.shape[1] == 2 else "probabilities"
+    notes = [f"asked for: {asked} for each of {len(test)} ids, as in {path.name}"]
+    absent = test["id"][test["path"].isna()].tolist()
+    if absent:
+        notes.append(f"{name_some(absent, 'test id')} no file and will be predicted by the prior")
+    return Parts(train, test, sample, labels.notes + missing + notes)
+
+
+def read_sample(path: Path) -> pd.DataFrame:
+    """Reads the sample submission and checks that its ids are ids; all cells are text."""
+    sample = read_table(path)
+    if sample.shape[1] < 2 or len(sample) == 0:
+        raise CompetitionError(f"{path.name} must have ids, at least one more column, and rows")
+    ids = sample.iloc[:, 0]
+    if (ids == "").any() or ids.duplicated().any():
+        odd = "" if (ids == "").any() else ids[ids.duplicated()].iloc[0]
+        raise CompetitionError(f"the ids of {path.name} are not unique; see {odd!r}")
+    cells = pd.to_numeric(sample.iloc[:, 1], errors="coerce")
+    if sample.shape[1] == 2 and (cells.notna() & (cells % 1 != 0)).all():
+        raise CompetitionError(
+            f"{path.name} asks for one probability in column {sample.columns[1]!r}; "
+            f"Podium cannot do that yet: it gives labels, or a probability for each class"
+        )
+    return sample
+
+
+def drop_missing(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Leaves out training ids that have no file, with a note; too many are an error."""
+    missing = table["id"][table["path"].isna()].tolist()
+    if len(missing) > len(table) / 2:
+        raise CompetitionError(
+            f"{len(missing)} of {len(table)} training ids have no image in {folder}, "
+            f"e.g. {missing[0]!r}; see data.folder and data.id_column"
+        )
+    found = table[table["path"].notna()].reset_index(drop=True)
+    left_out = f"{name_some(missing, 'training id')} no file and are left out"
+    return found, [left_out] if missing else []
+
+
+def name_some(ids: Sequence[str], what: str) -> str:
+    """Says how many ids there are and names the first: `3 test ids (a, b, c) have`."""
+    shown = ", ".join(ids[:NAMES_SHOWN]) + (", …" if len(ids) > NAMES_SHOWN else "")
+    return f"{len(ids)} {what}s ({shown}) have"
+
+
+def hold_out(parts: Parts, config: DataConfig, folder: Path, seed: int) -> Parts:
+    """Without a sample submission, sets labelled images aside as the test part, if so set."""
+    if config.holdout == 0:
+        raise CompetitionError(
+            f"found no sample submission in {folder}, where its name would be like "
+            f"sample_submission.csv; name it with data.sample_submission, or hold labelled "
+            f"images back as a test part for a rehearsal with data.holdout 0.2"
+        )
+    order = parts.train.iloc[draw_order(parts.train, seed)]
+    held = order.index[: max(1, round(config.holdout * len(order)))]
+    test = parts.train.loc[sorted(held), ["id", "path", "label"]].reset_index(drop=True)
+    train = parts.train.drop(index=held).reset_index(drop=True)
+    sample = pd.DataFrame({"id": test["id"], "label": parts.train["label"].min()})
+    note = f"no sample submission: {len(test)} labelled images are held back as the test part"
+    return Parts(train, test, sample, [*parts.notes, note])
+
+
+def draw_order(table: pd.DataFrame, seed: int) -> NDArray[np.int64]:
+    """Rows in an order whose every beginning holds the classes in proportion.
+
+    Depends on ids and seed, not on the order of rows.
+    """
+    rng = np.random.default_rng(seed)
+    by_id = table["id"].argsort(kind="stable").to_numpy()
+    shuffled = by_id[rng.permutation(len(table))]
+    labels = table["label"].iloc[shuffled]
+    share = (labels.groupby(labels).cumcount() + 0.5) / labels.map(labels.value_counts())
+    return np.asarray(shuffled[share.argsort(kind="stable").to_numpy()], np.int64)
+
+
+def draw_train(table: pd.DataFrame, config: DataConfig, seed: int) -> pd.DataFrame:
+    """At most data.limit training images, class by class, at least one of each that fits."""
+    if config.limit is None or config.limit >= len(table):
+        return table
+    order = table.iloc[draw_order(table, seed)]
+    first = order[~order["label"].duplicated()]
+    return pd.concat([first, order.drop(index=first.index)]).iloc[: config.limit]
+
+
+def draw_test(table: pd.DataFrame, config: DataConfig, seed: int) -> pd.DataFrame:
+    """The test images, with a path for at most data.test_limit of them."""
+    present = table["id"][table["path"].notna()].sort_values()
+    if config.test_limit is None or config.test_limit >= len(present):
+        return table
+    kept = np.random.default_rng(seed).choice(present, config.test_limit, replace=False)
+    return table.assign(path=table["path"].where(table["id"].isin(kept), None))
+
+
+def check_test(train: pd.DataFrame, test: pd.DataFrame, sample: Path) -> None:
+    """Raises CompetitionError if no test id has a file, or a test image is also trained on."""
+    if test["path"].isna().all():
+        raise CompetitionError(
+            f"none of the {len(test)} ids of {sample.name} has an image, "
+            f"e.g. {test['id'].iloc[0]!r}; see data.folder"
+        )
+    shared = set(train["path"]) & set(test["path"].dropna())
+    if shared:
+        raise CompetitionError(
+            f"{len(shared)} images are both training and test, e.g. {min(shared)}; "
+            f"see data.id_column and data.sample_submission"
+        )
+
+
+def read_solution(path: Path, ids: "pd.Series[str]") -> list[str]:
+    """The true labels of the test ids, from the first two columns of a CSV."""
+    if not path.is_file():
+        raise CompetitionError(f"data.solution is {path}, which is not a file")
+    solution = read_table(path)
+    truth = dict(zip(solution.iloc[:, 0], solution.iloc[:, 1], strict=True))
+    missing = [image_id for image_id in ids if image_id not in truth]
+    if missing:
+        raise CompetitionError(f"data.solution: {name_some(missing, 'test id')} no label in {path}")
+    return [truth[image_id] for image_id in ids]
+
+
+def list_classes(parts: Parts) -> list[str]:
+    """The classes: the sample's columns if it has several, else the labels in natural order."""
+    present = set(parts.train["label"])
+    if len(present) < 2:
+        raise CompetitionError(
+            f"all {len(parts.train)} training images have the label {min(present)!r}; "
+            f"see data.label_column"
+        )
+    if parts.sample.shape[1] > 2:
+        classes = [str(column) for column in parts.sample.columns[1:]]
+        unknown = sorted(present - set(classes))
+        if unknown:
+            raise CompetitionError(
+                f"label {unknown[0]!r} is not among the sample submission's columns "
+                f"{', '.join(classes[:NAMES_SHOWN])}…; see data.label_column"
+            )
+        return classes
+    whole = all(label.lstrip("-").isdecimal() for label in present)
+    return sorted(present, key=(lambda label: (int(label), label)) if whole else None)
+
+
+def describe_classes(train: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """How many images and classes there are, and which classes are too rare to be sure of."""
+    sizes = train["label"].value_counts().reindex(list(classes), fill_value=0)
+    notes = [
+        f"{len(train)} training images, {len(classes)} classes of {sizes.min()} to {sizes.max()}: "
+        + ", ".join(classes[:12])
+        + (", …" if len(classes) > 12 else "")
+    ]
+    for name, size in sizes[sizes < 2].items():
+        fate = "in one fold it is validated without having been trained on"
+        notes.append(
+            f"class {name!r} has 1 image: {fate}"
+            if size
+            else f"class {name!r} has no training image: it will hardly be predicted"
+        )
+    return notes
+
+
+def index_classes(table: pd.DataFrame, classes: Sequence[str], folder: Path) -> pd.DataFrame:
+    """Turns labels from text to index, and paths from relative to whole."""
+    table = table.reset_index(drop=True)
+    whole = [None if pd.isna(path) else str(folder / path) for path in table["path"]]
+    table["path"] = pd.Series(whole, dtype=object)
+    if "label" not in table:
+        return table
+    rows = {name: row for row, name in enumerate(classes)}
+    unknown = set(table["label"]) - set(rows)
+    if unknown:
+        raise CompetitionError(f"data.solution holds {min(unknown)!r}, which is no training label")
+    return table.assign(label=table["label"].map(rows).astype(np.int64))
+
+
+# ==================================================================================================
+# Folds: every training image is validated once, by a model that never saw it
+# ==================================================================================================
+# Stratified by class; images of one group (patient, location, …) stay together where a group column
+# is given. The split depends on ids and seed alone, not on the order of rows, and is kept in
+# folds.csv.
+
+
+class FoldError(ValueError):
+    """The images cannot be split as asked."""
+
+
+def make_folds(images: pd.DataFrame, config: FoldsConfig, seed: int) -> NDArray[np.int64]:
+    """Assigns a fold to each row of the image table: [N] int64 in 0 … folds.count − 1.
+
+    Reads columns id and label and, where there is one, group. Raises FoldError if there are fewer
+    images (or groups) than folds.
+    """
+    grouped = "group" in images
+    units = images["group"].nunique() if grouped else len(images)
+    if units < config.count:
+        raise FoldError(
+            f"folds.count is {config.count}, but there are only {units} "
+            f"{'groups' if grouped else 'images'}; set folds.count to {max(2, units)} or fewer"
+        )
+    order = images["id"].argsort(kind="stable").to_numpy()
+    rows = images.iloc[order]
+    folds = np.empty(len(images), np.int64)
+    for fold, validated in enumerate(split_rows(rows, config.count, seed)):
+        folds[order[validated]] = fold
+    return folds
+
+
+def split_rows(rows: pd.DataFrame, count: int, seed: int) -> list[NDArray[np.int64]]:
+    """The row positions that each fold validates."""
+    splitter: BaseCrossValidator
+    groups = rows.get("group")
+    if groups is not None:
+        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    else:
+        splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
+    strata = merge_rare_classes(rows["label"].to_numpy(), count)
+    return [validated for _, validated in splitter.split(rows, strata, groups)]
+
+
+def merge_rare_classes(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Puts classes with fewer images than folds into one stratum, as none can be in every fold.
+
+    If even together they are fewer than the folds, they join the most frequent class.
+    """
+    sizes = np.bincount(labels)
+    rare = np.flatnonzero((sizes > 0) & (sizes < count))
+    if len(rare) == 0:
+        return labels
+    together = int(sizes[rare].sum()) >= count
+    target = rare[0] if together else int(sizes.argmax())
+    return np.where(np.isin(labels, rare), target, labels)
+
+
+def write_folds(images: pd.DataFrame, folds: NDArray[np.int64], path: Path) -> None:
+    """Writes id, label and fold of every training image."""
+    images[["id", "label"]].assign(fold=folds).to_csv(path, index=False)
+
+
+# ==================================================================================================
+# Pixels: from image files to batches of uint8
+# ==================================================================================================
+# Every image is decoded once, for all folds and epochs, into one array on disk that the operating
+# system keeps in memory as far as it fits. Pixels stay uint8, 0 to 255: to normalise them is the
+# model's business. All batches have one static shape, so a TPU compiles once; they are the same on
+# every backend, because NumPy alone draws their order.
+#
+# Shapes: N images, B batch, S side of the stored square.
+
+# What Pillow raises on broken files: no such file or truncated, broken PNG chunk, absurd header.
+BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class PixelError(RuntimeError):
+    """The pixels cannot be stored or batched."""
+
+
+class Images(NamedTuple):
+    """An image table and its decoded pixels, row by row, unreadable images left out."""
+
+    table: pd.DataFrame  # [N] id, path, label where known
+    pixels: NDArray[np.uint8]  # [N, S, S, 3]
+    unreadable: list[str]  # ids
+
+
+def decode_image(path: str, side: int) -> NDArray[np.uint8]:
+    """Decodes one file upright into a centred square [S, S, 3] uint8, aspect ratio kept.
+
+    JPEGs are decoded at the smallest DCT scale that still covers the square. Raises one of
+    BROKEN_IMAGE if the file is missing, truncated or no image.
+    """
+    with Image.open(path) as image:
+        image.draft("RGB", (side, side))
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC))
+
+
+def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
+    """Reserves [count, S, S, 3] uint8 in an unnamed temporary file, which goes with the process.
+
+    Raises PixelError if the disk has no room: found out now, not by a crash in the middle.
+    """
+    size = count * side * side * 3
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            return np.memmap(file, np.uint8, "r+", shape=(count, side, side, 3))
+    except OSError as error:
+        raise PixelError(
+            f"{count} images of {side} px need {size / 1e9:.1f} GB in {tempfile.gettempdir()}, "
+            f"which has no room ({error.strerror}); lower pixels.image_size or data.limit, "
+            f"or set TMPDIR to a larger disk"
+        ) from error
+
+
+def decode_images(
+    paths: Sequence[str], side: int, report: Reporter, part: str
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Decodes all files on all cores: pixels [N, S, S, 3] uint8, and readable [N] bool.
+
+    An unreadable image leaves zeros and a False.
+    """
+    pixels, readable = allocate_pixels(len(paths), side), np.zeros(len(paths), np.bool_)
+
+    def decode_row(row: int) -> None:
+        try:
+            pixels[row] = decode_image(paths[row], side)
+            readable[row] = True
+        except BROKEN_IMAGE as error:
+            report.emit("image_unreadable", path=paths[row], reason=str(error))
+
+    started = said = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, _ in enumerate(pool.map(decode_row, range(len(paths))), start=1):
+            now = time.monotonic()
+            if now - said > 15 or (done == len(paths) and done > 0):
+                said, speed = now, done / max(now - started, 1e-9)
+                report.say(f"  {part}: {done} of {len(paths)} images decoded, {speed:.0f}/s")
+    return pixels, readable
+
+
+def read_images(table: pd.DataFrame, side: int, part: str, report: Reporter) -> Images:
+    """Decodes the images of a table that have a file, and leaves out what cannot be read.
+
+    `part` is "training" or "test". Raises PixelError if nothing is left.
+    """
+    table = table[table["path"].notna()].reset_index(drop=True)
+    pixels, readable = decode_images(table["path"].tolist(), side, report, part)
+    if not readable.any():
+        raise PixelError(f"none of the {len(table)} {part} images can be read; see data.folder")
+    if readable.all():
+        return Images(table, pixels, [])
+    unreadable = table["id"][~readable].tolist()
+    fate = "left out of training" if part == "training" else "predicted with the prior"
+    names = ", ".join(unreadable)
+    report.warn(f"{len(unreadable)} {part} images cannot be read and are {fate}: {names}")
+    return Images(table[readable].reset_index(drop=True), pixels[readable], unreadable)
+
+
+def order_epoch(
+    rows: NDArray[np.int64], batch_size: int, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Shuffles rows for one epoch into full batches: [steps, B].
+
+    The last batch is filled from the start of the same shuffle, so no batch is short, no image is
+    left out, and batch norm never sees padding.
+    """
+    shuffled = np.random.default_rng((seed, epoch)).permutation(rows)
+    return np.resize(shuffled, (count_steps(len(rows), batch_size), batch_size))
+
+
+def count_steps(images: int, batch_size: int) -> int:
+    """How many batches hold that many images, the last one filled up."""
+    return -(-images // batch_size)
+
+
+def make_train_batches(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    batch_size: int,
+    seed: int,
+) -> tf.data.Dataset:
+    """Endless shuffled batches (pixels [B, S, S, 3] uint8, labels [B] int32) of the given rows."""
+
+    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
+        for epoch in itertools.count():
+            for batch in order_epoch(rows, batch_size, seed, epoch):
+                yield pixels[batch], labels[batch].astype(np.int32)
+
+    return batch_dataset(generate, pixels.shape[1], batch_size, None)
+
+
+def make_eval_batches(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None,
+    rows: NDArray[np.int64],
+    batch_size: int,
+) -> tf.data.Dataset:
+    """Batches in row order (pixels, labels, weights [B] float32); the tail is filled up with
+    rows of weight 0, which weighted metrics do not see and predictions cut off.
+    """
+    truth = np.zeros(len(pixels), np.int64) if labels is None else labels
+    padded = np.resize(rows, (count_steps(len(rows), batch_size), batch_size))
+    weights = (np.arange(padded.size) < len(rows)).astype(np.float32).reshape(padded.shape)
+
+    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
+        for batch, weight in zip(padded, weights, strict=True):
+            yield pixels[batch], truth[batch].astype(np.int32), weight
+
+    return batch_dataset(generate, pixels.shape[1], batch_size, len(padded))
+
+
+def batch_dataset(generate: Any, side: int, batch_size: int, steps: int | None) -> tf.data.Dataset:
+    """A tf.data pipeline over a generator of batches, with static shapes, two batches ahead.
+
+    `steps` batches have weights; an endless stream, which has none, is for training.
+    """
+    signature = [
+        tf.TensorSpec((batch_size, side, side, 3), tf.uint8),
+        tf.TensorSpec((batch_size,), tf.int32),
+        tf.TensorSpec((batch_size,), tf.float32),
+    ]
+    kept = tuple(signature if steps else signature[:2])
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
+    length = steps or tf.data.INFINITE_CARDINALITY
+    return dataset.apply(tf.data.experimental.assert_cardinality(length))
+
+
+# ==================================================================================================
+# Augmentation: what training images go through, on the device
+# ==================================================================================================
+# Policies by name: "flip" mirrors half of the images, "crop" cuts a random square out of a slightly
+# larger image, "flip+crop" does both, "none" neither. Nothing happens outside training, when the
+# centre is cut. A mirrored digit is no digit: whether a policy helps is for validation to say.
+
+
+def crop_margin(config: AugmentConfig, image_size: int) -> int:
+    """Pixels by which stored images are larger than what the network sees."""
+    return max(1, round(config.margin * image_size)) if "crop" in config.policy else 0
+
+
+@keras.saving.register_keras_serializable("podium")
+class CropAndFlip(keras.layers.Layer):
+    """Cuts a square of `size` pixels out of each image, and mirrors some of them.
+
+    Takes [B, S, S, 3] uint8 and gives [B, size, size, 3] float32, still 0 to 255. In training each
+    image has its own place and its own coin; otherwise the centre is cut and nothing mirrored.
+    keras.layers.RandomCrop cuts a whole batch at one place. Here a cut is a product with a matrix
+    of zeros and ones, which a TPU does at full speed where a gather would stall it.
+    """
+
+    def __init__(self, size: int, flip: bool, seed: int = 0, **options: Any) -> None:
+        super().__init__(dtype="float32", **{k: v for k, v in options.items() if k != "dtype"})
+        self.size, self.flip, self.seed = size, flip, seed
+        self.draws = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        """Cuts and mirrors in training; cuts the centre otherwise."""
+        images = keras.ops.cast(images, "float32")
+        margin = images.shape[1] - self.size
+        if training and (margin or self.flip):
+            return self.cut_at_random(images, margin)
+        start = margin // 2
+        return images[:, start : start + self.size, start : start + self.size, :]
+
+    def cut_at_random(self, images: Any, margin: int) -> Any:
+        """Draws a place and a coin for each image, and applies both by two matrix products."""
+        side, steps = images.shape[1], keras.ops.arange(self.size)
+        top, left, coin = (self.draw(images, bound) for bound in (margin + 1, margin + 1, 2))
+        mirrored = keras.ops.where(coin == 1, self.size - 1 - steps, steps) if self.flip else steps
+        rows = keras.ops.one_hot(top + steps, side)  # (B, size, S)
+        columns = keras.ops.one_hot(left + mirrored, side)
+        cut = keras.ops.einsum("bih,bhwc->biwc", rows, images)
+        return keras.ops.einsum("bjw,biwc->bijc", columns, cut)
+
+    def draw(self, images: Any, bound: int) -> Any:
+        """One integer in 0 … bound − 1 for each image: [B, 1] int32."""
+        shape = (keras.ops.shape(images)[0], 1)
+        return keras.random.randint(shape, 0, bound, dtype="int32", seed=self.draws)
+
+    def get_config(self) -> dict[str, Any]:
+        """What rebuilds the layer."""
+        return {**super().get_config(), "size": self.size, "flip": self.flip, "seed": self.seed}
+
+
+def make_augmentation(config: AugmentConfig, image_size: int, seed: int) -> CropAndFlip:
+    """Builds the layer for a policy."""
+    return CropAndFlip(image_size, "flip" in config.policy, seed, name="augment")
+
+
+# ==================================================================================================
+# Backbones: the table of networks that turn pixels into features
+# ==================================================================================================
+# One row for each, with the resolution and the input range it was made for. The range matters: a
+# network fed the wrong one fails without a word, so normalisation is a layer of the model and the
+# table is the only place that knows it.
+
+Scaling = Literal["imagenet", "inception", "automl"]
+
+# Mean and standard deviation of ImageNet's pixels, on the scale of 0 to 255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class BackboneError(RuntimeError):
+    """The backbone is unknown, or its weights cannot be had."""
+
+
+class Backbone(NamedTuple):
+    """One row of the table."""
+
+    name: str  # as model.backbone takes it
+    image_size: int  # px, native
+    features: int  # width of the pooled output
+    parameters: float  # millions, without top
+    scaling: Scaling  # what the pixels must be turned into
+    smallest: int = 32  # px, below which it cannot be built
+    own_scaling: bool = False  # keras.applications would scale by itself and must be told not to
+
+
+BACKBONES = {
+    row.name: row
+    for row in (
+        Backbone("tiny", 32, 128, 0.1, "inception", 16),
+        Backbone("keras:EfficientNetV2B0", 224, 1280, 5.9, "imagenet", own_scaling=True),
+        Backbone("keras:EfficientNetV2B1", 240, 1280, 6.9, "imagenet", own_scaling=True),
+        Backbone("keras:EfficientNetV2B2", 260, 1408, 8.8, "imagenet", own_scaling=True),
+        Backbone("keras:EfficientNetV2B3", 300, 1536, 12.9, "imagenet", own_scaling=True),
+        Backbone("keras:EfficientNetV2S", 384, 1280, 20.3, "automl", own_scaling=True),
+        Backbone("keras:EfficientNetV2M", 480, 1280, 53.2, "automl", own_scaling=True),
+        Backbone("keras:EfficientNetV2L", 480, 1280, 117.7, "automl", own_scaling=True),
+        Backbone("keras:ConvNeXtTiny", 224, 768, 27.8, "imagenet", own_scaling=True),
+        Backbone("keras:ConvNeXtSmall", 224, 768, 49.5, "imagenet", own_scaling=True),
+        Backbone("keras:ConvNeXtBase", 224, 1024, 87.6, "imagenet", own_scaling=True),
+        Backbone("keras:DenseNet121", 224, 1024, 7.0, "imagenet"),
+        Backbone("keras:DenseNet169", 224, 1664, 12.6, "imagenet"),
+        Backbone("keras:DenseNet201", 224, 1920, 18.3, "imagenet"),
+        Backbone("keras:ResNet50V2", 224, 2048, 23.6, "inception"),
+        Backbone("keras:ResNet101V2", 224, 2048, 42.6, "inception"),
+        Backbone("keras:MobileNetV2", 224, 1280, 2.3, "inception"),
+        Backbone("keras:MobileNetV3Small", 224, 576, 0.9, "inception", own_scaling=True),
+        Backbone("keras:MobileNetV3Large", 224, 960, 3.0, "inception", own_scaling=True),
+        Backbone("keras:Xception", 299, 2048, 20.9, "inception", 71),
+        Backbone("keras:InceptionResNetV2", 299, 1536, 54.3, "inception", 75),
+    )
+}
+
+
+def find_backbone(name: str) -> Backbone:
+    """Looks a backbone up by name; raises BackboneError listing the table."""
+    if name not in BACKBONES:
+        raise BackboneError(
+            f"model.backbone {name!r} is not in the table; choose from {', '.join(BACKBONES)}"
+        )
+    return BACKBONES[name]
+
+
+def check_backbone(name: str, image_size: int, weights: str) -> Backbone:
+    """Returns the row, or raises BackboneError if these settings cannot be built."""
+    backbone = find_backbone(name)
+    if image_size < backbone.smallest:
+        raise BackboneError(
+            f"pixels.image_size is {image_size} px, but {name} needs {backbone.smallest} or more "
+            f"and was made for {backbone.image_size}"
+        )
+    if name == "tiny" and weights != "random":
+        raise BackboneError(
+            f"model.weights is {weights}, but tiny, a network for rehearsals, has none; "
+            f"set model.weights to random, or model.backbone to {list(BACKBONES)[1]}"
+        )
+    return backbone
+
+
+def scale_pixels(scaling: Scaling) -> keras.layers.Layer:
+    """The layer that turns pixels of 0 to 255 into what a backbone expects."""
+    if scaling == "imagenet":
+        variance = [std**2 for std in IMAGENET_STD]
+        return keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, name="normalise")
+    half = 127.5 if scaling == "inception" else 128.0  # -1 to 1; to just under 1
+    return keras.layers.Rescaling(1 / half, offset=-1.0, name="normalise")
+
+
+def build_backbone(backbone: Backbone, image_size: int, weights: str) -> keras.Model:
+    """Builds the network: [B, image_size, image_size, 3] float32, scaled, to [B, features].
+
+    Raises BackboneError if pretrained weights cannot be had.
+    """
+    shape = (image_size, image_size, 3)
+    if backbone.name == "tiny":
+        return build_tiny(shape, backbone.features)
+    architecture = getattr(keras.applications, backbone.name.removeprefix("keras:"))
+    options: dict[str, Any] = {"include_preprocessing": False} if backbone.own_scaling else {}
+    try:
+        network = architecture(
+            weights="imagenet" if weights == "imagenet" else None,
+            include_top=False,
+            pooling="avg",
+            input_shape=shape,
+            **options,
+        )
+    except Exception as error:  # keras.utils.get_file raises no narrower type
+        raise BackboneError(
+            f"weights of {backbone.name} could not be loaded ({type(error).__name__}); they are "
+            f"downloaded once to {os.path.expanduser('~/.keras/models')}: switch the session's "  # noqa: PTH111
+            f"internet on, put the file there, or set model.weights to random for a rehearsal"
+        ) from error
+    network.name = "backbone"
+    return network
+
+
+def build_tiny(shape: tuple[int, int, int], features: int) -> keras.Model:
+    """A small convolutional net for rehearsals: it learns digits in a minute on a laptop."""
+    inputs = x = keras.Input(shape)
+    for width, stride in ((16, 1), (32, 2), (64, 2), (features, 2)):
+        x = keras.layers.Conv2D(width, 3, stride, padding="same", use_bias=False)(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.Activation("relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, x, name="backbone")
+
+
+# ==================================================================================================
+# Model: augment, normalise, backbone, head
+# ==================================================================================================
+# The model takes uint8 pixels and gives logits, so nothing can be normalised twice, and the saved
+# model can be fed raw pixels anywhere. The head is one dense layer that starts from zero.
+
+
+def build_model(config: Config, classes: int, side: int, seed: int) -> keras.Model:
+    """Builds the whole network: stored squares [B, side, side, 3] uint8 to logits [B, C].
+
+    Raises BackboneError if the backbone or its weights cannot be had.
+    """
+    size, weights = config.pixels.image_size, config.model.weights
+    backbone = check_backbone(config.model.backbone, size, weights)
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
+    x = make_augmentation(config.augment, size, seed)(pixels)
+    x = scale_pixels(backbone.scaling)(x)
+    x = build_backbone(backbone, size, weights)(x)
+    x = keras.layers.Dropout(config.model.dropout, seed=seed, name="dropout")(x)
+    head = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")
+    return keras.Model(pixels, head(x), name="podium")
+
+
+def share_devices(count: int) -> None:
+    """Splits every batch over all devices; must stand before the model is built."""
+    if count > 1:
+        devices = keras.distribution.list_devices()
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+
+
+def freeze_backbone(model: keras.Model, *, frozen: bool) -> None:
+    """Freezes or frees the backbone; a frozen one also keeps its batch statistics.
+
+    The model must be compiled after this: Keras looks at `trainable` only then.
+    """
+    model.get_layer("backbone").trainable = not frozen
+
+
+def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, *, jit: bool) -> None:
+    """Compiles for training on integer labels.
+
+    The metrics are weighted ones, so that the padding of the last batch does not count.
+    """
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseCategoricalCrossentropy(name="log_loss", from_logits=True),
+        ],
+        jit_compile=jit,
+    )
+
+
+# ==================================================================================================
+# Schedule: how fast the weights move
+# ==================================================================================================
+# The learning rate climbs linearly from zero and falls along half a cosine to 1 % of its peak
+# (Loshchilov and Hutter 2017, arXiv 1608.03983), counted in updates. The optimizer is AdamW; biases
+# and normalisation parameters are not decayed.
+
+FINAL_SHARE = 0.01  # of the peak, at the last update
+
+
+def make_schedule(
+    peak: float, updates: int, warmup: float
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Learning rate as a function of the update, of which there are `updates`."""
+    climbing = min(round(warmup * updates), updates - 1)
+    if climbing < 1:
+        return keras.optimizers.schedules.CosineDecay(peak, updates, alpha=FINAL_SHARE)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0,  # a float: Keras fails on an integer here
+        updates - climbing,
+        alpha=FINAL_SHARE,
+        warmup_target=peak,
+        warmup_steps=climbing,
+    )
+
+
+def make_optimizer(config: ScheduleConfig, peak: float, updates: int) -> keras.optimizers.Optimizer:
+    """AdamW on the schedule above."""
+    schedule = make_schedule(peak, updates, config.warmup)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+# ==================================================================================================
+# Training: one fold, in two phases
+# ==================================================================================================
+# First the head alone, on the features of the frozen backbone, so that its first wild gradients do
+# not spoil pretrained weights; then everything, at a lower rate. The last epoch's weights are kept:
+# to pick the best epoch by validation would flatter the validation.
+
+SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
+
+
+class TrainingSet(NamedTuple):
+    """The training images, the fold [N] int64 that validates each, and the number of classes."""
+
+    images: Images
+    folds: NDArray[np.int64]
+    classes: int
+
+
+class Phase(NamedTuple):
+    """One compiled stretch of training."""
+
+    name: str  # "head" or "all"
+    epochs: int
+    peak_lr: float
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes one row an epoch to history.csv, and one line to the log."""
+
+    def __init__(self, path: Path, title: str, images: int, epochs: int, report: Reporter) -> None:
+        super().__init__()
+        self.path, self.title, self.report = path, title, report
+        self.images, self.epochs = images, epochs
+        self.phase, self.epoch = "", 0
+        self.started = self.spoke = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the clock."""
+        self.epoch += 1
+        self.started = self.spoke = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Says now and then that a long epoch is alive."""
+        if time.monotonic() - self.spoke > SPEAK_EVERY:
+            self.spoke = time.monotonic()
+            steps = self.params["steps"]
+            self.report.say(f"  {self.title} epoch {self.epoch}: step {batch + 1} of {steps}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Writes the row, says the line."""
+        seconds = time.monotonic() - self.started
+        logs = logs or {}
+        row = {
+            "phase": self.phase,
+            "epoch": self.epoch,
+            "train/loss": float(logs["log_loss"]),
+            "train/accuracy": float(logs["accuracy"]),
+            "valid/loss": float(logs["val_log_loss"]),
+            "valid/accuracy": float(logs["val_accuracy"]),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self.images / seconds, 1),
+        }
+        append_row(self.path, row)
+        self.report.emit("epoch_ended", title=self.title, **row)
+        self.report.say(
+            f"  {self.title} epoch {self.epoch:>2}/{self.epochs} {self.phase:<4}  "
+            f"loss {row['train/loss']:.3f} → {row['valid/loss']:.3f}  "
+            f"accuracy {row['train/accuracy']:.3f} → {row['valid/accuracy']:.3f}  "
+            f"{row['images_per_second']:.0f} images/s  {seconds:.1f} s"
+        )
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Appends a row to a CSV file, with a header if the file is new."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def list_phases(config: Config) -> Iterator[Phase]:
+    """The phases of the fine-tune that have epochs."""
+    for phase in (
+        Phase("head", config.train.head_epochs, config.schedule.head_lr),
+        Phase("all", config.train.epochs, config.schedule.peak_lr),
+    ):
+        if phase.epochs:
+            yield phase
+
+
+def train_fold(
+    config: Config, data: TrainingSet, fold: int, folder: Path, report: Reporter
+) -> keras.Model:
+    """Trains on all folds but one and returns the model, also saved as `model.keras`.
+
+    Validates on the fold left out after each epoch; writes history.csv. The saved model takes raw
+    uint8 pixels.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.csv").unlink(missing_ok=True)
+    seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
+    pixels, labels = data.images.pixels, data.images.table["label"].to_numpy(np.int64)
+    training, validated = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
+    batches = make_train_batches(pixels, labels, training, batch_size, seed)
+    checks = make_eval_batches(pixels, labels, validated, batch_size)
+    steps = count_steps(len(training), batch_size)
+    epochs = config.train.head_epochs + config.train.epochs
+    title = f"fold {fold + 1}/{config.folds.count}"
+    log = EpochLog(folder / "history.csv", title, len(training), epochs, report)
+    model = build_model(config, data.classes, pixels.shape[1], seed)
+    for phase in list_phases(config):
+        log.phase = phase.name
+        freeze_backbone(model, frozen=phase.name == "head")
+        optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps)
+        compile_model(model, optimizer, jit=keras.backend.backend() == "jax")
+        model.fit(
+            batches,
+            epochs=phase.epochs,
+            steps_per_epoch=steps,
+            validation_data=checks,
+            callbacks=[log],
+            verbose=0,
+        )
+    model.save(folder / "model.keras")
+    return model
+
+
+# ==================================================================================================
+# Prediction: from a trained model to class probabilities
+# ==================================================================================================
+
+
+def predict_probs(
+    model: keras.Model, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int
+) -> NDArray[np.float32]:
+    """Predicts the given rows of pixels [N, S, S, 3] uint8: probabilities [len(rows), C]."""
+    batches = make_eval_batches(pixels, None, rows, batch_size)
+    logits = model.predict(batches, verbose=0)[: len(rows)]
+    return softmax(logits)
+
+
+def predict_images(
+    model: keras.Model, images: Images, chosen: NDArray[np.bool_] | None, batch_size: int
+) -> Predictions:
+    """Predicts the chosen rows of a table, or all."""
+    rows = np.arange(len(images.table)) if chosen is None else np.flatnonzero(chosen)
+    ids = images.table["id"].to_numpy(str)[rows]
+    return Predictions(ids, predict_probs(model, images.pixels, rows, batch_size))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turns logits [N, C] into probabilities, in double precision so that rows sum to one."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    odds = np.exp(shifted)
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
+
+
+# ==================================================================================================
+# Submission: checked against the sample before it is written
+# ==================================================================================================
+# Columns, order and ids are the sample's. An image that could not be predicted gets the prior: each
+# class's share of the training images, or the most frequent class.
+
+SUM_TOLERANCE = 1e-3  # how far from one a row of probabilities may sum
+
+
+class SubmissionError(RuntimeError):
+    """The submission would be refused, or cannot be written."""
+
+
+def class_prior(competition: Competition) -> NDArray[np.float32]:
+    """Each class's share of the training images: [C]."""
+    counts = np.bincount(competition.train["label"], minlength=len(competition.classes))
+    return np.asarray(counts / counts.sum(), np.float32)
+
+
+def make_submission(competition: Competition, predictions: Predictions) -> pd.DataFrame:
+    """Lays predictions out as the sample is; all cells are text."""
+    ids = competition.sample.iloc[:, 0]
+    probs = np.tile(class_prior(competition), (len(ids), 1))
+    predicted = ids.isin(predictions.ids.tolist()).to_numpy()
+    probs[predicted] = select_probs(predictions, ids[predicted].tolist())
+    submission = competition.sample.copy()
+    if competition.kind == "label":
+        submission.iloc[:, 1] = np.array(competition.classes, object)[probs.argmax(axis=1)]
+    else:
+        for column, name in enumerate(competition.classes):
+            submission[name] = [f"{prob:.8f}" for prob in probs[:, column]]
+    return submission
+
+
+def check_submission(submission: pd.DataFrame, competition: Competition) -> None:
+    """Raises SubmissionError, naming column and id, if the submission does not fit the sample."""
+    sample = competition.sample
+    if submission.columns.tolist() != sample.columns.tolist():
+        columns = (", ".join(map(str, table.columns)) for table in (submission, sample))
+        raise SubmissionError("the columns are {}, but the sample's are {}".format(*columns))
+    if len(submission) != len(sample):
+        raise SubmissionError(f"there are {len(submission)} rows, but {len(sample)} in the sample")
+    ids, wanted = submission.iloc[:, 0], sample.iloc[:, 0]
+    for row in np.flatnonzero(ids.to_numpy() != wanted.to_numpy())[:1]:
+        raise SubmissionError(f"row {row} has id {ids[row]!r}, but {wanted[row]!r} in the sample")
+    answers = submission.set_index(sample.columns[0])
+    if competition.kind == "label":
+        check_labels(answers.iloc[:, 0], competition.classes)
+    else:
+        check_probabilities(answers)
+
+
+def check_labels(answers: "pd.Series[str]", classes: tuple[str, ...]) -> None:
+    """Raises SubmissionError if an answer is no class."""
+    for image_id, label in answers[~answers.isin(classes)].head(1).items():
+        raise SubmissionError(f"id {image_id!r} has label {label!r}, which is no training label")
+
+
+def check_probabilities(answers: pd.DataFrame) -> None:
+    """Raises SubmissionError if a cell is no probability or a row does not sum to one."""
+    probs = answers.apply(pd.to_numeric, errors="coerce")
+    for name in probs:
+        for image_id in probs.index[~probs[name].between(0, 1)][:1]:
+            value = answers.at[image_id, name]
+            raise SubmissionError(f"id {image_id!r} has {value!r} in {name!r}: no probability")
+    sums = probs.sum(axis=1)
+    for image_id in sums.index[(sums - 1).abs() > SUM_TOLERANCE][:1]:
+        raise SubmissionError(f"the probabilities of id {image_id!r} sum to {sums[image_id]:.4f}")
+
+
+def write_submission(submission: pd.DataFrame, path: Path) -> None:
+    """Writes the CSV, or raises SubmissionError and leaves an earlier one untouched."""
+    content = submission.to_csv(index=False, lineterminator="\n").encode()
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        earlier = "the earlier one is untouched" if path.exists() else "there is none yet"
+        raise SubmissionError(
+            f"{path} ({len(content):,} bytes) could not be written: {error.strerror}; {earlier}, "
+            f"and test.npz beside it may hold the predictions; free some space, or set "
+            f"runtime.folder to a larger disk"
+        ) from error
+
+
+# ==================================================================================================
+# Summary: the run in figures
+# ==================================================================================================
+# summary.json is for programs: what was found, what was reached, how long it took and with what.
+
+
+def score_images(table: pd.DataFrame, predictions: Predictions) -> Score:
+    """Scores predictions against the labels of a table that holds their ids."""
+    labels = table.set_index("id")["label"].loc[predictions.ids.tolist()].to_numpy(np.int64)
+    return score_probs(labels, predictions.probs)
+
+
+def score_fields(score: Score) -> dict[str, Any]:
+    """A score as JSON holds it."""
+    return {**score._asdict(), "interval": list(score.interval)}
+
+
+def format_score(score: Score) -> str:
+    """A score as a line of the log shows it."""
+    low, high = score.interval
+    sure = f"{score.accuracy:.4f} (95 %: {low:.4f} to {high:.4f})"
+    return f"accuracy {sure}, log loss {score.log_loss:.4f}"
+
+
+def summarise_run(
+    config: Config, runtime: Runtime, competition: Competition, report: Reporter
+) -> dict[str, Any]:
+    """What summary.json says of the run itself."""
+    return {
+        "run": {
+            "state": "complete",
+            "backend": runtime.backend,
+            "accelerator": runtime.accelerator,
+            "devices": len(runtime.devices),
+            "source": SOURCE,
+            "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(runtime.started)),
+            "versions": read_versions(),
+        },
+        "metric": "accuracy",
+        "counts": {
+            "train": len(competition.train),
+            "test": len(competition.test),
+            "classes": len(competition.classes),
+            "folds": config.folds.count,
+        },
+        "seconds": {"total": round(time.time() - runtime.started, 1)},
+        "warnings": report.warnings,
+    }
+
+
+def summarise_scores(
+    train: Images, test: Images, oof: Sequence[Predictions], answers: Sequence[Predictions]
+) -> dict[str, Any]:
+    """What summary.json says of accuracy, out of fold and, where the truth is known, on test."""
+    known = "label" in test.table
+    blended = average_predictions(answers)
+    return {
+        "out_of_fold": score_fields(score_images(train.table, join_predictions(oof))),
+        "test": score_fields(score_images(test.table, blended)) if known else None,
+        "folds": [
+            {"fold": fold, **score_fields(score_images(train.table, part))}
+            for fold, part in enumerate(oof)
+        ],
+        "unreadable": {"training": train.unreadable, "test": test.unreadable},
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_whole(path, json.dumps(clean_values(content), indent=1, allow_nan=False).encode())
+
+
+# ==================================================================================================
+# Record: what a run folder holds, as far as the run has got
+# ==================================================================================================
+
+CURVES = ["phase", "epoch", "learning_rate", "seconds"]
+CURVES += ["train/loss", "valid/loss", "train/accuracy", "valid/accuracy"]
+
+
+class RunRecord(NamedTuple):
+    """What a run folder holds, as far as the run has got."""
+
+    summary: dict[str, Any]  # {} until the run has written one
+    settings: dict[str, Any]  # dotted names
+    folds: dict[str, int]  # image id → fold
+    curves: dict[int, pd.DataFrame]  # fold → one row an epoch
+    oof: Predictions  # [N], [N, C]
+    labels: NDArray[np.int64]  # [N], the truth of oof
+
+    def part(self, name: str) -> dict[str, Any]:
+        """One part of the summary, empty where the summary has none."""
+        return self.summary.get(name) or {}
+
+
+def read_run_record(folder: Path, competition: Competition) -> RunRecord:
+    """Reads what there is; what is not there yet is empty."""
+    settings, summary = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for path in (folder / "config.json", folder / "summary.json")
+    )
+    folds = dict[str, int]()
+    if (folder / "folds.csv").is_file():
+        table = pd.read_csv(folder / "folds.csv", dtype={"id": str}, keep_default_na=False)
+        folds = dict(zip(table["id"], table["fold"].astype(int), strict=True))
+    curves = {
+        int(path.parent.name[4:]): pd.read_csv(path).reindex(columns=CURVES)
+        for path in folder.glob("fold*/history.csv")
+        if path.parent.name[4:].isdecimal()
+    }
+    curves = {fold: curves[fold] for fold in sorted(curves) if len(curves[fold])}
+    oof = Predictions(np.array([], np.str_), np.zeros((0, len(competition.classes)), np.float32))
+    if (folder / "oof.npz").is_file():
+        oof = read_predictions(folder / "oof.npz")
+    truth = competition.train.set_index("id")["label"].reindex(oof.ids.tolist())
+    known = truth.notna().to_numpy()
+    labels = truth[known].to_numpy(np.int64)
+    return RunRecord(
+        summary, settings, folds, curves, Predictions(oof.ids[known], oof.probs[known]), labels
+    )
+
+
+def measure_folds(run: RunRecord) -> dict[int, dict[str, Any]]:
+    """The summary's figures for each fold, or those of the out-of-fold probabilities so far."""
+    scores = {
+        int(row["fold"]): dict(row) for row in run.summary.get("folds") or [] if "fold" in row
+    }
+    if scores:
+        return scores
+    fold_of = np.array([run.folds.get(image_id, -1) for image_id in run.oof.ids.tolist()])
+    return {
+        int(fold): score_probs(
+            run.labels[fold_of == fold], run.oof.probs[fold_of == fold]
+        )._asdict()
+        for fold in np.unique(fold_of[fold_of >= 0])
+    }
+
+
+# ==================================================================================================
+# Page: the pieces that the report is made of
+# ==================================================================================================
+# Style, charts, tables and thumbnails as text, with nothing to fetch and no script to run. Charts
+# are drawn in the page's own colours, so they follow a reader's dark mode.
+
+THUMBNAIL_SIDE = 96  # px
+# The colours that charts are drawn in, and the page's own that take their place, light or dark.
+CHART_COLOURS = {"#0072b2": "valid", "#d55e00": "train", "#5c6675": "soft", "#dfe3e9": "line"}
+CHART_STYLE = {"text.color": "#5c6675", "axes.labelcolor": "#5c6675", "axes.edgecolor": "#dfe3e9"}
+CHART_STYLE |= {"xtick.color": "#5c6675", "ytick.color": "#5c6675", "grid.color": "#dfe3e9"}
+CHART_STYLE |= {"svg.fonttype": "none", "svg.hashsalt": "podium"}
+REPORT_CSS = """
+:root{color-scheme:light dark;--page:#f3f5f8;--card:#fff;--ink:#18202c;--soft:#5c6675;
+--line:#dfe3e9;--valid:#0072b2;--train:#d55e00;--hit:0 114 178;--miss:213 94 0;--warn:#fff4dd}
+@media(prefers-color-scheme:dark){:root{--page:#0f1319;--card:#181e27;--ink:#e7ebf1;--soft:#9ba7b7;
+--line:#2d3643;--valid:#56b4e9;--train:#f0934a;--hit:26 122 186;--miss:205 92 10;--warn:#2e2613}}
+*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);
+font:15px/1.5 system-ui,sans-serif;font-variant-numeric:tabular-nums}
+main{max-width:72rem;margin:auto;padding:clamp(.75rem,3vw,2.5rem);overflow-wrap:break-word}
+h1{font-size:2.4rem;line-height:1.1;margin:0;letter-spacing:-.02em}h2{font-size:1.15rem;margin:0}
+h1 span{font-size:.85rem;letter-spacing:0;padding:.3em .8em;border-radius:2em;vertical-align:middle;
+background:rgb(var(--hit)/.14);color:var(--valid);display:inline-block}ul{margin:0;padding-left:1.2em}
+small,p,summary{color:var(--soft);font-size:.85rem}p{margin:.1rem 0 1rem}summary{padding:.6rem 0}
+section,.tile{background:var(--card);border:1px solid var(--line);border-radius:14px;
+padding:clamp(.8rem,2.5vw,1.5rem)}section{margin-top:1rem}
+.warn{background:var(--warn);border-color:#e69f00}.grid{display:grid;gap:.75rem;
+grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--w)),1fr))}.tiles{--w:11.6rem}
+.tile{padding:.8rem 1rem;display:flex;flex-direction:column;min-width:0}.tile b{font-size:1.4rem;
+line-height:1.25}.tile:first-child{grid-column:span 2}.tile:first-child b{font-size:2.2rem;
+color:var(--valid)}@media(max-width:40rem){.tiles{--w:8.3rem}.tile b{font-size:1.15rem}}
+.chart{width:100%;height:auto;display:block}.chart *{stroke-linejoin:round}
+.chart text{font-family:inherit!important}.wide{overflow:auto;max-height:44rem}
+table{border-collapse:collapse;width:100%}th{color:var(--soft);font-size:.85rem}
+th,td{padding:.35rem .5rem;text-align:right;border-bottom:1px solid var(--line)}
+td{white-space:nowrap}td:first-child,.words td{white-space:normal;overflow-wrap:anywhere;
+min-width:4.2rem}.last :last-child{text-align:left}
+tr>:first-child,.words *{text-align:left}.heat{width:auto}
+.heat *{padding:0;border:0;text-align:center;min-width:0!important}.heat i{display:grid;
+place-items:center;height:1.9rem;width:clamp(1.55rem,3vw,2.3rem);margin:1px;border-radius:6px;
+font-size:.8rem}.heat b{font-weight:500;color:var(--ink);display:block;max-width:7.5rem;
+max-height:7.5rem;overflow:hidden;text-overflow:ellipsis;
+white-space:nowrap;padding:.2rem .35rem}
+.heat th{vertical-align:bottom}.heat td:first-child b{text-align:left}
+.heat .tall{writing-mode:vertical-rl;text-align:right;margin:auto}
+@media(max-width:40rem){.heat b{max-width:5.5rem}th,td{padding:.35rem .25rem}}
+.hit,.miss{font-style:normal;background:rgb(var(--c)/var(--a))}
+.hit{--c:var(--hit)}.miss{--c:var(--miss)}.on{color:#fff}.bar{display:block;border-radius:4px;
+background:linear-gradient(90deg,rgb(var(--hit)/.3) var(--w),#0000 0);padding:0 .4em;
+text-align:left;min-width:5.5em}.pair{display:flex;flex-wrap:wrap;gap:.5rem 3rem;align-items:center}
+.pair>.wide{max-width:100%}.pair ul{flex:1 1 16rem}
+figure{margin:0;font-size:.85rem;line-height:1.35;text-align:center}.thumb{width:96px;height:96px;
+margin:0 auto .3rem;object-fit:contain;border-radius:8px;display:grid;place-items:center;
+background:var(--page);color:var(--soft)}.pixels{image-rendering:pixelated}
+"""
+
+
+def render_section(title: str, hint: str, body: str) -> str:
+    """A card with a heading and a line on how to read it; nothing if the body is empty."""
+    hint = f'<p class="hint">{hint}</p>'
+    return f"<section><h2>{title}</h2>{hint}{body}</section>\n" if body else ""
+
+
+def render_list(lines: Iterable[object] | Mapping[str, object]) -> str:
+    """A list of plain texts, or of the names and values of a mapping."""
+    if isinstance(lines, Mapping):
+        lines = [f"{name} {value}" for name, value in lines.items()]
+    items = "".join(f"<li>{html.escape(str(line))}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def render_table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """A table of cells that are HTML already; a narrow screen scrolls it."""
+    top = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) for row in rows)
+    return f'<div class="wide"><table class="{kind}"><tr>{top}\n{body}</table></div>'
+
+
+def format_figure(value: object, style: str) -> str:
+    """Formats a number: style is a format such as ".4f" or ".1%", or "s" for seconds."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    if style == "s":
+        hours, minutes = divmod(round(value / 60), 60)
+        long = f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+        return long if value >= 90 else f"{value:.1f} s"
+    return f"{value:{style}}"
+
+
+def plot_curves(fold: int, history: pd.DataFrame, limits: Sequence[tuple[float, float]]) -> str:
+    """One fold's loss, accuracy and learning rate over the epochs, as inline SVG."""
+    epochs, head = history["epoch"], history["phase"] == "head"
+    with mpl.rc_context(CHART_STYLE | {"font.size": 9.0, "axes.grid": True}):
+        figure = Figure(figsize=(3.7, 4.1), layout="constrained")
+        panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
+        for panel, name, limit in zip(panels, ("loss", "accuracy", "rate"), limits, strict=True):
+            panel.set(ylabel=name, ylim=limit)
+            panel.spines[["top", "right"]].set_visible(False)
+            if head.any() and not head.all():
+                border = float(epochs[head].max()) + 0.5
+                panel.axvline(border, color="#5c6675", linestyle=":", linewidth=1)
+                if name == "accuracy":
+                    above = {"transform": panel.get_xaxis_transform(), "fontsize": 8}
+                    panel.text(border, 1.02, "head\u00a0", ha="right", **above)
+                    panel.text(border, 1.02, "\u00a0all", **above)
+        for panel, name in zip(panels, ("loss", "accuracy"), strict=False):
+            panel.plot(epochs, history[f"train/{name}"], "--", color="#d55e00", label="training")
+            style = {"color": "#0072b2", "marker": "o" if len(history) < 25 else "", "ms": 3}
+            panel.plot(epochs, history[f"valid/{name}"], label="validation", **style)
+        panels[2].plot(epochs, history["learning_rate"], color="#5c6675", drawstyle="steps-mid")
+        panels[2].yaxis.set_major_locator(MaxNLocator(2))
+        panels[2].yaxis.set_major_formatter("{x:g}")
+        panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[2].set_xlabel("epoch (rate: the learning rate)")
+        panels[0].set_title(f"Fold {fold}", loc="left", fontweight="bold")
+        panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+        figure.align_ylabels()
+        return export_chart(figure, f"fold{fold}", f"Learning curves of fold {fold}")
+
+
+def export_chart(figure: Figure, prefix: str, label: str) -> str:
+    """Turns a figure into inline SVG in the page's colours; its ids start with the prefix."""
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    svg = drawn.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"|(?<=<svg) | (width|height)="[\d.]+pt"', " ", svg)
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg.replace("xlink:href", "href"))
+    for colour, name in CHART_COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg.replace("<svg", f'<svg class="chart" role="img" aria-label="{label}"', 1)
+
+
+def render_heatmap(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """Counts [C, C] as a table: blue by share of the row, orange by share of the worst mistake."""
+    worst = max(1, int((counts - np.diag(np.diag(counts))).max()))
+    rows = []
+    for truth, row in enumerate(counts.tolist()):
+        cells = [f"<b>{classes[truth]}</b>"]
+        for guess, count in enumerate(row):
+            share = count / max(1, sum(row)) if guess == truth else 0.15 + 0.75 * count / worst
+            kind = ("hit" if guess == truth else "miss") + (" on" if share > 0.5 else "")
+            shade = f' class="{kind}" style="--a:{share:.2f}"' if count else ""
+            cells.append(f"<i{shade}>{count or ''}</i>")
+        rows.append(cells)
+    tall = ' class="tall"' if max(map(len, classes)) > 2 else ""
+    return render_table(["", *(f"<b{tall}>{name}</b>" for name in classes)], rows, "heat")
+
+
+def render_thumbnail(path: object) -> str:
+    """An image as a data URI, upright and at most 96 px a side, or a placeholder."""
+    try:
+        with Image.open(str(path)) as file:
+            file.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+            image = ImageOps.exif_transpose(file)
+            if image.mode[0] in "IF":  # 16-bit and float: from darkest to brightest
+                grey = np.asarray(image, np.float64)
+                grey = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-9) * 255
+                image = Image.fromarray(grey.astype(np.uint8))
+            image = image.convert("RGBA")
+    except Exception:  # a broken file may raise anything, and one image must not cost the page
+        return '<div class="thumb">unreadable</div>'
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    tiny = max(image.size) <= THUMBNAIL_SIDE // 2
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image, mask=image.getchannel("A"))
+    data = io.BytesIO()
+    flat.save(data, "PNG" if tiny else "JPEG")
+    kind, text = "png" if tiny else "jpeg", base64.b64encode(data.getvalue()).decode()
+    style = "thumb pixels" if tiny else "thumb"
+    return f'<img class="{style}" alt="" src="data:image/{kind};base64,{text}">'
+
+
+# ==================================================================================================
+# Report: one page that shows the run
+# ==================================================================================================
+# Everything worth a look in one file, report.html: how good the model is and how sure that figure
+# is, how each fold learned, which classes it mixes up, and the images it got most wrong, because
+# looking at those is where the next idea comes from. It shows half a run as well as a whole one.
+
+HEATMAP_CLASSES = 30  # more classes than this do not fit a screen
+WORST_IMAGES, TABLE_ROWS, PAIRS = 24, 200, 12
+
+
+def write_report(folder: Path, competition: Competition) -> Path:
+    """Writes report.html for a whole or half-finished run folder, whole or not at all."""
+    run = read_run_record(folder, competition)
+    classes = [html.escape(str(name)) for name in competition.classes]
+    body = [
+        render_headline(run, competition),
+        render_warnings(run),
+        render_curves(run.curves),
+        render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
+        render_confusion(run, classes),
+        render_recall(run, classes),
+        render_worst(run, competition, classes),
+        render_settings(run.settings),
+        render_section("Versions", "", render_list(run.part("run").get("versions") or {})),
+        render_section("What was understood of the files", "", render_list(competition.notes)),
+    ]
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Podium run</title>\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<style>{REPORT_CSS}</style>\n<main>\n{''.join(body)}</main></html>\n"
+    )
+    path = folder / "report.html"
+    write_whole(path, page.encode(errors="replace"))
+    return path
+
+
+def render_headline(run: RunRecord, competition: Competition) -> str:
+    """Title, state, and the figures that matter as tiles; a figure that is not known has none."""
+    about, counts, seconds = run.part("run"), run.part("counts"), run.part("seconds")
+    score = run.part("out_of_fold")
+    if not score and len(run.labels):
+        score = score_probs(run.labels, run.oof.probs)._asdict()
+    scored, folds = len(measure_folds(run)), counts.get("folds", len(set(run.folds.values())))
+    tests = f"{counts.get('test', len(competition.test))} test images"
+    trained = f"training {format_figure(seconds['train'], 's')}" if "train" in seconds else ""
+    machine = f"{about.get('devices', '')} × {about.get('accelerator', '')}".strip(" ×")
+    tiles = [
+        render_score_tile("out-of-fold accuracy", score),
+        (format_figure(score.get("log_loss"), ".4f"), "out-of-fold log loss", "lower is better"),
+        render_score_tile("test accuracy", run.part("test")),
+        (counts.get("train", len(competition.train)), "training images", tests),
+        (len(competition.classes), "classes", ""),
+        (f"{scored} of {folds}" if folds else "–", "folds scored", ""),
+        (format_figure(seconds.get("total"), "s"), "in all", trained),
+        (run.settings.get("model.backbone", "–"), "backbone", ""),
+        (about.get("backend", "–"), "Keras backend", machine),
+    ]
+    facts = {"started": about.get("started"), "source": str(about.get("source") or "")[:12]}
+    facts["metric"] = run.summary.get("metric")
+    line = " · ".join(f"{name} {html.escape(str(fact))}" for name, fact in facts.items() if fact)
+    cells = "".join(
+        f'<div class="tile"><b>{html.escape(str(figure))}</b>{name}<small>{detail}</small></div>'
+        for figure, name, detail in tiles
+        if figure != "–"
+    )
+    state = html.escape(str(about.get("state", "not finished")))
+    return (
+        f"<h1>Podium run <span>{state}</span></h1><p>{line}</p>\n"
+        f'<div class="grid tiles">{cells}</div>\n'
+    )
+
+
+def render_score_tile(name: str, score: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Accuracy, its name, and how sure it is."""
+    low, high = (format_figure(end, ".1%") for end in score.get("interval") or (None, None))
+    images = f"{score['n']} images" if "n" in score else ""
+    return (
+        format_figure(score.get("accuracy"), ".2%"),
+        name,
+        f"95% interval {low} to {high}, {images}",
+    )
+
+
+def render_warnings(run: RunRecord) -> str:
+    """What went wrong without ending the run, where nobody can overlook it."""
+    lines = [str(line) for line in run.summary.get("warnings") or []]
+    for part, ids in run.part("unreadable").items():
+        shown = ", ".join(map(str, ids[:TABLE_ROWS])) + (" …" if len(ids) > TABLE_ROWS else "")
+        lines += [f"{len(ids)} unreadable {part} images: {shown}"] if ids else []
+    box = render_section("Warnings", "", render_list(lines))
+    return box.replace("<section>", '<section class="warn">', 1)
+
+
+def render_curves(curves: Mapping[int, pd.DataFrame]) -> str:
+    """One chart for each fold, all on the same scales, so that folds can be compared."""
+    if not curves:
+        return ""
+    values = pd.concat(curves.values()).replace([np.inf, -np.inf], np.nan)
+    tops = [values[["train/loss", "valid/loss"]].max().max(), values["learning_rate"].max()]
+    low = values[["train/accuracy", "valid/accuracy"]].min().min()
+    loss, rate = (1.05 * top if top > 0 else 1.0 for top in tops)
+    limits = ((0.0, loss), (low - 0.05 * (1 - low) if low < 1 else 0.9, 1.01), (0.0, rate * 1.1))
+    charts = "".join(plot_curves(fold, history, limits) for fold, history in curves.items())
+    return render_section(
+        "Learning curves",
+        "Dashed: training images, augmented. Solid: validation images. The dotted line is where "
+        "the whole network joins the head. A widening gap is overfitting.",
+        f'<div class="grid" style="--w:18.5rem">{charts}</div>',
+    )
+
+
+def render_folds(run: RunRecord) -> str:
+    """Every fold's figures, and their mean ± standard deviation over the folds."""
+    scores = measure_folds(run)
+    rows = []
+    for fold in sorted(scores.keys() | run.curves.keys()):
+        score, history = scores.get(fold, {}), run.curves.get(fold)
+        figures = [format_figure(score.get("n"), "d"), format_figure(score.get("accuracy"), ".2%")]
+        figures += [format_figure(score.get("log_loss"), ".4f")]
+        figures += ["–", "–"] if history is None else [str(len(history))]
+        figures += [] if history is None else [format_figure(float(history["seconds"].sum()), "s")]
+        rows.append([str(fold), *figures])
+    if len(scores) > 1:
+        table = pd.DataFrame(list(scores.values())).reindex(columns=["accuracy", "log_loss"])
+        for name, row in (("mean", table.mean()), ("± sd", table.std(ddof=1))):
+            share, loss = (
+                format_figure(row["accuracy"], ".2%"),
+                format_figure(row["log_loss"], ".4f"),
+            )
+            rows.append([f"<b>{name}</b>", "", f"<b>{share}</b>", f"<b>{loss}</b>", "", ""])
+    head = ["fold", "images", "accuracy", "log loss", "epochs", "time"]
+    return render_table(head, rows) if rows else ""
+
+
+def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
+    """The pairs of classes most often confused, and for few classes every count as a heat map."""
+    predicted = run.oof.probs.argmax(axis=1)
+    wrong = predicted != run.labels
+    pairs, counts = np.unique(
+        np.stack([run.labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True
+    )
+    lines = [
+        f"<li>true {classes[pairs[place][0]]} → predicted {classes[pairs[place][1]]}: "
+        f"{counts[place]} image{'s' if counts[place] > 1 else ''}</li>"
+        for place in np.argsort(-counts, kind="stable")[:PAIRS]
+    ]
+    words = f"<ul>{''.join(lines)}</ul>" if lines else "No mistakes."
+    heat = ""
+    if len(classes) <= HEATMAP_CLASSES:
+        heat = render_heatmap(count_confusions(run.labels, predicted, len(classes)), classes)
+    hint = f"{int(wrong.sum())} of {len(wrong)} images are wrong. "
+    if heat:
+        hint += "Rows: the truth; columns: the prediction. Blue: right. Orange: wrong."
+    return (
+        render_section("Confusion", hint, f'<div class="pair">{heat}{words}</div>')
+        if len(wrong)
+        else ""
+    )
+
+
+def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
+    """Of each class's images, the share that was recognised; the weakest classes first."""
+    hits = run.oof.probs.argmax(axis=1) == run.labels
+    images = np.bincount(run.labels, minlength=len(classes))
+    right = np.bincount(run.labels[hits], minlength=len(classes))
+    recall = right / np.maximum(images, 1)
+    present = np.flatnonzero(images)
+    order = present[np.argsort(recall[present], kind="stable")][:TABLE_ROWS]
+    rows = []
+    for label in order:
+        share = format_figure(float(recall[label]), ".2%")
+        bar = f'<span class="bar" style="--w:{recall[label]:.1%}">{share}</span>'
+        rows.append([classes[label], str(images[label]), str(right[label]), bar])
+    hint = "Weakest first: the share of a class's images that was recognised."
+    table = render_table(["class", "images", "right", "recall"], rows, "last")
+    return render_section("Recall by class", hint, table if rows else "")
+
+
+def render_worst(run: RunRecord, competition: Competition, classes: Sequence[str]) -> str:
+    """The images with the highest out-of-fold loss: wrong labels, odd images, hard cases."""
+    truth = run.oof.probs[np.arange(len(run.labels)), run.labels]
+    paths = dict(zip(competition.train["id"], competition.train["path"], strict=True))
+    cards = []
+    for row in np.argsort(truth, kind="stable")[:WORST_IMAGES]:
+        image_id, guess = str(run.oof.ids[row]), int(run.oof.probs[row].argmax())
+        sure = format_figure(float(run.oof.probs[row, guess]), ".2%")
+        cards.append(
+            f"<figure>{render_thumbnail(paths[image_id])}<figcaption>"
+            f"true <b>{classes[run.labels[row]]}</b><br>predicted <b>{classes[guess]}</b> {sure}"
+            f"<br><small>{html.escape(image_id)}</small></figcaption></figure>"
+        )
+    grid = f'<div class="grid" style="--w:7.2rem">{"".join(cards)}</div>' if cards else ""
+    hint = "The highest losses. Look for wrong labels, odd crops, and what the classes share."
+    return render_section("Worst images", hint, grid)
+
+
+def render_settings(settings: Mapping[str, Any]) -> str:
+    """Settings that differ from their default, then, folded away, the others."""
+    known = {knob.name: knob for knob in list_knobs()}
+    changed, usual = list[list[str]](), list[list[str]]()
+    for name, value in settings.items():
+        default = known[name].default if name in known else None
+        cells = [
+            html.escape("none" if cell is None else str(cell)) for cell in (name, value, default)
+        ]
+        cells[0] = f"<code>{cells[0]}</code>"
+        (changed if value != default else usual).append(cells)
+    head = ["setting", "value", "default"]
+    table = render_table(head, changed, "words") if changed else ""
+    if usual:
+        more = render_table(head, usual, "words")
+        table += (
+            f"<details><summary>{len(usual)} settings at their default</summary>{more}</details>"
+        )
+    return render_section("Settings", "Changed from the default:" if changed else "", table)
+
+
+# ==================================================================================================
+# The run: the stages in order
+# ==================================================================================================
+
+# Errors whose message says what to do; the rest are bugs and keep their traceback.
+EXPECTED_ERRORS = (
+    BackboneError,
+    CompetitionError,
+    DeviceError,
+    FoldError,
+    PixelError,
+    SettingsError,
+    SubmissionError,
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs Podium with the given command line; returns the exit code, 0 if all went well."""
+    started = time.time()
+    try:
+        config = read_config(argv)
+        runtime = open_runtime(config, keras.backend.backend(), started)
+        report = Reporter(runtime.folder)
+        return run_reported(config, runtime, report)
+    except EXPECTED_ERRORS as error:
+        print(f"Stopped: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
+    """Runs the stages between a first and a last event; what stops the run is an event too."""
+    report.say(f"Podium, built from {SOURCE[:12]}\n{describe_runtime(runtime)}")
+    report.emit("run_started", source=SOURCE, settings=list_settings(config))
+    try:
+        run_stages(config, runtime, report)
+    except BaseException as error:
+        report.emit("run_failed", error=type(error).__name__, reason=traceback.format_exc())
+        raise
+    report.emit("run_finished", seconds=round(time.time() - runtime.started, 1))
+    return 0
+
+
+def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
+    """Competition, pixels, folds; training, prediction and submission fold by fold; report."""
+    write_json(runtime.folder / "config.json", list_settings(config))
+    check_backbone(config.model.backbone, config.pixels.image_size, config.model.weights)
+    competition = read_competition(config.data, config.runtime.seed)
+    report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
+    warn_of_random_weights(config, report)
+
+    report.say("Pixels")
+    side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
+    train = read_images(competition.train, side, "training", report)
+    test = read_images(competition.test, side, "test", report)
+
+    report.say("Training: loss and accuracy, training → validation")
+    folds = make_folds(train.table, config.folds, config.runtime.seed)
+    write_folds(train.table, folds, runtime.folder / "folds.csv")
+    share_devices(len(runtime.devices))
+    oof, answers = list[Predictions](), list[Predictions]()
+    for fold in range(config.folds.count):
+        data = TrainingSet(train, folds, len(competition.classes))
+        model = train_fold(config, data, fold, runtime.folder / f"fold{fold}", report)
+        oof.append(predict_images(model, train, folds == fold, config.pixels.batch_size))
+        answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        write_answers(competition, oof, answers, runtime.folder)
+        report_fold(fold, score_images(train.table, oof[-1]), report)
+        keras.backend.clear_session()
+
+    scores = summarise_scores(train, test, oof, answers)
+    summary = summarise_run(config, runtime, competition, report) | scores
+    write_json(runtime.folder / "summary.json", summary)
+    page = write_report(runtime.folder, competition)
+    report.say(f"Submission  {runtime.folder / 'submission.csv'}\nReport      {page}")
+
+
+def warn_of_random_weights(config: Config, report: Reporter) -> None:
+    """Says plainly that a network which starts from nothing will know little."""
+    if config.model.weights == "random" and config.model.backbone != "tiny":
+        report.warn(
+            f"{config.model.backbone} starts from random weights: this run rehearses the stages, "
+            f"its accuracy means little; set model.weights to imagenet for a real one"
+        )
+
+
+def write_answers(
+    competition: Competition, oof: list[Predictions], answers: list[Predictions], folder: Path
+) -> None:
+    """Writes the predictions of the folds so far, and the submission that their average makes."""
+    write_predictions(join_predictions(oof), folder / "oof.npz")
+    blended = average_predictions(answers)
+    write_predictions(blended, folder / "test.npz")
+    submission = make_submission(competition, blended)
+    check_submission(submission, competition)
+    write_submission(submission, folder / "submission.csv")
+
+
+def report_fold(fold: int, score: Score, report: Reporter) -> None:
+    """Says how a fold went."""
+    report.emit("fold_ended", fold=fold, **score_fields(score))
+    report.say(f"  fold {fold + 1}: {format_score(score)}; submission.csv is up to date")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
