@@ -35,7 +35,7 @@ competition → folds → pixels → augment → backbones → model → train �
     2447  Report: one page that shows the run
     2665  The run: the stages in order
 
-Sources: sha256 07d9ca90bdedc6b4686cb2f16b442a658ad19cd5caca1cbe897ceb23c97e31f6
+Sources: sha256 8dcf2116db65d4bad15efaf43e2c69d45e4dbfd036770a8b787145fcd34a0cdc
 """
 
 # ==================================================================================================
@@ -48,7 +48,7 @@ Sources: sha256 07d9ca90bdedc6b4686cb2f16b442a658ad19cd5caca1cbe897ceb23c97e31f6
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "07d9ca90bdedc6b4686cb2f16b442a658ad19cd5caca1cbe897ceb23c97e31f6"
+SOURCE = "8dcf2116db65d4bad15efaf43e2c69d45e4dbfd036770a8b787145fcd34a0cdc"
 
 
 import base64
@@ -528,7 +528,7 @@ def prepare_environment(argv: Sequence[str]) -> Config:
     `--help` and mistaken settings end the program here, before anything heavy is loaded.
     """
     if "--help" in argv or "-h" in argv:
-        print(format_help())  # noqa: T201
+        print(format_help())
         raise SystemExit(0)
     try:
         config = read_config(argv)
@@ -1998,7 +1998,7 @@ def train_fold(
     checks = make_eval_batches(pixels, labels, validated, batch_size)
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
-    title = f"fold {fold + 1}/{config.folds.count}"
+    title = f"fold {fold}"
     log = EpochLog(folder / "history.csv", title, len(training), epochs, report)
     model = build_model(config, data.classes, pixels.shape[1], seed)
     for phase in list_phases(config):
@@ -2687,7 +2687,7 @@ def main(argv: Sequence[str]) -> int:
         report = Reporter(runtime.folder)
         return run_reported(config, runtime, report)
     except EXPECTED_ERRORS as error:
-        print(f"Stopped: {error}", file=sys.stderr)  # noqa: T201
+        print(f"Stopped: {error}", file=sys.stderr)
         return 1
 
 
@@ -2762,7 +2762,7 @@ def write_answers(
 def report_fold(fold: int, score: Score, report: Reporter) -> None:
     """Says how a fold went."""
     report.emit("fold_ended", fold=fold, **score_fields(score))
-    report.say(f"  fold {fold + 1}: {format_score(score)}; submission.csv is up to date")
+    report.say(f"  fold {fold}: {format_score(score)}; submission.csv is up to date")
 
 
 if __name__ == "__main__":

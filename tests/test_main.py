@@ -58,7 +58,7 @@ def test_a_run_leaves_a_submission_a_report_and_every_result(
     assert json.loads((target / "config.json").read_text())["pixels.image_size"] == 16
     printed = capsys.readouterr().out
     assert "labels: column 'kind' of train.csv" in printed
-    assert "fold 2/2 epoch  2/2 all" in printed
+    assert "fold 1 epoch  2/2 all" in printed
 
 
 def test_each_fold_is_predicted_by_the_model_that_did_not_see_it(tmp_path: Path):

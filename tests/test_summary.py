@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from podium.competition import Competition
 
+from podium.competition import Competition
 from podium.config import Config
 from podium.events import Reporter
 from podium.pixels import Images

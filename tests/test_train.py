@@ -62,7 +62,7 @@ def test_each_epoch_is_one_line_for_people_and_one_event(
     train_fold(CONFIG, make_set(), 1, tmp_path / "fold1", report)
     lines = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line]
     assert len(lines) == 5
-    assert lines[0].startswith("  fold 2/2 epoch  1/5 head  loss 0.")
+    assert lines[0].startswith("  fold 1 epoch  1/5 head  loss 0.")
     assert "\r" not in "".join(lines)
     assert (tmp_path / "events.jsonl").read_text().count("epoch_ended") == 5
 

@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         report = Reporter(runtime.folder)
         return run_reported(config, runtime, report)
     except EXPECTED_ERRORS as error:
-        print(f"Stopped: {error}", file=sys.stderr)  # noqa: T201
+        print(f"Stopped: {error}", file=sys.stderr)
         return 1
 
 
@@ -136,7 +136,7 @@ def write_answers(
 def report_fold(fold: int, score: Score, report: Reporter) -> None:
     """Says how a fold went."""
     report.emit("fold_ended", fold=fold, **score_fields(score))
-    report.say(f"  fold {fold + 1}: {format_score(score)}; submission.csv is up to date")
+    report.say(f"  fold {fold}: {format_score(score)}; submission.csv is up to date")
 
 
 if __name__ == "__main__":

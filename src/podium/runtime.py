@@ -74,7 +74,7 @@ def prepare_environment(argv: Sequence[str]) -> Config:
     `--help` and mistaken settings end the program here, before anything heavy is loaded.
     """
     if "--help" in argv or "-h" in argv:
-        print(format_help())  # noqa: T201
+        print(format_help())
         raise SystemExit(0)
     try:
         config = read_config(argv)

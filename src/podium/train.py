@@ -124,7 +124,7 @@ def train_fold(
     checks = make_eval_batches(pixels, labels, validated, batch_size)
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
-    title = f"fold {fold + 1}/{config.folds.count}"
+    title = f"fold {fold}"
     log = EpochLog(folder / "history.csv", title, len(training), epochs, report)
     model = build_model(config, data.classes, pixels.shape[1], seed)
     for phase in list_phases(config):

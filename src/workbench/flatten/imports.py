@@ -72,7 +72,7 @@ def refuse_library(module: Module, one: Import, early: bool) -> str | None:
         verb = "lacks" if len(lacking) == 1 else "lack"
         return (
             f"imports {one.root}, which Kaggle's {images} {verb}; "
-            "use a library that KAGGLE_IMAGE in src/workbench/flatten/kaggle_image.py lists for both"
+            "use one that src/workbench/flatten/kaggle_image.py lists for both"
         )
     if early:
         return (
