@@ -69,8 +69,8 @@ def test_a_mistaken_setting_stops_the_script_with_a_code_and_one_message(
     assert run_as_kaggle(SCRIPT, ["--train.epoch", "3", "--folds.count=1"]) == 1
     assert capfd.readouterr().err.splitlines() == [
         "These settings cannot be used:",
-        "  folds.count must be 2 to 20, not '1'",
         "  unknown setting 'train.epoch'; did you mean 'train.epochs'?",
+        "  folds.count must be 2 to 20, not '1'",
     ]
 
 
