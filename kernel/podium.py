@@ -22,20 +22,20 @@ competition → folds → pixels → augment → backbones → model → train �
     1130  Competition: from its files to one image table
     1375  Folds: every training image is validated once, by a model that never saw it
     1439  Pixels: from image files to batches of uint8
-    1609  Augmentation: what training images go through, on the device
-    1671  Backbones: the table of networks that turn pixels into features
-    1802  Model: augment, normalise, backbone, head
-    1857  Schedule: how fast the weights move
-    1891  Training: one fold, in two phases
-    2021  Prediction: from a trained model to class probabilities
-    2051  Submission: checked against the sample before it is written
-    2135  Summary: the run in figures
-    2207  Record: what a run folder holds, as far as the run has got
-    2273  Page: the pieces that the report is made of
-    2447  Report: one page that shows the run
-    2665  The run: the stages in order
+    1614  Augmentation: what training images go through, on the device
+    1676  Backbones: the table of networks that turn pixels into features
+    1807  Model: augment, normalise, backbone, head
+    1862  Schedule: how fast the weights move
+    1896  Training: one fold, in two phases
+    2026  Prediction: from a trained model to class probabilities
+    2056  Submission: checked against the sample before it is written
+    2140  Summary: the run in figures
+    2212  Record: what a run folder holds, as far as the run has got
+    2278  Page: the pieces that the report is made of
+    2452  Report: one page that shows the run
+    2670  The run: the stages in order
 
-Sources: sha256 8dcf2116db65d4bad15efaf43e2c69d45e4dbfd036770a8b787145fcd34a0cdc
+Sources: sha256 d486bf8842aed98a58312244819be0d80da3ab61c5c0b9cc35b2e336c297418d
 """
 
 # ==================================================================================================
@@ -48,7 +48,7 @@ Sources: sha256 8dcf2116db65d4bad15efaf43e2c69d45e4dbfd036770a8b787145fcd34a0cdc
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "8dcf2116db65d4bad15efaf43e2c69d45e4dbfd036770a8b787145fcd34a0cdc"
+SOURCE = "d486bf8842aed98a58312244819be0d80da3ab61c5c0b9cc35b2e336c297418d"
 
 
 import base64
@@ -1191,9 +1191,8 @@ def read_parts(folder: Path, config: DataConfig, seed: int) -> Parts:
     labels = read_labels(index, config, sample, set_aside)
     train, missing = drop_missing(labels.table, folder)
     if path is None or sample is None:
-        return hold_out(
-            Parts(train, train[:0], train[:0], labels.notes + missing), config, folder, seed
-        )
+        notes = [*labels.notes, *missing]
+        return hold_out(train, notes, config.holdout, folder, seed)
     test = pd.DataFrame({"id": sample.iloc[:, 0]})
     test["path"] = [index.find(image_id, "test") for image_id in test["id"]]
     check_test(train, test, path)
@@ -1244,21 +1243,22 @@ def name_some(ids: Sequence[str], what: str) -> str:
     return f"{len(ids)} {what}s ({shown}) have"
 
 
-def hold_out(parts: Parts, config: DataConfig, folder: Path, seed: int) -> Parts:
-    """Without a sample submission, sets labelled images aside as the test part, if so set."""
-    if config.holdout == 0:
+def hold_out(
+    images: pd.DataFrame, notes: list[str], share: float, folder: Path, seed: int
+) -> Parts:
+    """Without a sample submission, sets a share of the labelled images aside as the test part."""
+    if share == 0:
         raise CompetitionError(
             f"found no sample submission in {folder}, where its name would be like "
             f"sample_submission.csv; name it with data.sample_submission, or hold labelled "
             f"images back as a test part for a rehearsal with data.holdout 0.2"
         )
-    order = parts.train.iloc[draw_order(parts.train, seed)]
-    held = order.index[: max(1, round(config.holdout * len(order)))]
-    test = parts.train.loc[sorted(held), ["id", "path", "label"]].reset_index(drop=True)
-    train = parts.train.drop(index=held).reset_index(drop=True)
-    sample = pd.DataFrame({"id": test["id"], "label": parts.train["label"].min()})
+    held = images.index[draw_order(images, seed)[: max(1, round(share * len(images)))]]
+    test = images.loc[sorted(held), ["id", "path", "label"]].reset_index(drop=True)
+    train = images.drop(index=held).reset_index(drop=True)
+    sample = pd.DataFrame({"id": test["id"], "label": images["label"].min()})
     note = f"no sample submission: {len(test)} labelled images are held back as the test part"
-    return Parts(train, test, sample, [*parts.notes, note])
+    return Parts(train, test, sample, [*notes, note])
 
 
 def draw_order(table: pd.DataFrame, seed: int) -> NDArray[np.int64]:
@@ -1482,7 +1482,9 @@ def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
     size = count * side * side * 3
     try:
         with tempfile.TemporaryFile() as file:
-            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            file.truncate(max(size, 1))
+            if hasattr(os, "posix_fallocate"):  # macOS has none, and finds out later
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
             return np.memmap(file, np.uint8, "r+", shape=(count, side, side, 3))
     except OSError as error:
         raise PixelError(
@@ -1533,7 +1535,10 @@ def read_images(table: pd.DataFrame, side: int, part: str, report: Reporter) -> 
     fate = "left out of training" if part == "training" else "predicted with the prior"
     names = ", ".join(unreadable)
     report.warn(f"{len(unreadable)} {part} images cannot be read and are {fate}: {names}")
-    return Images(table[readable].reset_index(drop=True), pixels[readable], unreadable)
+    kept = np.flatnonzero(readable)
+    for row, old in enumerate(kept):  # in place: a copy might not fit into memory
+        pixels[row] = pixels[old]
+    return Images(table.iloc[kept].reset_index(drop=True), pixels[: len(kept)], unreadable)
 
 
 def order_epoch(

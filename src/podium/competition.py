@@ -81,9 +81,8 @@ def read_parts(folder: Path, config: DataConfig, seed: int) -> Parts:
     labels = read_labels(index, config, sample, set_aside)
     train, missing = drop_missing(labels.table, folder)
     if path is None or sample is None:
-        return hold_out(
-            Parts(train, train[:0], train[:0], labels.notes + missing), config, folder, seed
-        )
+        notes = [*labels.notes, *missing]
+        return hold_out(train, notes, config.holdout, folder, seed)
     test = pd.DataFrame({"id": sample.iloc[:, 0]})
     test["path"] = [index.find(image_id, "test") for image_id in test["id"]]
     check_test(train, test, path)
@@ -134,21 +133,22 @@ def name_some(ids: Sequence[str], what: str) -> str:
     return f"{len(ids)} {what}s ({shown}) have"
 
 
-def hold_out(parts: Parts, config: DataConfig, folder: Path, seed: int) -> Parts:
-    """Without a sample submission, sets labelled images aside as the test part, if so set."""
-    if config.holdout == 0:
+def hold_out(
+    images: pd.DataFrame, notes: list[str], share: float, folder: Path, seed: int
+) -> Parts:
+    """Without a sample submission, sets a share of the labelled images aside as the test part."""
+    if share == 0:
         raise CompetitionError(
             f"found no sample submission in {folder}, where its name would be like "
             f"sample_submission.csv; name it with data.sample_submission, or hold labelled "
             f"images back as a test part for a rehearsal with data.holdout 0.2"
         )
-    order = parts.train.iloc[draw_order(parts.train, seed)]
-    held = order.index[: max(1, round(config.holdout * len(order)))]
-    test = parts.train.loc[sorted(held), ["id", "path", "label"]].reset_index(drop=True)
-    train = parts.train.drop(index=held).reset_index(drop=True)
-    sample = pd.DataFrame({"id": test["id"], "label": parts.train["label"].min()})
+    held = images.index[draw_order(images, seed)[: max(1, round(share * len(images)))]]
+    test = images.loc[sorted(held), ["id", "path", "label"]].reset_index(drop=True)
+    train = images.drop(index=held).reset_index(drop=True)
+    sample = pd.DataFrame({"id": test["id"], "label": images["label"].min()})
     note = f"no sample submission: {len(test)} labelled images are held back as the test part"
-    return Parts(train, test, sample, [*parts.notes, note])
+    return Parts(train, test, sample, [*notes, note])
 
 
 def draw_order(table: pd.DataFrame, seed: int) -> NDArray[np.int64]:

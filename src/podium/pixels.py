@@ -60,7 +60,9 @@ def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
     size = count * side * side * 3
     try:
         with tempfile.TemporaryFile() as file:
-            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            file.truncate(max(size, 1))
+            if hasattr(os, "posix_fallocate"):  # macOS has none, and finds out later
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
             return np.memmap(file, np.uint8, "r+", shape=(count, side, side, 3))
     except OSError as error:
         raise PixelError(
@@ -111,7 +113,10 @@ def read_images(table: pd.DataFrame, side: int, part: str, report: Reporter) -> 
     fate = "left out of training" if part == "training" else "predicted with the prior"
     names = ", ".join(unreadable)
     report.warn(f"{len(unreadable)} {part} images cannot be read and are {fate}: {names}")
-    return Images(table[readable].reset_index(drop=True), pixels[readable], unreadable)
+    kept = np.flatnonzero(readable)
+    for row, old in enumerate(kept):  # in place: a copy might not fit into memory
+        pixels[row] = pixels[old]
+    return Images(table.iloc[kept].reset_index(drop=True), pixels[: len(kept)], unreadable)
 
 
 def order_epoch(
