@@ -88,6 +88,32 @@ def test_an_image_listed_twice_is_an_error(tmp_path: Path):
         read(tmp_path)
 
 
+def test_rows_without_a_label_are_left_out_and_named(tmp_path: Path):
+    folder = make_csv_competition(tmp_path)
+    table = read_table(folder / "train.csv")
+    table.loc[[3, 8], "kind"] = ["", " "]
+    table.to_csv(folder / "train.csv", index=False)
+    labels = read(folder)
+    assert len(labels.table) == 18
+    assert set(labels.table["label"]) == {"cat", "dog"}
+    assert labels.notes[-1] == (
+        "2 rows of train.csv have no label and are left out: 003.png, 008.png"
+    )
+
+
+def test_a_label_column_that_is_mostly_empty_is_an_error(tmp_path: Path):
+    folder = make_csv_competition(tmp_path)
+    table = read_table(folder / "train.csv")
+    table.loc[:14, "kind"] = ""
+    table.to_csv(folder / "train.csv", index=False)
+    with pytest.raises(CompetitionError) as caught:
+        read(folder)
+    assert str(caught.value) == (
+        "15 of 20 cells of column 'kind' of train.csv are empty, e.g. that of '000.png'; "
+        "see data.label_column"
+    )
+
+
 def test_two_train_tables_are_an_error(tmp_path: Path):
     write_images(tmp_path, ["train/a.png", "train/b.png"])
     for name in ("train_1.csv", "train_2.csv"):

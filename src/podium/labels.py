@@ -106,8 +106,26 @@ def read_label_table(
         check_column(table, "data.group_column", config.group_column, path)
         images["group"] = table[config.group_column]
         notes.append(f"groups: column {config.group_column!r} of {path.name}")
+    images, unlabelled = drop_unlabelled(images, label_column, path)
     check_folders_agree(images, path)
-    return Labels(images, notes)
+    return Labels(images, notes + unlabelled)
+
+
+def drop_unlabelled(
+    images: pd.DataFrame, column: str, path: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leaves out rows whose label is empty, with a note; too many are an error."""
+    empty = images["label"].str.strip() == ""
+    ids = images["id"][empty].tolist()
+    if len(ids) > len(images) / 2:
+        raise CompetitionError(
+            f"{len(ids)} of {len(images)} cells of column {column!r} of {path.name} are empty, "
+            f"e.g. that of {ids[0]!r}; see data.label_column"
+        )
+    left_out = (
+        f"{len(ids)} rows of {path.name} have no label and are left out: {', '.join(ids[:3])}"
+    )
+    return images[~empty].reset_index(drop=True), [left_out] if ids else []
 
 
 def find_label_column(
