@@ -19,23 +19,23 @@ competition → folds → pixels → augment → backbones → model → train �
      803  Metrics: how good the probabilities are, and how sure that figure is
      852  Inputs: where the competition's files are
      967  Labels: what each training image shows
-    1130  Competition: from its files to one image table
-    1375  Folds: every training image is validated once, by a model that never saw it
-    1439  Pixels: from image files to batches of uint8
-    1614  Augmentation: what training images go through, on the device
-    1676  Backbones: the table of networks that turn pixels into features
-    1807  Model: augment, normalise, backbone, head
-    1862  Schedule: how fast the weights move
-    1896  Training: one fold, in two phases
-    2026  Prediction: from a trained model to class probabilities
-    2056  Submission: checked against the sample before it is written
-    2140  Summary: the run in figures
-    2212  Record: what a run folder holds, as far as the run has got
-    2278  Page: the pieces that the report is made of
-    2452  Report: one page that shows the run
-    2670  The run: the stages in order
+    1148  Competition: from its files to one image table
+    1393  Folds: every training image is validated once, by a model that never saw it
+    1457  Pixels: from image files to batches of uint8
+    1632  Augmentation: what training images go through, on the device
+    1694  Backbones: the table of networks that turn pixels into features
+    1825  Model: augment, normalise, backbone, head
+    1880  Schedule: how fast the weights move
+    1914  Training: one fold, in two phases
+    2044  Prediction: from a trained model to class probabilities
+    2074  Submission: checked against the sample before it is written
+    2158  Summary: the run in figures
+    2230  Record: what a run folder holds, as far as the run has got
+    2296  Page: the pieces that the report is made of
+    2470  Report: one page that shows the run
+    2688  The run: the stages in order
 
-Sources: sha256 d486bf8842aed98a58312244819be0d80da3ab61c5c0b9cc35b2e336c297418d
+Sources: sha256 41c13985412787161490be1a09390b65b16c5e3b7ceff2dc337bef775f7b093d
 """
 
 # ==================================================================================================
@@ -48,7 +48,7 @@ Sources: sha256 d486bf8842aed98a58312244819be0d80da3ab61c5c0b9cc35b2e336c297418d
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "d486bf8842aed98a58312244819be0d80da3ab61c5c0b9cc35b2e336c297418d"
+SOURCE = "41c13985412787161490be1a09390b65b16c5e3b7ceff2dc337bef775f7b093d"
 
 
 import base64
@@ -1062,8 +1062,26 @@ def read_label_table(
         check_column(table, "data.group_column", config.group_column, path)
         images["group"] = table[config.group_column]
         notes.append(f"groups: column {config.group_column!r} of {path.name}")
+    images, unlabelled = drop_unlabelled(images, label_column, path)
     check_folders_agree(images, path)
-    return Labels(images, notes)
+    return Labels(images, notes + unlabelled)
+
+
+def drop_unlabelled(
+    images: pd.DataFrame, column: str, path: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leaves out rows whose label is empty, with a note; too many are an error."""
+    empty = images["label"].str.strip() == ""
+    ids = images["id"][empty].tolist()
+    if len(ids) > len(images) / 2:
+        raise CompetitionError(
+            f"{len(ids)} of {len(images)} cells of column {column!r} of {path.name} are empty, "
+            f"e.g. that of {ids[0]!r}; see data.label_column"
+        )
+    left_out = (
+        f"{len(ids)} rows of {path.name} have no label and are left out: {', '.join(ids[:3])}"
+    )
+    return images[~empty].reset_index(drop=True), [left_out] if ids else []
 
 
 def find_label_column(
