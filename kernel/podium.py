@@ -8,34 +8,40 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      41  Settings: the block to edit on Kaggle
-      79  Configuration: every setting, its default and its limit
-     317  Overrides: from defaults to the settings of this run
-     468  Runtime: the machine, and the Keras backend that suits it
-     654  Libraries
-     670  Storage: a file is there whole, or as it was before
-     691  Events: what the run says, to the reader of the log and to programs
-     746  Predictions: class probabilities, keyed by image id
-     803  Metrics: how good the probabilities are, and how sure that figure is
-     852  Inputs: where the competition's files are
-     967  Labels: what each training image shows
-    1148  Competition: from its files to one image table
-    1393  Folds: every training image is validated once, by a model that never saw it
-    1457  Pixels: from image files to batches of uint8
-    1632  Augmentation: what training images go through, on the device
-    1694  Backbones: the table of networks that turn pixels into features
-    1825  Model: augment, normalise, backbone, head
-    1880  Schedule: how fast the weights move
-    1914  Training: one fold, in two phases
-    2044  Prediction: from a trained model to class probabilities
-    2074  Submission: checked against the sample before it is written
-    2158  Summary: the run in figures
-    2230  Record: what a run folder holds, as far as the run has got
-    2296  Page: the pieces that the report is made of
-    2470  Report: one page that shows the run
-    2688  The run: the stages in order
+      47  Settings: the block to edit on Kaggle
+      87  Configuration: every setting, its default and its limit
+     372  Overrides: from defaults to the settings of this run
+     523  Runtime: the machine, and the Keras backend that suits it
+     744  Libraries
+     760  Storage: a file is there whole, or as it was before
+     781  Events: what the run says, to the reader of the log and to programs
+     836  Predictions: class probabilities, keyed by image id
+     893  Metrics: how good the probabilities are, and how sure that figure is
+     942  Inputs: where the competition's files are
+    1057  Labels: what each training image shows
+    1238  Competition: from its files to one image table
+    1483  Folds: every training image is validated once, by a model that never saw it
+    1547  Pixels: from image files to batches of uint8
+    1736  Augmentation: what training images go through, on the device
+    1798  Handles: where pretrained weights lie
+    1928  Backbones: the table of networks that turn pixels into features
+    2065  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2097  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2156  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2364  Network: the backbone built, with the weights it starts from
+    2595  Freezing: which variables train, and how fast
+    2711  Model: augment, normalise, backbone, head
+    2796  Schedule: how fast the weights move
+    2854  Training: one fold, in two phases
+    2989  Prediction: from a trained model to class probabilities
+    3019  Submission: checked against the sample before it is written
+    3103  Summary: the run in figures
+    3175  Record: what a run folder holds, as far as the run has got
+    3241  Page: the pieces that the report is made of
+    3415  Report: one page that shows the run
+    3633  The run: the stages in order
 
-Sources: sha256 41c13985412787161490be1a09390b65b16c5e3b7ceff2dc337bef775f7b093d
+Sources: sha256 fd1d45f0d3b70cd63f6f3a5b9c5bb6692ce32d65a492c76534074b7ea28acbbe
 """
 
 # ==================================================================================================
@@ -48,12 +54,13 @@ Sources: sha256 41c13985412787161490be1a09390b65b16c5e3b7ceff2dc337bef775f7b093d
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "41c13985412787161490be1a09390b65b16c5e3b7ceff2dc337bef775f7b093d"
+SOURCE = "fd1d45f0d3b70cd63f6f3a5b9c5bb6692ce32d65a492c76534074b7ea28acbbe"
 
 
 import base64
 import csv
 import difflib
+import hashlib
 import html
 import importlib.metadata
 import importlib.util
@@ -66,15 +73,16 @@ import platform
 import re
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import types
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 # ==================================================================================================
 # Configuration: every setting, its default and its limit
@@ -119,6 +127,11 @@ class RuntimeConfig:
     )
     session_hours: float | None = setting(
         None, "session limit; none is 9 on a TPU and 12 elsewhere", unit="h", low=0.05, high=24
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = setting(
+        "auto",
+        "what the backbone computes in; auto is mixed_bfloat16 on a TPU and on GPUs since Ampere, "
+        "mixed_float16 on older GPUs such as T4, float32 on a CPU",
     )
     seed: int = setting(
         0, "seed of folds, data order, weights and augmentation", low=0, high=999_999
@@ -188,11 +201,46 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network."""
+    """The backbone: which, from which weights, and what of it trains."""
 
-    backbone: str = setting("keras:EfficientNetV2B0", "a name from the table of backbones")
-    weights: Literal["imagenet", "random"] = setting("imagenet", "what the backbone starts from")
+    backbone: str = setting(
+        "keras:EfficientNetV2B0", "a name of the table (make backbones), or hub:folder"
+    )
+    weights: Literal["pretrained", "pretrained-if-found", "random"] = setting(
+        "pretrained", "what the backbone starts from; if-found is for rehearsals"
+    )
+    frozen_stages: int = setting(
+        0,
+        "stages that never train, from the first; a stage ends where the resolution halves",
+        low=0,
+        high=5,
+    )
+    batch_norm: Literal["train", "frozen"] = setting(
+        "train", "frozen keeps its statistics, scale and offset as pretrained"
+    )
+    bn_momentum: float | None = setting(
+        None,
+        "share of the old statistics kept at each step; none is the network's own",
+        low=0.0,
+        high=0.9999,
+    )
+    drop_path: float | None = setting(
+        None, "stochastic depth of the last block; none is the network's own", low=0.0, high=0.9
+    )
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """From features to logits."""
+
+    pooling: Literal["avg", "gem"] = setting(
+        "avg", "mean over the feature map, or generalised mean with p = 3"
+    )
     dropout: float = setting(0.2, "share of features dropped before the head", low=0.0, high=0.9)
+    hidden: int = setting(
+        0, "width of one more dense layer; 0 is none", unit="features", low=0, high=8192
+    )
+    activation: Literal["elu", "relu", "gelu", "swish"] = setting("elu", "of that layer")
 
 
 @dataclass(frozen=True)
@@ -205,6 +253,12 @@ class ScheduleConfig:
     peak_lr: float = setting(3e-4, "peak learning rate while everything trains", low=0.0, high=1.0)
     warmup: float = setting(0.1, "share of the updates that warm up linearly", low=0.0, high=0.9)
     weight_decay: float = setting(1e-4, "decoupled weight decay", low=0.0, high=1.0)
+    layer_decay: float = setting(
+        1.0,
+        "learning rate of each stage as a share of the next one's; 1 is the same for all",
+        low=0.1,
+        high=1.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -225,6 +279,7 @@ class Config:
     pixels: PixelsConfig = PixelsConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
+    head: HeadConfig = HeadConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
 
@@ -239,7 +294,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "folds.count": 2,
         "pixels.image_size": 64,
         "model.backbone": "tiny",
-        "model.weights": "random",
+        "model.weights": "pretrained-if-found",
         "train.epochs": 2,
     },
     # 2×T4: half the default batch on each, at the default backbone's own resolution.
@@ -490,6 +545,7 @@ class Runtime:
     accelerator: str  # "cpu", "gpu" or "tpu"
     backend: str  # "tensorflow" or "jax"
     devices: tuple[str, ...]  # as the backend names them
+    precision: str  # "float32", "mixed_bfloat16" or "mixed_float16"
     folder: Path  # where everything is written
     started: float  # seconds since 1970
     deadline: float  # likewise
@@ -540,18 +596,45 @@ def prepare_environment(argv: Sequence[str]) -> Config:
     return config
 
 
-def list_devices(backend: str) -> tuple[str, list[str]]:
-    """Opens the backend's devices: (kind, names). The other library is kept off the accelerator."""
+class Devices(NamedTuple):
+    """What the backend found: kind, names, and of NVIDIA GPUs the lowest compute capability."""
+
+    kind: str  # "cpu", "gpu" or "tpu"
+    names: tuple[str, ...]
+    capability: float = 0.0  # 7.5 is a T4, 8.0 and more Ampere and later
+
+
+def list_devices(backend: str) -> Devices:
+    """Opens the backend's devices. The other library is kept off the accelerator."""
     import tensorflow as tf
 
     if backend == "jax":
         import jax
 
         tf.config.set_visible_devices([], "GPU")
-        kind = jax.devices()[0].platform
-        return {"cuda": "gpu", "rocm": "gpu"}.get(kind, kind), [str(one) for one in jax.devices()]
+        devices = jax.devices()
+        kind = {"cuda": "gpu", "rocm": "gpu"}.get(devices[0].platform, devices[0].platform)
+        lowest = min(float(getattr(one, "compute_capability", 0)) for one in devices)
+        return Devices(kind, tuple(str(one) for one in devices), lowest)
     gpus = tf.config.list_physical_devices("GPU")
-    return ("gpu" if gpus else "cpu"), [gpu.name for gpu in gpus] or ["CPU:0"]
+    if not gpus:
+        return Devices("cpu", ("CPU:0",))
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    lowest = min(float("{}.{}".format(*one.get("compute_capability", (0, 0)))) for one in details)
+    return Devices("gpu", tuple(gpu.name for gpu in gpus), lowest)
+
+
+def choose_precision(config: RuntimeConfig, devices: Devices) -> str:
+    """Returns the precision asked for, else the fastest that the devices have units for.
+
+    bfloat16 has float32's range and needs no loss scaling; GPUs before Ampere have float16 alone,
+    under which Keras scales the loss by itself.
+    """
+    if config.precision != "auto":
+        return config.precision
+    if devices.kind == "tpu" or (devices.kind == "gpu" and devices.capability >= 8):
+        return "mixed_bfloat16"
+    return "mixed_float16" if devices.kind == "gpu" and devices.capability >= 7 else "float32"
 
 
 def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str]) -> None:
@@ -610,12 +693,19 @@ def open_runtime(config: Config, backend: str, started: float) -> Runtime:
 
     Raises DeviceError if the machine is not the one that was asked for.
     """
-    kind, devices = list_devices(backend)
-    check_devices(config.runtime, backend, kind, devices)
-    check_batch(config.pixels.batch_size, len(devices))
-    hours = config.runtime.session_hours or SESSION_HOURS.get(kind, 12.0)
-    folder = find_run_folder(config.runtime)
-    return Runtime(kind, backend, tuple(devices), folder, started, started + hours * 3600)
+    found = list_devices(backend)
+    check_devices(config.runtime, backend, found.kind, found.names)
+    check_batch(config.pixels.batch_size, len(found.names))
+    hours = config.runtime.session_hours or SESSION_HOURS.get(found.kind, 12.0)
+    return Runtime(
+        found.kind,
+        backend,
+        found.names,
+        choose_precision(config.runtime, found),
+        find_run_folder(config.runtime),
+        started,
+        started + hours * 3600,
+    )
 
 
 def read_versions() -> dict[str, str]:
@@ -638,7 +728,7 @@ def describe_runtime(runtime: Runtime) -> str:
     first, count = runtime.devices[0], len(runtime.devices)
     rows = {
         "devices": f"{count} × {runtime.accelerator} ({first}{', …' if count > 1 else ''})",
-        "backend": runtime.backend,
+        "backend": f"{runtime.backend}, {runtime.precision}",
         "host": f"{os.cpu_count()} cores, {pages / 2**30:.1f} GiB of memory",
         "versions": versions,
         "run folder": str(runtime.folder),
@@ -1629,6 +1719,20 @@ def batch_dataset(generate: Any, side: int, batch_size: int, steps: int | None) 
     return dataset.apply(tf.data.experimental.assert_cardinality(length))
 
 
+def check_pixels(batch: NDArray[Any]) -> None:
+    """Raises PixelError unless a batch is raw pixels: uint8 that reach beyond 1.
+
+    The model normalises by itself, so pixels scaled before would be scaled twice, and nothing but
+    a bad accuracy would tell.
+    """
+    if batch.dtype != np.uint8 or batch.max() <= 1:
+        raise PixelError(
+            f"the first batch is {batch.dtype} from {batch.min():g} to {batch.max():g}, but the "
+            f"model takes raw pixels, uint8 from 0 to 255, and normalises them itself; take the "
+            f"scaling (/ 255, preprocess_input) out of the input pipeline"
+        )
+
+
 # ==================================================================================================
 # Augmentation: what training images go through, on the device
 # ==================================================================================================
@@ -1692,158 +1796,978 @@ def make_augmentation(config: AugmentConfig, image_size: int, seed: int) -> Crop
 
 
 # ==================================================================================================
+# Handles: where pretrained weights lie
+# ==================================================================================================
+# An input attached to the session comes first, then a folder on this machine, then a download,
+# which has a time limit: where a session has no internet, kagglehub may wait for ever. What was
+# looked for stands in the error.
+#
+# A handle is what Kaggle Models calls a module: owner/model/framework/variation/version.
+
+HANDLE = re.compile(r"([\w-]+)/([\w.-]+)/(tensorflow2)/([\w.-]+?)(?:/(\d+))?", re.IGNORECASE)
+# kaggle.com/models/google/efficientnet-v2/frameworks/TensorFlow2/variations/x/versions/1, or short
+KAGGLE_ADDRESS = re.compile(
+    r"https?://(?:www\.)?kaggle\.com/models/([\w-]+)/([\w.-]+)/(?:frameworks/)?(tensorflow2)"
+    r"/(?:variations/)?([\w.-]+?)(?:/(?:versions/)?(\d+))?/?(?:\?.*)?",
+    re.IGNORECASE,
+)
+# tfhub.dev/google/imagenet/efficientnet_v2_imagenet21k_ft1k_b0/feature_vector/2
+TFHUB_ADDRESS = re.compile(
+    r"https?://tfhub\.dev/google/imagenet/efficientnet_v2_(imagenet\w+?)_([bsmlx]+\d?)"
+    r"/(feature_vector|classification)(?:/\d+)?/?(?:\?.*)?"
+)
+INPUT_DEPTH = 6  # folders below /kaggle/input in which a weights file is looked for
+
+
+class BackboneError(RuntimeError):
+    """The backbone is unknown, cannot be built so, or its weights cannot be had."""
+
+
+def read_handle(text: str) -> str | None:
+    """The handle that a handle, a kaggle.com or a tfhub.dev address stands for; None if none.
+
+    The versions of tfhub.dev are not those of Kaggle Models and are left out. Raises BackboneError
+    for an address that cannot be understood.
+    """
+    if tfhub := TFHUB_ADDRESS.fullmatch(text):
+        data, size, kind = (part.replace("_", "-") for part in tfhub.groups())
+        return f"google/efficientnet-v2/tensorFlow2/{data}-{size}-{kind}"
+    if found := HANDLE.fullmatch(text) or KAGGLE_ADDRESS.fullmatch(text):
+        owner, model, _, variation, version = found.groups()
+        return "/".join(filter(None, (owner, model, "tensorFlow2", variation, version)))
+    if text.startswith(("http://", "https://")):
+        raise BackboneError(
+            f"model.backbone: the address {text} is not understood; give the handle that its page "
+            f"on kaggle.com/models shows, owner/model/tensorFlow2/variation/version"
+        )
+    return None
+
+
+def list_mounts(handle: str, inputs: Path) -> Iterator[Path]:
+    """Where Kaggle may have mounted a module: both layouts, with its version and without."""
+    owner, model, framework, variation, *version = handle.split("/")
+    for place in (inputs / "models" / owner / model, inputs / model):
+        folder = place / framework.lower() / variation
+        yield from (folder / number for number in version)
+        yield folder
+        yield from sorted(folder.glob("[0-9]*"), key=lambda path: -int("0" + path.name[:9]))
+
+
+def find_module(source: str, minutes: float, inputs: Path = KAGGLE_INPUT) -> Path:
+    """The folder of a SavedModel: attached, on this machine, or downloaded within the limit.
+
+    `source` is a handle or a folder. Raises BackboneError listing what was looked for.
+    """
+    handle = read_handle(source)
+    places = [Path(source).expanduser()] + (list(list_mounts(handle, inputs)) if handle else [])
+    for place in places:
+        if (place / "saved_model.pb").is_file():
+            return place
+    looked = "\n  ".join(f"{place}/saved_model.pb" for place in dict.fromkeys(places))
+    if not handle:
+        raise BackboneError(f"model.backbone: no SavedModel is there; looked for\n  {looked}")
+    try:
+        return Path(download_module(handle, minutes))
+    except Exception as error:  # kagglehub and requests raise many kinds
+        raise BackboneError(
+            f"model.backbone: the module {handle} is not attached and cannot be downloaded "
+            f"({describe_error(error)}); attach it to the notebook (Add Input, Models), switch "
+            f"internet on, or name a folder: hub:/path; looked for\n  {looked}"
+        ) from error
+
+
+def download_module(handle: str, minutes: float) -> str:
+    """Asks kagglehub for a module; raises TimeoutError after the limit."""
+    import kagglehub
+
+    return str(call_in_time(lambda: kagglehub.model_download(handle), minutes * 60))
+
+
+def find_weights_file(names: set[str], inputs: Path = KAGGLE_INPUT) -> Path | None:
+    """The first file with one of these names among the attached inputs, or None."""
+    wanted = {name.lower() for name in names}
+    for folder, below, files in os.walk(inputs):
+        below.sort()
+        if len(Path(folder).relative_to(inputs).parts) >= INPUT_DEPTH:
+            below.clear()
+        for file in sorted(files):
+            if file.lower() in wanted:
+                return Path(folder) / file
+    return None
+
+
+def call_in_time(call: Callable[[], Any], seconds: float) -> Any:
+    """Returns what a call returns, or raises what it raises, or TimeoutError after the limit.
+
+    The call goes on in a daemon thread, which does not keep the program from ending.
+    """
+    outcome = dict[str, Any]()
+
+    def run() -> None:
+        try:
+            outcome["value"] = call()
+        except BaseException as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if "error" in outcome:
+        raise outcome["error"]
+    if "value" not in outcome:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return outcome["value"]
+
+
+def describe_error(error: BaseException) -> str:
+    """An error's type and the first line of its words, which hold no address."""
+    words = re.sub(r"\S*://\S*", "…", str(error).strip().partition("\n")[0])[:160]
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+# ==================================================================================================
 # Backbones: the table of networks that turn pixels into features
 # ==================================================================================================
 # One row for each, with the resolution and the input range it was made for. The range matters: a
 # network fed the wrong one fails without a word, so normalisation is a layer of the model and the
-# table is the only place that knows it.
+# table is the only place that knows it. A Hub module's range is measured when it is ported.
+#
+#     tiny                     a small net for rehearsals
+#     keras:EfficientNetV2S    keras.applications, with ImageNet-1k weights
+#     hub:imagenet21k-s        google/efficientnet-v2 of Kaggle Models, as TF-Hub published it
+#     hub:<folder>             a reusable TF2 SavedModel; also a kaggle.com or tfhub.dev address
 
-Scaling = Literal["imagenet", "inception", "automl"]
+# What a network wants of pixels from 0 to 255: as they are; 0 to 1; -1 to 1; -1 to just under 1;
+# less ImageNet's mean, by its deviation; BGR less ImageNet's mean.
+Scaling = Literal["none", "unit", "inception", "automl", "imagenet", "caffe"]
 
-# Mean and standard deviation of ImageNet's pixels, on the scale of 0 to 255.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+# train, test: px of the pretraining and of its test, the better choice for pixels.image_size;
+# features: width of the pooled output; params: millions, without top; least: px it can be built at.
+# Weights are keras's own files; * is weights_tf_dim_ordering_tf_kernels.
+BACKBONE_TABLE = """
+name                     family          train test features params scaling   least weights
+tiny                     tiny               32   32      128    0.1 inception    16 -
+keras:EfficientNetV2B0   EfficientNetV2    192  224     1280    5.9 imagenet     32 efficientnetv2-b0_notop.h5
+keras:EfficientNetV2B1   EfficientNetV2    192  240     1280    6.9 imagenet     32 efficientnetv2-b1_notop.h5
+keras:EfficientNetV2B2   EfficientNetV2    208  260     1408    8.8 imagenet     32 efficientnetv2-b2_notop.h5
+keras:EfficientNetV2B3   EfficientNetV2    240  300     1536   12.9 imagenet     32 efficientnetv2-b3_notop.h5
+keras:EfficientNetV2S    EfficientNetV2    300  384     1280   20.3 automl       32 efficientnetv2-s_notop.h5
+keras:EfficientNetV2M    EfficientNetV2    384  480     1280   53.2 automl       32 efficientnetv2-m_notop.h5
+keras:EfficientNetV2L    EfficientNetV2    384  480     1280  117.7 automl       32 efficientnetv2-l_notop.h5
+keras:ConvNeXtTiny       ConvNeXt          224  224      768   27.8 imagenet     32 convnext_tiny_notop.h5
+keras:ConvNeXtSmall      ConvNeXt          224  224      768   49.5 imagenet     32 convnext_small_notop.h5
+keras:ConvNeXtBase       ConvNeXt          224  224     1024   87.6 imagenet     32 convnext_base_notop.h5
+keras:ConvNeXtLarge      ConvNeXt          224  224     1536  196.2 imagenet     32 convnext_large_notop.h5
+keras:DenseNet121        DenseNet          224  224     1024    7.0 imagenet     32 densenet121_*_notop.h5
+keras:DenseNet169        DenseNet          224  224     1664   12.6 imagenet     32 densenet169_*_notop.h5
+keras:DenseNet201        DenseNet          224  224     1920   18.3 imagenet     32 densenet201_*_notop.h5
+keras:ResNet50V2         ResNetV2          224  224     2048   23.6 inception    32 resnet50v2_*_notop.h5
+keras:ResNet101V2        ResNetV2          224  224     2048   42.6 inception    32 resnet101v2_*_notop.h5
+keras:ResNet152V2        ResNetV2          224  224     2048   58.3 inception    32 resnet152v2_*_notop.h5
+keras:ResNet50           ResNet            224  224     2048   23.6 caffe        32 resnet50_*_notop.h5
+keras:ResNet101          ResNet            224  224     2048   42.7 caffe        32 resnet101_*_notop.h5
+keras:ResNet152          ResNet            224  224     2048   58.4 caffe        32 resnet152_*_notop.h5
+keras:MobileNet          MobileNet         224  224     1024    3.2 inception    32 mobilenet_1_0_224_tf_no_top.h5
+keras:MobileNetV2        MobileNet         224  224     1280    2.3 inception    32 mobilenet_v2_*_1.0_224_no_top.h5
+keras:MobileNetV3Small   MobileNet         224  224      576    0.9 inception    32 weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5
+keras:MobileNetV3Large   MobileNet         224  224      960    3.0 inception    32 weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5
+keras:Xception           Inception         299  299     2048   20.9 inception    71 xception_*_notop.h5
+keras:InceptionV3        Inception         299  299     2048   21.8 inception    75 inception_v3_*_notop.h5
+keras:InceptionResNetV2  Inception         299  299     1536   54.3 inception    75 inception_resnet_v2_*_notop.h5
+keras:NASNetMobile       NASNet            224  224     1056    4.3 inception    32 nasnet_mobile_no_top.h5
+keras:NASNetLarge        NASNet            331  331     4032   84.9 inception    32 nasnet_large_no_top.h5
+keras:VGG16              VGG               224  224      512   14.7 caffe        32 vgg16_*_notop.h5
+keras:VGG19              VGG               224  224      512   20.0 caffe        32 vgg19_*_notop.h5
+"""  # noqa: E501
+KERAS_STEM = "weights_tf_dim_ordering_tf_kernels"
 
-
-class BackboneError(RuntimeError):
-    """The backbone is unknown, or its weights cannot be had."""
+# google/efficientnet-v2 of Kaggle Models: each set of weights, in its version there.
+HUB_VERSIONS = {"imagenet1k": 2, "imagenet21k": 1, "imagenet21k-ft1k": 2}
+HUB_MODEL = "google/efficientnet-v2/tensorFlow2"
 
 
 class Backbone(NamedTuple):
     """One row of the table."""
 
     name: str  # as model.backbone takes it
-    image_size: int  # px, native
-    features: int  # width of the pooled output
-    parameters: float  # millions, without top
-    scaling: Scaling  # what the pixels must be turned into
-    smallest: int = 32  # px, below which it cannot be built
-    own_scaling: bool = False  # keras.applications would scale by itself and must be told not to
+    family: str
+    architecture: str  # its name in keras.applications; "" if it is not there
+    train_size: int  # px, at which it was pretrained
+    image_size: int  # px, at which it was tested then; may be larger
+    features: int  # width of the pooled output; 0: only the module knows
+    parameters: float  # millions, without top; 0 likewise
+    scaling: Scaling  # a ported module's is measured anew
+    smallest: int  # px, below which it cannot be built
+    weights: str  # keras's file, a handle of Kaggle Models, or a folder; "" if there are none
 
 
-BACKBONES = {
-    row.name: row
-    for row in (
-        Backbone("tiny", 32, 128, 0.1, "inception", 16),
-        Backbone("keras:EfficientNetV2B0", 224, 1280, 5.9, "imagenet", own_scaling=True),
-        Backbone("keras:EfficientNetV2B1", 240, 1280, 6.9, "imagenet", own_scaling=True),
-        Backbone("keras:EfficientNetV2B2", 260, 1408, 8.8, "imagenet", own_scaling=True),
-        Backbone("keras:EfficientNetV2B3", 300, 1536, 12.9, "imagenet", own_scaling=True),
-        Backbone("keras:EfficientNetV2S", 384, 1280, 20.3, "automl", own_scaling=True),
-        Backbone("keras:EfficientNetV2M", 480, 1280, 53.2, "automl", own_scaling=True),
-        Backbone("keras:EfficientNetV2L", 480, 1280, 117.7, "automl", own_scaling=True),
-        Backbone("keras:ConvNeXtTiny", 224, 768, 27.8, "imagenet", own_scaling=True),
-        Backbone("keras:ConvNeXtSmall", 224, 768, 49.5, "imagenet", own_scaling=True),
-        Backbone("keras:ConvNeXtBase", 224, 1024, 87.6, "imagenet", own_scaling=True),
-        Backbone("keras:DenseNet121", 224, 1024, 7.0, "imagenet"),
-        Backbone("keras:DenseNet169", 224, 1664, 12.6, "imagenet"),
-        Backbone("keras:DenseNet201", 224, 1920, 18.3, "imagenet"),
-        Backbone("keras:ResNet50V2", 224, 2048, 23.6, "inception"),
-        Backbone("keras:ResNet101V2", 224, 2048, 42.6, "inception"),
-        Backbone("keras:MobileNetV2", 224, 1280, 2.3, "inception"),
-        Backbone("keras:MobileNetV3Small", 224, 576, 0.9, "inception", own_scaling=True),
-        Backbone("keras:MobileNetV3Large", 224, 960, 3.0, "inception", own_scaling=True),
-        Backbone("keras:Xception", 299, 2048, 20.9, "inception", 71),
-        Backbone("keras:InceptionResNetV2", 299, 1536, 54.3, "inception", 75),
-    )
-}
+def read_backbone_table(text: str) -> dict[str, Backbone]:
+    """Turns the text above into rows by name, and adds the hub rows of each EfficientNetV2."""
+    rows = dict[str, Backbone]()
+    for line in text.strip().splitlines()[1:]:
+        name, family, train, test, width, millions, scaling, smallest, weights = line.split()
+        rows[name] = Backbone(
+            name,
+            family,
+            architecture="" if weights == "-" else name.removeprefix("keras:"),
+            train_size=int(train),
+            image_size=int(test),
+            features=int(width),
+            parameters=float(millions),
+            scaling=cast("Scaling", scaling),
+            smallest=int(smallest),
+            weights="" if weights == "-" else weights.replace("*", KERAS_STEM),
+        )
+    portable = [row for row in rows.values() if row.family == "EfficientNetV2"]
+    for kind in ("feature-vector", "classification"):
+        for data, version in HUB_VERSIONS.items():
+            for row in portable:
+                size = row.architecture.removeprefix(row.family).lower()
+                name = f"hub:{data}-{size}" + ("" if kind == "feature-vector" else f"-{kind}")
+                handle = f"{HUB_MODEL}/{data}-{size}-{kind}/{version}"
+                rows[name] = row._replace(name=name, scaling="unit", weights=handle)
+    return rows
+
+
+BACKBONES = read_backbone_table(BACKBONE_TABLE)
 
 
 def find_backbone(name: str) -> Backbone:
-    """Looks a backbone up by name; raises BackboneError listing the table."""
-    if name not in BACKBONES:
+    """Looks a backbone up by its name in the table, by a handle or address, or by its folder.
+
+    Raises BackboneError with the nearest names.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if re.search(r"efficientnet.?v2.*[-_]xl\b|^hub:imagenet21k.*-xl", name):
         raise BackboneError(
-            f"model.backbone {name!r} is not in the table; choose from {', '.join(BACKBONES)}"
+            f"model.backbone is {name}, but Keras has no EfficientNetV2 XL to carry its weights; "
+            f"take l, or download the module and name its folder: hub:/path runs it on TensorFlow"
         )
-    return BACKBONES[name]
+    where = name.removeprefix("hub:")
+    if name.startswith(("hub:", "https://")):
+        handle = read_handle(where)
+        for row in BACKBONES.values():
+            if handle and handle.split("/")[:4] == row.weights.split("/")[:4]:
+                return row._replace(weights=handle) if handle.count("/") == 4 else row
+        if handle or "/" in where or "\\" in where:
+            source = handle or where
+            return Backbone(
+                *(f"hub:{source}", "SavedModel", "", 224, 224, 0, 0.0, "unit", 16, source)
+            )
+    near = difflib.get_close_matches(name, BACKBONES, n=4, cutoff=0.4) or list(BACKBONES)[:4]
+    raise BackboneError(
+        f"model.backbone {name!r} is not in the table; did you mean {', '.join(near)}? "
+        f"make backbones lists all"
+    )
 
 
-def check_backbone(name: str, image_size: int, weights: str) -> Backbone:
-    """Returns the row, or raises BackboneError if these settings cannot be built."""
-    backbone = find_backbone(name)
+# ==================================================================================================
+# Normalisation: from pixels of 0 to 255 to what a backbone expects
+# ==================================================================================================
+
+# ImageNet's mean and standard deviation by channel, on the scale of 0 to 255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
+
+
+def scale_pixels(pixels: Any, scaling: Scaling) -> Any:
+    """Scales pixels [B, H, W, 3] of 0 to 255, in float32 under any policy of precision.
+
+    Uses nothing but Keras's own layers, so any Keras loads the model.
+    """
+    options = {"name": "normalise", "dtype": "float32"}
+    if scaling == "none":
+        return pixels
+    if scaling == "imagenet":
+        variance = [std**2 for std in IMAGENET_STD]
+        return keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, **options)(pixels)
+    if scaling == "caffe":
+        blue_first, ones = keras.ops.flip(pixels, axis=-1), [1.0, 1.0, 1.0]
+        return keras.layers.Normalization(mean=CAFFE_MEAN, variance=ones, **options)(blue_first)
+    factor, offset = {
+        "unit": (1 / 255, 0.0),
+        "inception": (1 / 127.5, -1.0),
+        "automl": (1 / 128, -1.0),
+    }[scaling]
+    return keras.layers.Rescaling(factor, offset, **options)(pixels)
+
+
+# ==================================================================================================
+# Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+# ==================================================================================================
+# For the TensorFlow backend alone. Keras's own TFSMLayer runs a module always as in inference, so
+# its batch statistics stay frozen and its dropout stays off; this layer trains it whole.
+
+
+@keras.saving.register_keras_serializable("podium")
+class HubModule(keras.layers.Layer):
+    """Runs a reusable SavedModel: [B, H, W, 3] float32 in 0 to 1 to [B, F] float32.
+
+    Its variables are this layer's, shared and not copied: they train, freeze, save and load with
+    the model. Frozen, it runs as in inference and so keeps its moving statistics. Raises
+    BackboneError on a backend other than TensorFlow, or if the SavedModel is not reusable.
+    """
+
+    def __init__(self, folder: str, **options: Any) -> None:
+        if keras.backend.backend() != "tensorflow":
+            raise BackboneError(
+                f"{folder} is a SavedModel that Keras cannot rebuild and that runs on TensorFlow "
+                f"alone; set runtime.backend to tensorflow, or choose a backbone of the table, "
+                f"such as keras:EfficientNetV2B0"
+            )
+        # A SavedModel computes in float32 whatever the policy.
+        super().__init__(**{**options, "dtype": "float32"})
+        self.folder = folder
+        self.module = tf.saved_model.load(folder)
+        if not callable(self.module) or not getattr(self.module, "variables", None):
+            raise BackboneError(f"{folder} is no reusable SavedModel: nothing in it can be trained")
+        training = {id(one) for one in self.module.trainable_variables}
+        for place, shared in enumerate(self.module.variables):
+            self._track_variable(share_variable(shared, place, id(shared) in training))
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Computes features, as in training only if the layer is not frozen."""
+        training = bool(training) and self.trainable
+        features = self.module(inputs, training=training)
+        if training:
+            for penalty in getattr(self.module, "regularization_losses", None) or []:
+                self.add_loss(penalty())
+        return features
+
+    def get_config(self) -> dict[str, Any]:
+        """What rebuilds the layer: the folder must still be there."""
+        return {**super().get_config(), "folder": self.folder}
+
+
+def share_variable(shared: Any, place: int, trainable: bool) -> keras.Variable:
+    """A Keras variable that is the module's own."""
+    name = f"{place:04d}_{shared.name.partition(':')[0].replace('/', '_')}"
+    variable = keras.Variable(
+        shared, shape=shared.shape, dtype=shared.dtype.name, trainable=trainable, name=name
+    )
+    if variable.value is not shared:
+        raise BackboneError(f"Keras {keras.__version__} copied {name} instead of sharing it")
+    return variable
+
+
+# ==================================================================================================
+# Port: a Hub module's weights on Keras's own EfficientNetV2
+# ==================================================================================================
+# `hub.KerasLayer` does not work in Keras 3, and a TPU cannot run a SavedModel under JAX. But the
+# weights can move: google/automl, from which the Hub modules were exported, and keras.applications
+# build the same network under other names. They move by name, through two gates: every name and
+# shape must fit with nothing left over, and the network must then answer a probe batch as the
+# module does. Which input range makes it do so is the range that the module wants.
+
+# How many blocks an EfficientNetV2 has tells its size.
+SIZE_BY_BLOCKS = {21: "B0", 27: "B1", 28: "B2", 32: "B3", 40: "S", 57: "M", 79: "L"}
+PUBLISHED_NAME = re.compile(r"(?:^|/)((?:stem|head|blocks_\d+)/(?!dense).*)$")
+CLASSIFIER_NAME = re.compile(r"(?:^|/)(?:head/)?(?:dense|predictions|logits)\w*/(kernel|bias)$")
+PROBED_SCALINGS: tuple[Scaling, ...] = ("unit", "inception", "automl", "imagenet")
+PROBE_SIDE, PROBE_IMAGES = 96, 4
+# A module's own answer moves by a floor if its input moves by NUDGE; a port may differ by as many.
+NUDGE = 1e-6
+FLOORS_ALLOWED = 3.0
+
+
+class UnportableModule(BackboneError):  # noqa: N818
+    """A SavedModel whose weights do not fit Keras's EfficientNetV2; says where it differs first."""
+
+
+class Module(NamedTuple):
+    """A reusable SavedModel: where it lies, what it computes, and its variables by name."""
+
+    folder: Path
+    call: Any  # float32 [B, H, W, 3] from 0 to 1, training → features [B, F] or logits [B, C]
+    variables: dict[str, NDArray[Any]]
+
+
+class Port(NamedTuple):
+    """A network with a module's weights, the input range it wants, and what the gates measured."""
+
+    network: keras.Model  # scaled pixels [B, H, W, 3] float32 to [B, F]
+    scaling: Scaling
+    figures: dict[str, Any]
+
+
+def read_module(folder: Path) -> Module:
+    """Loads a reusable SavedModel; raises UnportableModule if it is none, or broken."""
+    try:
+        with tf.device("cpu:0"):
+            loaded = tf.saved_model.load(str(folder))
+            variables = [(one.name.partition(":")[0], one.numpy()) for one in loaded.variables]
+    except AttributeError as error:
+        raise UnportableModule(
+            f"{folder} is no reusable SavedModel: it has no variables to train"
+        ) from error
+    except (IndexError, OSError, ValueError, tf.errors.OpError) as error:
+        raise UnportableModule(f"{folder} cannot be read: {describe_error(error)}") from error
+    if not callable(loaded) or not variables:
+        raise UnportableModule(f"{folder} is no reusable SavedModel: it cannot be called")
+    names = [name for name, _ in variables]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UnportableModule(f"{folder} has {doubled[0]} twice, so names do not tell its weights")
+    return Module(folder, loaded, dict(variables))
+
+
+def port_module(module: Module, architecture: str = "") -> Port:
+    """Builds the Keras network of a module, with its weights; both gates must let it pass.
+
+    Without an architecture, the number of blocks tells it. Raises UnportableModule.
+    """
+    architecture = architecture or guess_architecture(module)
+    with keras.device("cpu:0"):  # exact float32, and nothing on the accelerator yet
+        network = getattr(keras.applications, architecture)(
+            weights=None, include_top=False, pooling="avg", include_preprocessing=False
+        )
+        moved = move_weights(module, network)
+        scaling, figures = find_scaling(module, network)
+    return Port(network, scaling, {"architecture": architecture, "variables": moved, **figures})
+
+
+def guess_architecture(module: Module) -> str:
+    """The EfficientNetV2 with as many blocks; raises UnportableModule if there is none."""
+    numbers = (re.search(r"blocks_(\d+)/", name) for name in module.variables)
+    blocks = len({number[1] for number in numbers if number})
+    if blocks not in SIZE_BY_BLOCKS:
+        raise UnportableModule(
+            f"{module.folder} is no EfficientNetV2 that Keras has: it has {blocks} blocks, where "
+            + ", ".join(f"{size} has {count}" for count, size in SIZE_BY_BLOCKS.items())
+        )
+    return f"EfficientNetV2{SIZE_BY_BLOCKS[blocks]}"
+
+
+def move_weights(module: Module, network: keras.Model) -> int:
+    """Assigns every variable of the module to the network's by name; returns how many.
+
+    Raises UnportableModule if a name or a shape does not fit, or anything is left over.
+    """
+    targets, source, foreign = dict(list_targets(network)), dict[str, NDArray[Any]](), list[str]()
+    for name, value in module.variables.items():
+        if found := PUBLISHED_NAME.search(name):
+            source[found[1]] = value
+        elif not CLASSIFIER_NAME.search(name):
+            foreign.append(name)
+    differences = {
+        "missing": sorted(targets.keys() - source.keys()),
+        "unused": sorted(source.keys() - targets.keys()),
+        "foreign": sorted(foreign),
+        "of another shape": [
+            f"{name} {source[name].shape} for {tuple(target.shape)}"
+            for name, target in targets.items()
+            if name in source and source[name].shape != tuple(target.shape)
+        ],
+    }
+    if any(differences.values()):
+        told = (f"{len(n)} {kind}, e.g. {n[0]}" for kind, n in differences.items() if n)
+        raise UnportableModule(
+            f"{module.folder} does not fit keras:{network.name}: {'; '.join(told)}"
+        )
+    for name, target in targets.items():
+        target.assign(source[name])
+    return len(targets)
+
+
+def list_targets(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+    """Every variable of the network with the name under which google/automl published it."""
+    layers = {layer.name: layer for layer in network.layers}
+    blocks = [name[: -len("_project_conv")] for name in layers if name.endswith("_project_conv")]
+    yield from name_variables("stem", layers, ["stem_conv"], ["stem_bn"])
+    for number, block in enumerate(blocks):
+        convs, norms = ("expand_conv", "project_conv"), ("expand_bn", "bn", "project_bn")
+        yield from name_variables(
+            f"blocks_{number}",
+            layers,
+            [f"{block}_{one}" for one in convs],
+            [f"{block}_{one}" for one in norms],
+        )
+        if depthwise := layers.get(f"{block}_dwconv2"):
+            yield f"blocks_{number}/depthwise_conv2d/depthwise_kernel", depthwise.kernel
+        squeeze = [f"{block}_se_reduce", f"{block}_se_expand"]
+        yield from name_variables(f"blocks_{number}/se", layers, squeeze, [])
+    yield from name_variables("head", layers, ["top_conv"], ["top_bn"])
+
+
+def name_variables(
+    part: str, layers: Mapping[str, Any], convs: list[str], norms: list[str]
+) -> Iterator[tuple[str, keras.Variable]]:
+    """The variables of the layers that exist, numbered as TensorFlow numbers a part's layers."""
+    for kind, names in (("conv2d", convs), ("tpu_batch_normalization", norms)):
+        for place, layer in enumerate(layers[name] for name in names if name in layers):
+            for variable in layer.variables:
+                yield f"{part}/{kind}{f'_{place}' if place else ''}/{variable.name}", variable
+
+
+def find_scaling(module: Module, network: keras.Model) -> tuple[Scaling, dict[str, Any]]:
+    """The input range under which the network answers as the module, and the differences measured.
+
+    Raises UnportableModule if none is within FLOORS_ALLOWED of the module's own unsteadiness.
+    """
+    pixels = draw_probe()
+    answer = ask_module(module, pixels / 255.0)
+    floor = compare(ask_module(module, pixels / 255.0 + NUDGE), answer)
+    allowed = FLOORS_ALLOWED * max(floor, float(np.finfo(np.float32).eps))
+    probes = dict[str, float]()
+    for scaling in PROBED_SCALINGS:
+        scaled = scale_pixels(keras.ops.convert_to_tensor(pixels), scaling)
+        features = keras.ops.convert_to_numpy(network(scaled, training=False))
+        probes[scaling] = compare(classify(module, features), answer)
+        if probes[scaling] <= allowed:
+            return scaling, {"difference": probes[scaling], "allowed": allowed, "probes": probes}
+    told = ", ".join(f"{name} {value:.1e}" for name, value in probes.items())
+    raise UnportableModule(
+        f"{module.folder} fits keras:{network.name} by name, but they answer differently, "
+        f"by {told} relatively, where {allowed:.1e} is allowed"
+    )
+
+
+def draw_probe() -> NDArray[np.float32]:
+    """Pixels like a photograph's, patches under noise around a colour: [B, S, S, 3], 0 to 255."""
+    rng = np.random.default_rng(0)
+    patches = rng.normal(0, 50, (PROBE_IMAGES, PROBE_SIDE // 8, PROBE_SIDE // 8, 3))
+    colour = rng.uniform(20, 235, (PROBE_IMAGES, 1, 1, 3))
+    noise = rng.normal(0, 10, (PROBE_IMAGES, PROBE_SIDE, PROBE_SIDE, 3))
+    pixels = colour + patches.repeat(8, axis=1).repeat(8, axis=2) + noise
+    return np.clip(pixels.round(), 0, 255).astype(np.float32)
+
+
+def ask_module(module: Module, inputs: NDArray[Any]) -> NDArray[np.float32]:
+    """What the module itself computes on the CPU."""
+    with tf.device("cpu:0"):
+        return np.asarray(module.call(tf.constant(inputs, tf.float32), training=False))
+
+
+def classify(module: Module, features: NDArray[Any]) -> NDArray[Any]:
+    """Applies the module's own classifier to the network's features, if it has one."""
+    parts = {
+        found[1]: value
+        for name, value in module.variables.items()
+        if (found := CLASSIFIER_NAME.search(name))
+    }
+    if not parts:
+        return features
+    if parts.keys() != {"kernel", "bias"} or parts["kernel"].shape[0] != features.shape[1]:
+        raise UnportableModule(f"{module.folder} has a classifier that is not one dense layer")
+    return np.asarray(features @ parts["kernel"] + parts["bias"])
+
+
+def compare(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """The largest difference, relative to the largest value; infinite if shapes differ."""
+    if one.shape != other.shape:
+        return float("inf")
+    return float(np.abs(one - other).max() / np.abs(other).max())
+
+
+# ==================================================================================================
+# Network: the backbone built, with the weights it starts from
+# ==================================================================================================
+# Weights are looked for once, before the folds: among the attached inputs, then in Keras's cache,
+# then by download; a Hub module's are ported. They are kept as backbone.weights.h5 in the run
+# folder, which every fold reads, with what was measured beside them in backbone.json.
+
+DOWNLOAD_MINUTES = 10.0
+# These would scale pixels by themselves, and must be told not to.
+SCALING_INSIDE = ("EfficientNetV2", "ConvNeXt", "MobileNetV3")
+
+
+class Start(NamedTuple):
+    """What every fold's backbone starts from."""
+
+    backbone: Backbone
+    scaling: Scaling
+    weights: Path | None = None  # of the Keras network; None: random
+    module: Path | None = None  # a SavedModel that runs as it is
+
+
+def check_backbone(config: ModelConfig, image_size: int) -> Backbone:
+    """Returns the row of the table, or raises BackboneError if it cannot be built so."""
+    backbone = find_backbone(config.backbone)
     if image_size < backbone.smallest:
         raise BackboneError(
-            f"pixels.image_size is {image_size} px, but {name} needs {backbone.smallest} or more "
-            f"and was made for {backbone.image_size}"
+            f"pixels.image_size is {image_size} px, but {backbone.name} needs {backbone.smallest} "
+            f"or more and was made for {backbone.image_size}"
         )
-    if name == "tiny" and weights != "random":
+    if backbone.name == "tiny" and config.weights == "pretrained":
         raise BackboneError(
-            f"model.weights is {weights}, but tiny, a network for rehearsals, has none; "
-            f"set model.weights to random, or model.backbone to {list(BACKBONES)[1]}"
+            "model.weights is pretrained, but tiny, a network for rehearsals, has none; "
+            "set model.weights to random, or model.backbone to keras:EfficientNetV2B0"
+        )
+    if backbone.family == "SavedModel" and config.weights == "random":
+        raise BackboneError(
+            f"model.weights is random, but {backbone.name} comes with its weights; set it to "
+            f"pretrained"
         )
     return backbone
 
 
-def scale_pixels(scaling: Scaling) -> keras.layers.Layer:
-    """The layer that turns pixels of 0 to 255 into what a backbone expects."""
-    if scaling == "imagenet":
-        variance = [std**2 for std in IMAGENET_STD]
-        return keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, name="normalise")
-    half = 127.5 if scaling == "inception" else 128.0  # -1 to 1; to just under 1
-    return keras.layers.Rescaling(1 / half, offset=-1.0, name="normalise")
+def prepare_backbone(config: ModelConfig, image_size: int, folder: Path, report: Reporter) -> Start:
+    """Finds the weights, ports them if they are a Hub module's, and keeps them in the run folder.
 
-
-def build_backbone(backbone: Backbone, image_size: int, weights: str) -> keras.Model:
-    """Builds the network: [B, image_size, image_size, 3] float32, scaled, to [B, features].
-
-    Raises BackboneError if pretrained weights cannot be had.
+    Raises BackboneError if they cannot be had, UnportableModule if they are not what they should
+    be. Where model.weights allows it, weights that cannot be found are random, with a warning.
     """
+    backbone = check_backbone(config, image_size)
+    if config.weights == "random" or backbone.name == "tiny":
+        return start_at_random(backbone, "model.weights is random", report)
+    try:
+        if backbone.name.startswith("keras:"):
+            return prepare_keras(backbone, folder, report)
+        module = find_module(backbone.weights, DOWNLOAD_MINUTES)
+    except BackboneError as error:
+        if config.weights == "pretrained":
+            raise
+        return start_at_random(backbone, str(error), report)
+    return prepare_module(backbone, module, folder, report)
+
+
+def start_at_random(backbone: Backbone, reason: str, report: Reporter) -> Start:
+    """Says plainly that a network which starts from nothing will know little."""
+    if backbone.name != "tiny":
+        report.warn(
+            f"{backbone.name} starts from random weights: this run rehearses the stages, its "
+            f"accuracy means little ({reason})"
+        )
+    return Start(backbone, backbone.scaling)
+
+
+def prepare_keras(backbone: Backbone, folder: Path, report: Reporter) -> Start:
+    """Loads a network of keras.applications from a file, attached or cached, or downloads it."""
+    names = {
+        backbone.weights,
+        f"{backbone.architecture}.weights.h5",
+        f"{backbone.architecture}.keras",
+    }
+    cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+    found = find_weights_file(names) or find_weights_file({backbone.weights}, cache)
+    with keras.device("cpu:0"):
+        network = load_network(backbone, found) if found else download_network(backbone, cache)
+    source = str(found or cache / backbone.weights)
+    return keep_weights(
+        Start(backbone, backbone.scaling), network, folder, report, {"source": source}
+    )
+
+
+def load_network(backbone: Backbone, path: Path) -> keras.Model:
+    """Builds the network and reads its weights from an .h5, .weights.h5 or .keras file."""
+    network = build_architecture(backbone, backbone.image_size)
+    try:
+        if path.suffix == ".keras":
+            copy_weights(keras.models.load_model(path, compile=False), network)
+        else:
+            network.load_weights(path)
+    except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit
+        raise BackboneError(
+            f"{path} does not hold the weights of {backbone.name}: {describe_error(error)}"
+        ) from error
+    return network
+
+
+def copy_weights(source: keras.Model, network: keras.Model) -> None:
+    """Copies the weights of the layers with the same names; raises ValueError if one is missing."""
+    nested = [layer for layer in source.layers if layer.name == "backbone"]
+    layers = {layer.name: layer for layer in (nested[0] if nested else source).layers}
+    for layer in network.layers:
+        if layer.weights:
+            if layer.name not in layers:
+                raise ValueError(f"it has no layer {layer.name}")
+            layer.set_weights(layers[layer.name].get_weights())
+
+
+def download_network(backbone: Backbone, cache: Path) -> keras.Model:
+    """Lets Keras download the weights into its cache, within a time limit."""
+
+    def build() -> keras.Model:
+        with keras.device("cpu:0"):
+            return build_architecture(backbone, backbone.image_size, "imagenet")
+
+    try:
+        return call_in_time(build, DOWNLOAD_MINUTES * 60)
+    except Exception as error:  # keras.utils.get_file raises no narrower type
+        raise BackboneError(
+            f"the weights of {backbone.name} are not among the attached inputs nor in {cache} "
+            f"({backbone.weights}), and cannot be downloaded ({describe_error(error)}): attach the "
+            f"file, switch the session's internet on, or set model.weights to random for a "
+            f"rehearsal"
+        ) from error
+
+
+def prepare_module(backbone: Backbone, module: Path, folder: Path, report: Reporter) -> Start:
+    """Ports a SavedModel, or on TensorFlow takes one of another architecture as it is."""
+    source = {"source": str(module), "sha256": hash_module(module)}
+    if kept := read_kept(backbone, source, folder):
+        return kept
+    loaded = read_module(module)
+    try:
+        port = port_module(loaded, backbone.architecture)
+    except UnportableModule as error:
+        if backbone.family != "SavedModel" or keras.backend.backend() != "tensorflow":
+            raise UnportableModule(
+                f"{error}; as it is, only TensorFlow can run it: choose another backbone of the "
+                f"table, or set runtime.backend to tensorflow and model.backbone to hub:{module}"
+            ) from error
+        report.warn(f"{error}; it is trained as it is: TensorFlow alone, in float32")
+        return Start(backbone, "unit", module=module)
+    report.say(
+        f"  ported {port.figures['variables']} variables to keras:{port.figures['architecture']}, "
+        f"input {port.scaling}; largest relative difference {port.figures['difference']:.1e}, "
+        f"allowed {port.figures['allowed']:.1e}"
+    )
+    ported = find_backbone(f"keras:{port.figures['architecture']}")._replace(name=backbone.name)
+    start = Start(ported, port.scaling)
+    return keep_weights(start, port.network, folder, report, {**source, **port.figures})
+
+
+def keep_weights(
+    start: Start, network: keras.Model, folder: Path, report: Reporter, figures: dict[str, Any]
+) -> Start:
+    """Writes the network's weights to the run folder, and what is known of them."""
+    path = folder / "backbone.weights.h5"
+    network.save_weights(path)
+    about = {"backbone": start.backbone._asdict(), "scaling": start.scaling, **figures}
+    write_whole(folder / "backbone.json", json.dumps(about, indent=1).encode())
+    report.emit("backbone_prepared", **about)
+    report.say(f"  {start.backbone.name} starts from {figures['source']}")
+    return start._replace(weights=path)
+
+
+def read_kept(backbone: Backbone, source: dict[str, str], folder: Path) -> Start | None:
+    """The start that an earlier process ported from the same module into this run folder."""
+    about, weights = folder / "backbone.json", folder / "backbone.weights.h5"
+    if not about.is_file() or not weights.is_file():
+        return None
+    kept = json.loads(about.read_text(encoding="utf-8"))
+    row = Backbone(**kept["backbone"])
+    if kept.get("sha256") != source["sha256"] or row.name != backbone.name:
+        return None
+    return Start(row, kept["scaling"], weights)
+
+
+def hash_module(module: Path) -> str:
+    """The sha256 of a SavedModel's graph and of its variables."""
+    digest = hashlib.sha256()
+    for path in sorted([module / "saved_model.pb", *(module / "variables").glob("*")]):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def build_network(start: Start, image_size: int) -> keras.layers.Layer:
+    """Builds the backbone: [B, image_size, image_size, 3] float32, scaled, to [B, features]."""
+    if start.module:
+        return HubModule(str(start.module), name="backbone")
+    network = build_architecture(start.backbone, image_size)
+    network.name = "backbone"
+    if start.weights:
+        network.load_weights(start.weights)
+    return network
+
+
+def build_architecture(
+    backbone: Backbone, image_size: int, weights: str | None = None
+) -> keras.Model:
+    """Builds the Keras network of a row, from random weights or those that Keras downloads."""
     shape = (image_size, image_size, 3)
     if backbone.name == "tiny":
         return build_tiny(shape, backbone.features)
-    architecture = getattr(keras.applications, backbone.name.removeprefix("keras:"))
-    options: dict[str, Any] = {"include_preprocessing": False} if backbone.own_scaling else {}
-    try:
-        network = architecture(
-            weights="imagenet" if weights == "imagenet" else None,
-            include_top=False,
-            pooling="avg",
-            input_shape=shape,
-            **options,
-        )
-    except Exception as error:  # keras.utils.get_file raises no narrower type
-        raise BackboneError(
-            f"weights of {backbone.name} could not be loaded ({type(error).__name__}); they are "
-            f"downloaded once to {os.path.expanduser('~/.keras/models')}: switch the session's "  # noqa: PTH111
-            f"internet on, put the file there, or set model.weights to random for a rehearsal"
-        ) from error
-    network.name = "backbone"
-    return network
+    name = backbone.architecture
+    inside = {"include_preprocessing": False} if name.startswith(SCALING_INSIDE) else {}
+    return getattr(keras.applications, name)(
+        weights=weights, include_top=False, pooling="avg", input_shape=shape, **inside
+    )
 
 
 def build_tiny(shape: tuple[int, int, int], features: int) -> keras.Model:
     """A small convolutional net for rehearsals: it learns digits in a minute on a laptop."""
     inputs = x = keras.Input(shape)
-    for width, stride in ((16, 1), (32, 2), (64, 2), (features, 2)):
-        x = keras.layers.Conv2D(width, 3, stride, padding="same", use_bias=False)(x)
-        x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        x = keras.layers.Activation("relu")(x)
+    for place, (width, stride) in enumerate(((16, 1), (32, 2), (64, 2), (features, 2)), start=1):
+        conv = keras.layers.Conv2D(
+            width, 3, stride, padding="same", use_bias=False, name=f"conv{place}"
+        )
+        norm = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{place}")
+        x = keras.layers.Activation("relu")(norm(conv(x)))
     x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, x, name="backbone")
+    return keras.Model(inputs, x)
+
+
+# ==================================================================================================
+# Freezing: which variables train, and how fast
+# ==================================================================================================
+# A backbone is cut into stages where its resolution halves: stage 1 ends at half the image's side,
+# stage 5 at 1/32. Early stages see edges, late ones see parts, so early ones can stay as they are
+# (model.frozen_stages) or move more slowly (schedule.layer_decay).
+#
+# The model must be compiled after any change here: Keras looks at `trainable` only then.
+
+
+def list_stages(backbone: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, int]]:
+    """Every layer of a backbone, in order, with its stage from 1 on."""
+    side, stage = backbone.input_shape[1], 1
+    for layer in backbone.layers:
+        # Only what looks at neighbours: squeeze-and-excitation makes maps of 1 × 1 on its way.
+        window = getattr(layer, "kernel_size", getattr(layer, "pool_size", (1, 1)))
+        if max(window) > 1:
+            stage = max(stage, round(math.log2(side / layer.output.shape[1])))
+        yield layer, stage
+
+
+def freeze_backbone(model: keras.Model, config: ModelConfig, *, frozen: bool) -> None:
+    """Freezes the backbone, or frees what of it the settings let train.
+
+    A frozen batch norm keeps its statistics too (Keras runs it as in inference). Raises
+    BackboneError if a setting asks for stages of a SavedModel, which has none.
+    """
+    backbone = model.get_layer("backbone")
+    backbone.trainable = not frozen
+    fixed_norm = config.batch_norm == "frozen"
+    if not isinstance(backbone, keras.Model) and not config.frozen_stages and not fixed_norm:
+        return
+    # Layer by layer: Keras passes `trainable` on to the layers only when the backbone's changes.
+    for layer, stage in list_parts(backbone, "model.frozen_stages and model.batch_norm"):
+        fixed = fixed_norm and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = not frozen and stage > config.frozen_stages and not fixed
+
+
+def share_rates(model: keras.Model, decay: float) -> dict[str, float]:
+    """Each backbone variable's share of the learning rate, by path: decay to the power of the
+    stages between it and the head.
+    """
+    if decay == 1.0:
+        return {}
+    parts = list(list_parts(model.get_layer("backbone"), "schedule.layer_decay"))
+    last = parts[-1][1]
+    return {
+        variable.path: decay ** (last + 1 - stage)
+        for layer, stage in parts
+        for variable in layer.trainable_variables
+    }
+
+
+def list_parts(
+    backbone: keras.layers.Layer, settings: str
+) -> Iterator[tuple[keras.layers.Layer, int]]:
+    """The layers and their stages, or BackboneError naming the settings that need them."""
+    if not isinstance(backbone, keras.Model):
+        raise BackboneError(
+            f"{settings} need a backbone made of Keras layers, and a SavedModel is one piece; "
+            f"leave them at their defaults, or choose a backbone that can be ported"
+        )
+    return list_stages(backbone)
+
+
+def set_bn_momentum(backbone: keras.layers.Layer, momentum: float | None) -> None:
+    """Sets the share of the old statistics that every batch norm keeps at each step."""
+    if momentum is not None:
+        for layer, _ in list_parts(backbone, "model.bn_momentum"):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = momentum
+
+
+def set_drop_path(backbone: keras.layers.Layer, rate: float | None) -> None:
+    """Sets stochastic depth, rising with depth to `rate` (Huang et al. 2016, arXiv 1603.09382).
+
+    Raises BackboneError if the network has none to set.
+    """
+    if rate is None:
+        return
+    drops = [
+        layer
+        for layer, _ in list_parts(backbone, "model.drop_path")
+        if isinstance(layer, keras.layers.Dropout) and layer.noise_shape is not None
+    ]
+    if not drops:
+        raise BackboneError(
+            "model.drop_path is set, but this backbone has no stochastic depth; "
+            "leave it at none, or take an EfficientNetV2"
+        )
+    for place, layer in enumerate(drops, start=1):
+        layer.rate = rate * place / len(drops)
+
+
+def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) -> None:
+    """Warns if batch norm's running statistics need more than an epoch to follow the weights.
+
+    An exponential average forgets over 1 / (1 − momentum) steps; three times that is 95 %.
+    """
+    backbone = model.get_layer("backbone")
+    layers = backbone.layers if isinstance(backbone, keras.Model) else []
+    momenta = [
+        layer.momentum
+        for layer in layers
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    slowest = max(momenta, default=0.0)
+    needed = math.ceil(round(3 / (1 - slowest), 6))
+    if steps < needed:
+        report.warn(
+            f"batch norm's statistics lag: with momentum {slowest:g} they need {needed} steps, "
+            f"and an epoch has {steps}; set model.bn_momentum to {max(0.0, 1 - 3 / steps):.2f} "
+            f"or less, or model.batch_norm to frozen"
+        )
 
 
 # ==================================================================================================
 # Model: augment, normalise, backbone, head
 # ==================================================================================================
 # The model takes uint8 pixels and gives logits, so nothing can be normalised twice, and the saved
-# model can be fed raw pixels anywhere. The head is one dense layer that starts from zero.
+# model can be fed raw pixels anywhere. The head starts from zero: no class is preferred at first.
+
+GEM_POWER = 3.0
 
 
-def build_model(config: Config, classes: int, side: int, seed: int) -> keras.Model:
+def build_model(config: Config, start: Start, classes: int, side: int, seed: int) -> keras.Model:
     """Builds the whole network: stored squares [B, side, side, 3] uint8 to logits [B, C].
 
-    Raises BackboneError if the backbone or its weights cannot be had.
+    Raises BackboneError if a setting asks of the backbone what it cannot do.
     """
-    size, weights = config.pixels.image_size, config.model.weights
-    backbone = check_backbone(config.model.backbone, size, weights)
+    size = config.pixels.image_size
     keras.utils.set_random_seed(seed)
+    backbone = build_network(start, size)
+    set_bn_momentum(backbone, config.model.bn_momentum)
+    set_drop_path(backbone, config.model.drop_path)
+    if config.head.pooling == "gem":
+        backbone = pool_by_gem(backbone)
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
     x = make_augmentation(config.augment, size, seed)(pixels)
-    x = scale_pixels(backbone.scaling)(x)
-    x = build_backbone(backbone, size, weights)(x)
-    x = keras.layers.Dropout(config.model.dropout, seed=seed, name="dropout")(x)
+    x = backbone(scale_pixels(x, start.scaling))
+    return keras.Model(pixels, add_head(x, config.head, classes, seed), name="podium")
+
+
+def add_head(features: Any, config: HeadConfig, classes: int, seed: int) -> Any:
+    """Features [B, F] to logits [B, C] in float32, so that softmax and loss are exact."""
+    x = keras.layers.Dropout(config.dropout, seed=seed, name="dropout")(features)
+    if config.hidden:
+        x = keras.layers.Dense(config.hidden, config.activation, name="hidden")(x)
     head = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")
-    return keras.Model(pixels, head(x), name="podium")
+    return head(x)
+
+
+def pool_by_gem(backbone: keras.Model) -> keras.Model:
+    """Puts the generalised mean in the place of the mean over the feature map (Radenović et al.
+    2018, arXiv 1711.02512): the cube root of the mean of cubes, of what is positive.
+    """
+    if not isinstance(backbone, keras.Model):
+        raise BackboneError("head.pooling is gem, but a SavedModel pools by itself; set it to avg")
+    kinds = [isinstance(layer, keras.layers.GlobalAveragePooling2D) for layer in backbone.layers]
+    place = len(kinds) - 1 - kinds[::-1].index(True)
+    x = keras.ops.maximum(keras.ops.cast(backbone.layers[place].input, "float32"), 1e-6)
+    x = keras.ops.mean(x**GEM_POWER, axis=(1, 2)) ** (1 / GEM_POWER)
+    for layer in backbone.layers[place + 1 :]:
+        x = layer(x)
+    return keras.Model(backbone.input, x, name="backbone")
+
+
+def strip_augmentation(model: keras.Model, image_size: int) -> keras.Model:
+    """The model as it predicts, of Keras's own layers: any Keras loads it without Podium.
+
+    Takes the same [B, side, side, 3] uint8 and cuts the centre.
+    """
+    pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
+    body = keras.Model(model.get_layer("augment").output, model.output, name="network")
+    centre = keras.layers.CenterCrop(image_size, image_size, dtype="float32", name="centre")
+    return keras.Model(pixels, body(centre(pixels)), name="podium")
 
 
 def share_devices(count: int) -> None:
@@ -1851,14 +2775,6 @@ def share_devices(count: int) -> None:
     if count > 1:
         devices = keras.distribution.list_devices()
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-
-
-def freeze_backbone(model: keras.Model, *, frozen: bool) -> None:
-    """Freezes or frees the backbone; a frozen one also keeps its batch statistics.
-
-    The model must be compiled after this: Keras looks at `trainable` only then.
-    """
-    model.get_layer("backbone").trainable = not frozen
 
 
 def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, *, jit: bool) -> None:
@@ -1903,10 +2819,34 @@ def make_schedule(
     )
 
 
-def make_optimizer(config: ScheduleConfig, peak: float, updates: int) -> keras.optimizers.Optimizer:
-    """AdamW on the schedule above."""
+@keras.saving.register_keras_serializable("podium")
+class StagewiseAdamW(keras.optimizers.AdamW):
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a learning rate for each variable.
+
+    `shares` gives each variable's share of the learning rate by its path; others have all of it.
+    """
+
+    def __init__(self, *args: Any, shares: Mapping[str, float] | None = None, **options: Any):
+        super().__init__(*args, **options)
+        self.shares = dict(shares or {})
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable at its share of the rate."""
+        # TensorFlow hands over its own variable here, which does not know its path.
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        super().update_step(gradient, variable, learning_rate * self.shares.get(path, 1.0))
+
+    def get_config(self) -> dict[str, Any]:
+        """What rebuilds the optimizer."""
+        return {**super().get_config(), "shares": self.shares}
+
+
+def make_optimizer(
+    config: ScheduleConfig, peak: float, updates: int, shares: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
+    """AdamW on the schedule above, each variable at its share of the rate."""
     schedule = make_schedule(peak, updates, config.warmup)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+    optimizer = StagewiseAdamW(schedule, weight_decay=config.weight_decay, shares=shares)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
@@ -2005,12 +2945,13 @@ def list_phases(config: Config) -> Iterator[Phase]:
 
 
 def train_fold(
-    config: Config, data: TrainingSet, fold: int, folder: Path, report: Reporter
+    config: Config, start: Start, data: TrainingSet, fold: int, folder: Path, report: Reporter
 ) -> keras.Model:
-    """Trains on all folds but one and returns the model, also saved as `model.keras`.
+    """Trains on all folds but one and returns the model.
 
-    Validates on the fold left out after each epoch; writes history.csv. The saved model takes raw
-    uint8 pixels.
+    Validates on the fold left out after each epoch. Writes history.csv and model.keras into the
+    folder; that model takes raw uint8 pixels and loads where there is only Keras, unless its
+    backbone is a SavedModel. Raises PixelError if the pixels were scaled already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.csv").unlink(missing_ok=True)
@@ -2023,11 +2964,15 @@ def train_fold(
     epochs = config.train.head_epochs + config.train.epochs
     title = f"fold {fold}"
     log = EpochLog(folder / "history.csv", title, len(training), epochs, report)
-    model = build_model(config, data.classes, pixels.shape[1], seed)
+    check_pixels(next(iter(batches))[0].numpy())
+    model = build_model(config, start, data.classes, pixels.shape[1], seed)
     for phase in list_phases(config):
         log.phase = phase.name
-        freeze_backbone(model, frozen=phase.name == "head")
-        optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps)
+        freeze_backbone(model, config.model, frozen=phase.name == "head")
+        if phase.name == "all" and fold == 0:
+            warn_of_slow_statistics(model, steps, report)
+        shares = share_rates(model, config.schedule.layer_decay)
+        optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
         compile_model(model, optimizer, jit=keras.backend.backend() == "jax")
         model.fit(
             batches,
@@ -2037,7 +2982,7 @@ def train_fold(
             callbacks=[log],
             verbose=0,
         )
-    model.save(folder / "model.keras")
+    strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
     return model
 
 
@@ -2730,10 +3675,13 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
 def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     """Competition, pixels, folds; training, prediction and submission fold by fold; report."""
     write_json(runtime.folder / "config.json", list_settings(config))
-    check_backbone(config.model.backbone, config.pixels.image_size, config.model.weights)
+    keras.config.set_dtype_policy(runtime.precision)
+    check_backbone(config.model, config.pixels.image_size)
     competition = read_competition(config.data, config.runtime.seed)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
-    warn_of_random_weights(config, report)
+
+    report.say("Backbone")
+    start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
 
     report.say("Pixels")
     side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
@@ -2747,7 +3695,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
         data = TrainingSet(train, folds, len(competition.classes))
-        model = train_fold(config, data, fold, runtime.folder / f"fold{fold}", report)
+        model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, train, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         write_answers(competition, oof, answers, runtime.folder)
@@ -2759,15 +3707,6 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     write_json(runtime.folder / "summary.json", summary)
     page = write_report(runtime.folder, competition)
     report.say(f"Submission  {runtime.folder / 'submission.csv'}\nReport      {page}")
-
-
-def warn_of_random_weights(config: Config, report: Reporter) -> None:
-    """Says plainly that a network which starts from nothing will know little."""
-    if config.model.weights == "random" and config.model.backbone != "tiny":
-        report.warn(
-            f"{config.model.backbone} starts from random weights: this run rehearses the stages, "
-            f"its accuracy means little; set model.weights to imagenet for a real one"
-        )
 
 
 def write_answers(

@@ -51,6 +51,14 @@ def load_bundle(order: tuple[str, ...]) -> None:
         setattr(package, name, script)
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in for the published EfficientNetV2 B0, which takes seconds to make."""
+    from hub_modules import export_efficientnet
+
+    return export_efficientnet("b0", tmp_path_factory.mktemp("published") / "b0")
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     tested = "kernel/podium.py" if config.getoption("--bundle") else "src/podium"
     return f"testing {tested} on {os.environ['KERAS_BACKEND']}"

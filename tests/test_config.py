@@ -47,7 +47,7 @@ def test_settings_are_listed_by_their_dotted_names():
     [
         ("folds.count", "2 to 20"),
         ("data.limit", "10 or more, or none"),
-        ("model.weights", "imagenet, random"),
+        ("model.weights", "pretrained, pretrained-if-found, random"),
         ("data.folder", "text, or none"),
     ],
 )

@@ -11,9 +11,11 @@ import pytest
 from podium.config import Config, RuntimeConfig
 from podium.runtime import (
     DeviceError,
+    Devices,
     check_batch,
     check_devices,
     choose_backend,
+    choose_precision,
     describe_runtime,
     find_accelerator,
     find_run_folder,
@@ -141,9 +143,24 @@ def test_the_runtime_of_this_machine_opens_and_is_described(tmp_path: Path):
 
 
 def test_devices_are_listed_by_the_backend_in_use():
-    kind, devices = list_devices(keras.backend.backend())
-    assert kind == "cpu"
-    assert devices
+    devices = list_devices(keras.backend.backend())
+    assert devices.kind == "cpu"
+    assert devices.names
+
+
+@pytest.mark.parametrize(
+    ("devices", "precision"),
+    [
+        (Devices("cpu", ("CPU:0",)), "float32"),
+        (Devices("tpu", ("TPU_0",) * 8), "mixed_bfloat16"),
+        (Devices("gpu", ("T4", "T4"), 7.5), "mixed_float16"),
+        (Devices("gpu", ("A100",), 8.0), "mixed_bfloat16"),
+        (Devices("gpu", ("K80",), 3.7), "float32"),
+    ],
+)
+def test_the_precision_is_what_the_devices_have_units_for(devices: Devices, precision: str):
+    assert choose_precision(RuntimeConfig(), devices) == precision
+    assert choose_precision(RuntimeConfig(precision="float32"), devices) == "float32"
 
 
 def test_versions_of_the_libraries_are_read():

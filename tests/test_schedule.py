@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podium.config import ScheduleConfig
-from podium.schedule import FINAL_SHARE, make_optimizer, make_schedule
+from podium.schedule import FINAL_SHARE, StagewiseAdamW, make_optimizer, make_schedule
 
 
 def rates(peak: float, updates: int, warmup: float) -> np.ndarray:
@@ -47,3 +47,28 @@ def test_biases_and_normalisation_are_not_decayed():
     optimizer.build(model.trainable_variables)
     decayed = [v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)]
     assert [path.rpartition("/")[2] for path in decayed] == ["kernel"]
+
+
+def test_each_variable_moves_at_its_share_of_the_rate():
+    slow, fast = (keras.Variable(np.ones(3), name=name) for name in ("slow", "fast"))
+    optimizer = StagewiseAdamW(0.1, weight_decay=0.0, shares={slow.path: 0.25})
+    optimizer.build([slow, fast])
+    for _ in range(3):
+        optimizer.apply([keras.ops.ones(3), keras.ops.ones(3)])
+    moved = [1 - float(keras.ops.convert_to_numpy(one)[0]) for one in (slow, fast)]
+    assert moved[1] == pytest.approx(0.3, rel=1e-4)
+    assert moved[0] == pytest.approx(0.25 * moved[1], rel=1e-4)
+
+
+def test_without_shares_it_is_the_adamw_of_keras():
+    both = [
+        optimizer(0.1, weight_decay=0.01) for optimizer in (StagewiseAdamW, keras.optimizers.AdamW)
+    ]
+    ends = []
+    for optimizer in both:
+        variable = keras.Variable(np.linspace(-1, 1, 5), name="kernel")
+        optimizer.build([variable])
+        for step in range(5):
+            optimizer.apply([keras.ops.ones(5) * (step - 1.5)])
+        ends.append(keras.ops.convert_to_numpy(variable))
+    np.testing.assert_array_equal(*ends)

@@ -56,7 +56,7 @@ def test_the_run_is_summed_up_with_its_machine_and_warnings(tmp_path: Path):
     sample = pd.DataFrame({"id": ["t"], "label": ["x"]})
     test = pd.DataFrame({"id": ["t"], "path": [None]})
     competition = Competition(TABLE, test, ("x", "y"), sample, "label", ())
-    runtime = Runtime("cpu", "jax", ("a", "b"), tmp_path, time.time() - 5, time.time())
+    runtime = Runtime("cpu", "jax", ("a", "b"), "float32", tmp_path, time.time() - 5, time.time())
     report = Reporter(tmp_path)
     report.warn("look here")
     summary = summarise_run(Config(), runtime, competition, report)

@@ -5,30 +5,37 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
+from podium.backbones import find_backbone
 from podium.config import (
     AugmentConfig,
     Config,
     FoldsConfig,
+    HeadConfig,
     ModelConfig,
     PixelsConfig,
     ScheduleConfig,
     TrainConfig,
 )
 from podium.events import Reporter
-from podium.model import share_devices
-from podium.pixels import Images
+from podium.model import build_model, share_devices
+from podium.network import Start
+from podium.pixels import Images, PixelError
 from podium.train import Phase, TrainingSet, append_row, list_phases, train_fold
 
 CONFIG = replace(
     Config(),
     folds=FoldsConfig(2),
-    model=ModelConfig("tiny", "random", dropout=0.0),
+    model=ModelConfig("tiny", "random"),
+    head=HeadConfig(dropout=0.0),
     pixels=PixelsConfig(image_size=16, batch_size=16),
     augment=AugmentConfig("crop"),
     schedule=ScheduleConfig(head_lr=1e-2, peak_lr=1e-2),
     train=TrainConfig(head_epochs=1, epochs=4),
 )
+
+START = Start(find_backbone("tiny"), "inception")
 
 
 def make_set(images: int = 50) -> TrainingSet:
@@ -47,7 +54,7 @@ def report(tmp_path: Path) -> Reporter:
 
 
 def test_a_fold_learns_what_can_be_learned(tmp_path: Path, report: Reporter):
-    train_fold(CONFIG, make_set(), 0, tmp_path / "fold0", report)
+    train_fold(CONFIG, START, make_set(), 0, tmp_path / "fold0", report)
     history = pd.read_csv(tmp_path / "fold0" / "history.csv")
     assert history["phase"].tolist() == ["head"] + ["all"] * 4
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
@@ -59,7 +66,7 @@ def test_a_fold_learns_what_can_be_learned(tmp_path: Path, report: Reporter):
 def test_each_epoch_is_one_line_for_people_and_one_event(
     tmp_path: Path, report: Reporter, capsys: pytest.CaptureFixture[str]
 ):
-    train_fold(CONFIG, make_set(), 1, tmp_path / "fold1", report)
+    train_fold(CONFIG, START, make_set(), 1, tmp_path / "fold1", report)
     lines = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line]
     assert len(lines) == 5
     assert lines[0].startswith("  fold 1 epoch  1/5 head  loss 0.")
@@ -69,23 +76,54 @@ def test_each_epoch_is_one_line_for_people_and_one_event(
 
 def test_the_saved_model_is_the_one_returned(tmp_path: Path, report: Reporter):
     data = make_set()
-    model = train_fold(CONFIG, data, 0, tmp_path / "fold0", report)
+    model = train_fold(CONFIG, START, data, 0, tmp_path / "fold0", report)
     saved = keras.models.load_model(tmp_path / "fold0" / "model.keras")
     expected = model.predict(data.images.pixels, verbose=0)
     answered = saved.predict(data.images.pixels, verbose=0)
     np.testing.assert_allclose(answered, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["to 1", "to floats"])
+def test_pixels_that_were_scaled_before_are_refused(tmp_path: Path, report: Reporter, how: str):
+    data = make_set()
+    scaled = data.images.pixels // 255 if how == "to 1" else data.images.pixels / 255
+    scaled = data._replace(images=data.images._replace(pixels=scaled))
+    with pytest.raises((PixelError, tf.errors.InvalidArgumentError)) as caught:
+        train_fold(CONFIG, START, scaled, 0, tmp_path / "fold0", report)
+    if how == "to 1":
+        assert "the model takes raw pixels, uint8 from 0 to 255" in str(caught.value)
+
+
+def test_layer_decay_and_frozen_stages_train_through_a_whole_fold(tmp_path: Path, report: Reporter):
+    config = replace(
+        CONFIG,
+        model=replace(CONFIG.model, frozen_stages=1, batch_norm="frozen"),
+        schedule=replace(CONFIG.schedule, layer_decay=0.5),
+    )
+    model = train_fold(config, START, make_set(), 0, tmp_path / "fold0", report)
+    fresh = build_model(config, START, 2, 18, seed=0)
+    moved = {
+        name: bool(
+            (
+                keras.ops.convert_to_numpy(model.get_layer("backbone").get_layer(name).kernel)
+                != keras.ops.convert_to_numpy(fresh.get_layer("backbone").get_layer(name).kernel)
+            ).any()
+        )
+        for name in ("conv1", "conv2", "conv3", "conv4")
+    }
+    assert moved == {"conv1": False, "conv2": False, "conv3": True, "conv4": True}
+
+
 def test_training_again_starts_a_new_history(tmp_path: Path, report: Reporter):
     config = replace(CONFIG, train=TrainConfig(head_epochs=0, epochs=1))
     for _ in range(2):
-        train_fold(config, make_set(), 0, tmp_path / "fold0", report)
+        train_fold(config, START, make_set(), 0, tmp_path / "fold0", report)
     assert len(pd.read_csv(tmp_path / "fold0" / "history.csv")) == 1
 
 
 def test_a_run_on_the_cpu_repeats_itself(tmp_path: Path, report: Reporter):
     weights = [
-        train_fold(CONFIG, make_set(), 0, tmp_path / name, report).get_weights()
+        train_fold(CONFIG, START, make_set(), 0, tmp_path / name, report).get_weights()
         for name in ("one", "two")
     ]
     for first, second in zip(*weights, strict=True):
@@ -94,13 +132,13 @@ def test_a_run_on_the_cpu_repeats_itself(tmp_path: Path, report: Reporter):
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs virtual devices")
 def test_eight_devices_learn_what_one_learns(tmp_path: Path, report: Reporter):
-    alone = train_fold(CONFIG, make_set(), 0, tmp_path / "one", report)
+    alone = train_fold(CONFIG, START, make_set(), 0, tmp_path / "one", report)
     pixels = make_set().images.pixels
     expected = alone.predict(pixels, verbose=0)
     before = keras.distribution.distribution()
     try:
         share_devices(8)
-        shared = train_fold(CONFIG, make_set(), 0, tmp_path / "eight", report)
+        shared = train_fold(CONFIG, START, make_set(), 0, tmp_path / "eight", report)
         answered = shared.predict(np.resize(pixels, (48, 18, 18, 3)), batch_size=16, verbose=0)
     finally:
         keras.distribution.set_distribution(before)

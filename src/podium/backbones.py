@@ -2,133 +2,140 @@
 
 One row for each, with the resolution and the input range it was made for. The range matters: a
 network fed the wrong one fails without a word, so normalisation is a layer of the model and the
-table is the only place that knows it.
+table is the only place that knows it. A Hub module's range is measured when it is ported.
+
+    tiny                     a small net for rehearsals
+    keras:EfficientNetV2S    keras.applications, with ImageNet-1k weights
+    hub:imagenet21k-s        google/efficientnet-v2 of Kaggle Models, as TF-Hub published it
+    hub:<folder>             a reusable TF2 SavedModel; also a kaggle.com or tfhub.dev address
 """
 
-import os
-from typing import Any, Literal, NamedTuple
+import difflib
+import re
+from typing import Literal, NamedTuple, cast
 
-import keras
+from podium.handles import BackboneError, read_handle
 
-Scaling = Literal["imagenet", "inception", "automl"]
+# What a network wants of pixels from 0 to 255: as they are; 0 to 1; -1 to 1; -1 to just under 1;
+# less ImageNet's mean, by its deviation; BGR less ImageNet's mean.
+Scaling = Literal["none", "unit", "inception", "automl", "imagenet", "caffe"]
 
-# Mean and standard deviation of ImageNet's pixels, on the scale of 0 to 255.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+# train, test: px of the pretraining and of its test, the better choice for pixels.image_size;
+# features: width of the pooled output; params: millions, without top; least: px it can be built at.
+# Weights are keras's own files; * is weights_tf_dim_ordering_tf_kernels.
+BACKBONE_TABLE = """
+name                     family          train test features params scaling   least weights
+tiny                     tiny               32   32      128    0.1 inception    16 -
+keras:EfficientNetV2B0   EfficientNetV2    192  224     1280    5.9 imagenet     32 efficientnetv2-b0_notop.h5
+keras:EfficientNetV2B1   EfficientNetV2    192  240     1280    6.9 imagenet     32 efficientnetv2-b1_notop.h5
+keras:EfficientNetV2B2   EfficientNetV2    208  260     1408    8.8 imagenet     32 efficientnetv2-b2_notop.h5
+keras:EfficientNetV2B3   EfficientNetV2    240  300     1536   12.9 imagenet     32 efficientnetv2-b3_notop.h5
+keras:EfficientNetV2S    EfficientNetV2    300  384     1280   20.3 automl       32 efficientnetv2-s_notop.h5
+keras:EfficientNetV2M    EfficientNetV2    384  480     1280   53.2 automl       32 efficientnetv2-m_notop.h5
+keras:EfficientNetV2L    EfficientNetV2    384  480     1280  117.7 automl       32 efficientnetv2-l_notop.h5
+keras:ConvNeXtTiny       ConvNeXt          224  224      768   27.8 imagenet     32 convnext_tiny_notop.h5
+keras:ConvNeXtSmall      ConvNeXt          224  224      768   49.5 imagenet     32 convnext_small_notop.h5
+keras:ConvNeXtBase       ConvNeXt          224  224     1024   87.6 imagenet     32 convnext_base_notop.h5
+keras:ConvNeXtLarge      ConvNeXt          224  224     1536  196.2 imagenet     32 convnext_large_notop.h5
+keras:DenseNet121        DenseNet          224  224     1024    7.0 imagenet     32 densenet121_*_notop.h5
+keras:DenseNet169        DenseNet          224  224     1664   12.6 imagenet     32 densenet169_*_notop.h5
+keras:DenseNet201        DenseNet          224  224     1920   18.3 imagenet     32 densenet201_*_notop.h5
+keras:ResNet50V2         ResNetV2          224  224     2048   23.6 inception    32 resnet50v2_*_notop.h5
+keras:ResNet101V2        ResNetV2          224  224     2048   42.6 inception    32 resnet101v2_*_notop.h5
+keras:ResNet152V2        ResNetV2          224  224     2048   58.3 inception    32 resnet152v2_*_notop.h5
+keras:ResNet50           ResNet            224  224     2048   23.6 caffe        32 resnet50_*_notop.h5
+keras:ResNet101          ResNet            224  224     2048   42.7 caffe        32 resnet101_*_notop.h5
+keras:ResNet152          ResNet            224  224     2048   58.4 caffe        32 resnet152_*_notop.h5
+keras:MobileNet          MobileNet         224  224     1024    3.2 inception    32 mobilenet_1_0_224_tf_no_top.h5
+keras:MobileNetV2        MobileNet         224  224     1280    2.3 inception    32 mobilenet_v2_*_1.0_224_no_top.h5
+keras:MobileNetV3Small   MobileNet         224  224      576    0.9 inception    32 weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5
+keras:MobileNetV3Large   MobileNet         224  224      960    3.0 inception    32 weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5
+keras:Xception           Inception         299  299     2048   20.9 inception    71 xception_*_notop.h5
+keras:InceptionV3        Inception         299  299     2048   21.8 inception    75 inception_v3_*_notop.h5
+keras:InceptionResNetV2  Inception         299  299     1536   54.3 inception    75 inception_resnet_v2_*_notop.h5
+keras:NASNetMobile       NASNet            224  224     1056    4.3 inception    32 nasnet_mobile_no_top.h5
+keras:NASNetLarge        NASNet            331  331     4032   84.9 inception    32 nasnet_large_no_top.h5
+keras:VGG16              VGG               224  224      512   14.7 caffe        32 vgg16_*_notop.h5
+keras:VGG19              VGG               224  224      512   20.0 caffe        32 vgg19_*_notop.h5
+"""  # noqa: E501
+KERAS_STEM = "weights_tf_dim_ordering_tf_kernels"
 
-
-class BackboneError(RuntimeError):
-    """The backbone is unknown, or its weights cannot be had."""
+# google/efficientnet-v2 of Kaggle Models: each set of weights, in its version there.
+HUB_VERSIONS = {"imagenet1k": 2, "imagenet21k": 1, "imagenet21k-ft1k": 2}
+HUB_MODEL = "google/efficientnet-v2/tensorFlow2"
 
 
 class Backbone(NamedTuple):
     """One row of the table."""
 
     name: str  # as model.backbone takes it
-    image_size: int  # px, native
-    features: int  # width of the pooled output
-    parameters: float  # millions, without top
-    scaling: Scaling  # what the pixels must be turned into
-    smallest: int = 32  # px, below which it cannot be built
-    own_scaling: bool = False  # keras.applications would scale by itself and must be told not to
+    family: str
+    architecture: str  # its name in keras.applications; "" if it is not there
+    train_size: int  # px, at which it was pretrained
+    image_size: int  # px, at which it was tested then; may be larger
+    features: int  # width of the pooled output; 0: only the module knows
+    parameters: float  # millions, without top; 0 likewise
+    scaling: Scaling  # a ported module's is measured anew
+    smallest: int  # px, below which it cannot be built
+    weights: str  # keras's file, a handle of Kaggle Models, or a folder; "" if there are none
 
 
-BACKBONES = {
-    row.name: row
-    for row in (
-        Backbone("tiny", 32, 128, 0.1, "inception", 16),
-        Backbone("keras:EfficientNetV2B0", 224, 1280, 5.9, "imagenet", own_scaling=True),
-        Backbone("keras:EfficientNetV2B1", 240, 1280, 6.9, "imagenet", own_scaling=True),
-        Backbone("keras:EfficientNetV2B2", 260, 1408, 8.8, "imagenet", own_scaling=True),
-        Backbone("keras:EfficientNetV2B3", 300, 1536, 12.9, "imagenet", own_scaling=True),
-        Backbone("keras:EfficientNetV2S", 384, 1280, 20.3, "automl", own_scaling=True),
-        Backbone("keras:EfficientNetV2M", 480, 1280, 53.2, "automl", own_scaling=True),
-        Backbone("keras:EfficientNetV2L", 480, 1280, 117.7, "automl", own_scaling=True),
-        Backbone("keras:ConvNeXtTiny", 224, 768, 27.8, "imagenet", own_scaling=True),
-        Backbone("keras:ConvNeXtSmall", 224, 768, 49.5, "imagenet", own_scaling=True),
-        Backbone("keras:ConvNeXtBase", 224, 1024, 87.6, "imagenet", own_scaling=True),
-        Backbone("keras:DenseNet121", 224, 1024, 7.0, "imagenet"),
-        Backbone("keras:DenseNet169", 224, 1664, 12.6, "imagenet"),
-        Backbone("keras:DenseNet201", 224, 1920, 18.3, "imagenet"),
-        Backbone("keras:ResNet50V2", 224, 2048, 23.6, "inception"),
-        Backbone("keras:ResNet101V2", 224, 2048, 42.6, "inception"),
-        Backbone("keras:MobileNetV2", 224, 1280, 2.3, "inception"),
-        Backbone("keras:MobileNetV3Small", 224, 576, 0.9, "inception", own_scaling=True),
-        Backbone("keras:MobileNetV3Large", 224, 960, 3.0, "inception", own_scaling=True),
-        Backbone("keras:Xception", 299, 2048, 20.9, "inception", 71),
-        Backbone("keras:InceptionResNetV2", 299, 1536, 54.3, "inception", 75),
-    )
-}
+def read_backbone_table(text: str) -> dict[str, Backbone]:
+    """Turns the text above into rows by name, and adds the hub rows of each EfficientNetV2."""
+    rows = dict[str, Backbone]()
+    for line in text.strip().splitlines()[1:]:
+        name, family, train, test, width, millions, scaling, smallest, weights = line.split()
+        rows[name] = Backbone(
+            name,
+            family,
+            architecture="" if weights == "-" else name.removeprefix("keras:"),
+            train_size=int(train),
+            image_size=int(test),
+            features=int(width),
+            parameters=float(millions),
+            scaling=cast("Scaling", scaling),
+            smallest=int(smallest),
+            weights="" if weights == "-" else weights.replace("*", KERAS_STEM),
+        )
+    portable = [row for row in rows.values() if row.family == "EfficientNetV2"]
+    for kind in ("feature-vector", "classification"):
+        for data, version in HUB_VERSIONS.items():
+            for row in portable:
+                size = row.architecture.removeprefix(row.family).lower()
+                name = f"hub:{data}-{size}" + ("" if kind == "feature-vector" else f"-{kind}")
+                handle = f"{HUB_MODEL}/{data}-{size}-{kind}/{version}"
+                rows[name] = row._replace(name=name, scaling="unit", weights=handle)
+    return rows
+
+
+BACKBONES = read_backbone_table(BACKBONE_TABLE)
 
 
 def find_backbone(name: str) -> Backbone:
-    """Looks a backbone up by name; raises BackboneError listing the table."""
-    if name not in BACKBONES:
-        raise BackboneError(
-            f"model.backbone {name!r} is not in the table; choose from {', '.join(BACKBONES)}"
-        )
-    return BACKBONES[name]
+    """Looks a backbone up by its name in the table, by a handle or address, or by its folder.
 
-
-def check_backbone(name: str, image_size: int, weights: str) -> Backbone:
-    """Returns the row, or raises BackboneError if these settings cannot be built."""
-    backbone = find_backbone(name)
-    if image_size < backbone.smallest:
-        raise BackboneError(
-            f"pixels.image_size is {image_size} px, but {name} needs {backbone.smallest} or more "
-            f"and was made for {backbone.image_size}"
-        )
-    if name == "tiny" and weights != "random":
-        raise BackboneError(
-            f"model.weights is {weights}, but tiny, a network for rehearsals, has none; "
-            f"set model.weights to random, or model.backbone to {list(BACKBONES)[1]}"
-        )
-    return backbone
-
-
-def scale_pixels(scaling: Scaling) -> keras.layers.Layer:
-    """The layer that turns pixels of 0 to 255 into what a backbone expects."""
-    if scaling == "imagenet":
-        variance = [std**2 for std in IMAGENET_STD]
-        return keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, name="normalise")
-    half = 127.5 if scaling == "inception" else 128.0  # -1 to 1; to just under 1
-    return keras.layers.Rescaling(1 / half, offset=-1.0, name="normalise")
-
-
-def build_backbone(backbone: Backbone, image_size: int, weights: str) -> keras.Model:
-    """Builds the network: [B, image_size, image_size, 3] float32, scaled, to [B, features].
-
-    Raises BackboneError if pretrained weights cannot be had.
+    Raises BackboneError with the nearest names.
     """
-    shape = (image_size, image_size, 3)
-    if backbone.name == "tiny":
-        return build_tiny(shape, backbone.features)
-    architecture = getattr(keras.applications, backbone.name.removeprefix("keras:"))
-    options: dict[str, Any] = {"include_preprocessing": False} if backbone.own_scaling else {}
-    try:
-        network = architecture(
-            weights="imagenet" if weights == "imagenet" else None,
-            include_top=False,
-            pooling="avg",
-            input_shape=shape,
-            **options,
-        )
-    except Exception as error:  # keras.utils.get_file raises no narrower type
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if re.search(r"efficientnet.?v2.*[-_]xl\b|^hub:imagenet21k.*-xl", name):
         raise BackboneError(
-            f"weights of {backbone.name} could not be loaded ({type(error).__name__}); they are "
-            f"downloaded once to {os.path.expanduser('~/.keras/models')}: switch the session's "  # noqa: PTH111
-            f"internet on, put the file there, or set model.weights to random for a rehearsal"
-        ) from error
-    network.name = "backbone"
-    return network
-
-
-def build_tiny(shape: tuple[int, int, int], features: int) -> keras.Model:
-    """A small convolutional net for rehearsals: it learns digits in a minute on a laptop."""
-    inputs = x = keras.Input(shape)
-    for width, stride in ((16, 1), (32, 2), (64, 2), (features, 2)):
-        x = keras.layers.Conv2D(width, 3, stride, padding="same", use_bias=False)(x)
-        x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        x = keras.layers.Activation("relu")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, x, name="backbone")
+            f"model.backbone is {name}, but Keras has no EfficientNetV2 XL to carry its weights; "
+            f"take l, or download the module and name its folder: hub:/path runs it on TensorFlow"
+        )
+    where = name.removeprefix("hub:")
+    if name.startswith(("hub:", "https://")):
+        handle = read_handle(where)
+        for row in BACKBONES.values():
+            if handle and handle.split("/")[:4] == row.weights.split("/")[:4]:
+                return row._replace(weights=handle) if handle.count("/") == 4 else row
+        if handle or "/" in where or "\\" in where:
+            source = handle or where
+            return Backbone(
+                *(f"hub:{source}", "SavedModel", "", 224, 224, 0, 0.0, "unit", 16, source)
+            )
+    near = difflib.get_close_matches(name, BACKBONES, n=4, cutoff=0.4) or list(BACKBONES)[:4]
+    raise BackboneError(
+        f"model.backbone {name!r} is not in the table; did you mean {', '.join(near)}? "
+        f"make backbones lists all"
+    )

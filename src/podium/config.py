@@ -47,6 +47,11 @@ class RuntimeConfig:
     session_hours: float | None = setting(
         None, "session limit; none is 9 on a TPU and 12 elsewhere", unit="h", low=0.05, high=24
     )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = setting(
+        "auto",
+        "what the backbone computes in; auto is mixed_bfloat16 on a TPU and on GPUs since Ampere, "
+        "mixed_float16 on older GPUs such as T4, float32 on a CPU",
+    )
     seed: int = setting(
         0, "seed of folds, data order, weights and augmentation", low=0, high=999_999
     )
@@ -115,11 +120,46 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network."""
+    """The backbone: which, from which weights, and what of it trains."""
 
-    backbone: str = setting("keras:EfficientNetV2B0", "a name from the table of backbones")
-    weights: Literal["imagenet", "random"] = setting("imagenet", "what the backbone starts from")
+    backbone: str = setting(
+        "keras:EfficientNetV2B0", "a name of the table (make backbones), or hub:folder"
+    )
+    weights: Literal["pretrained", "pretrained-if-found", "random"] = setting(
+        "pretrained", "what the backbone starts from; if-found is for rehearsals"
+    )
+    frozen_stages: int = setting(
+        0,
+        "stages that never train, from the first; a stage ends where the resolution halves",
+        low=0,
+        high=5,
+    )
+    batch_norm: Literal["train", "frozen"] = setting(
+        "train", "frozen keeps its statistics, scale and offset as pretrained"
+    )
+    bn_momentum: float | None = setting(
+        None,
+        "share of the old statistics kept at each step; none is the network's own",
+        low=0.0,
+        high=0.9999,
+    )
+    drop_path: float | None = setting(
+        None, "stochastic depth of the last block; none is the network's own", low=0.0, high=0.9
+    )
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """From features to logits."""
+
+    pooling: Literal["avg", "gem"] = setting(
+        "avg", "mean over the feature map, or generalised mean with p = 3"
+    )
     dropout: float = setting(0.2, "share of features dropped before the head", low=0.0, high=0.9)
+    hidden: int = setting(
+        0, "width of one more dense layer; 0 is none", unit="features", low=0, high=8192
+    )
+    activation: Literal["elu", "relu", "gelu", "swish"] = setting("elu", "of that layer")
 
 
 @dataclass(frozen=True)
@@ -132,6 +172,12 @@ class ScheduleConfig:
     peak_lr: float = setting(3e-4, "peak learning rate while everything trains", low=0.0, high=1.0)
     warmup: float = setting(0.1, "share of the updates that warm up linearly", low=0.0, high=0.9)
     weight_decay: float = setting(1e-4, "decoupled weight decay", low=0.0, high=1.0)
+    layer_decay: float = setting(
+        1.0,
+        "learning rate of each stage as a share of the next one's; 1 is the same for all",
+        low=0.1,
+        high=1.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -152,6 +198,7 @@ class Config:
     pixels: PixelsConfig = PixelsConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
+    head: HeadConfig = HeadConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
 
@@ -166,7 +213,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "folds.count": 2,
         "pixels.image_size": 64,
         "model.backbone": "tiny",
-        "model.weights": "random",
+        "model.weights": "pretrained-if-found",
         "train.epochs": 2,
     },
     # 2×T4: half the default batch on each, at the default backbone's own resolution.

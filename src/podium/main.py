@@ -9,14 +9,15 @@ from pathlib import Path
 import keras
 
 from podium.augment import crop_margin
-from podium.backbones import BackboneError, check_backbone
 from podium.competition import Competition, read_competition
 from podium.config import Config, list_settings
 from podium.events import Reporter
 from podium.folds import FoldError, make_folds, write_folds
+from podium.handles import BackboneError
 from podium.inputs import CompetitionError
 from podium.metrics import Score
 from podium.model import share_devices
+from podium.network import check_backbone, prepare_backbone
 from podium.override import SettingsError, read_config
 from podium.pixels import PixelError, read_images
 from podium.predict import predict_images
@@ -81,10 +82,13 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
 def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     """Competition, pixels, folds; training, prediction and submission fold by fold; report."""
     write_json(runtime.folder / "config.json", list_settings(config))
-    check_backbone(config.model.backbone, config.pixels.image_size, config.model.weights)
+    keras.config.set_dtype_policy(runtime.precision)
+    check_backbone(config.model, config.pixels.image_size)
     competition = read_competition(config.data, config.runtime.seed)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
-    warn_of_random_weights(config, report)
+
+    report.say("Backbone")
+    start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
 
     report.say("Pixels")
     side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
@@ -98,7 +102,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
         data = TrainingSet(train, folds, len(competition.classes))
-        model = train_fold(config, data, fold, runtime.folder / f"fold{fold}", report)
+        model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, train, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         write_answers(competition, oof, answers, runtime.folder)
@@ -110,15 +114,6 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     write_json(runtime.folder / "summary.json", summary)
     page = write_report(runtime.folder, competition)
     report.say(f"Submission  {runtime.folder / 'submission.csv'}\nReport      {page}")
-
-
-def warn_of_random_weights(config: Config, report: Reporter) -> None:
-    """Says plainly that a network which starts from nothing will know little."""
-    if config.model.weights == "random" and config.model.backbone != "tiny":
-        report.warn(
-            f"{config.model.backbone} starts from random weights: this run rehearses the stages, "
-            f"its accuracy means little; set model.weights to imagenet for a real one"
-        )
 
 
 def write_answers(

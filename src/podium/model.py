@@ -1,31 +1,74 @@
 """Model: augment, normalise, backbone, head
 
 The model takes uint8 pixels and gives logits, so nothing can be normalised twice, and the saved
-model can be fed raw pixels anywhere. The head is one dense layer that starts from zero.
+model can be fed raw pixels anywhere. The head starts from zero: no class is preferred at first.
 """
+
+from typing import Any
 
 import keras
 
 from podium.augment import make_augmentation
-from podium.backbones import build_backbone, check_backbone, scale_pixels
-from podium.config import Config
+from podium.config import Config, HeadConfig
+from podium.freezing import set_bn_momentum, set_drop_path
+from podium.handles import BackboneError
+from podium.network import Start, build_network
+from podium.normalise import scale_pixels
+
+GEM_POWER = 3.0
 
 
-def build_model(config: Config, classes: int, side: int, seed: int) -> keras.Model:
+def build_model(config: Config, start: Start, classes: int, side: int, seed: int) -> keras.Model:
     """Builds the whole network: stored squares [B, side, side, 3] uint8 to logits [B, C].
 
-    Raises BackboneError if the backbone or its weights cannot be had.
+    Raises BackboneError if a setting asks of the backbone what it cannot do.
     """
-    size, weights = config.pixels.image_size, config.model.weights
-    backbone = check_backbone(config.model.backbone, size, weights)
+    size = config.pixels.image_size
     keras.utils.set_random_seed(seed)
+    backbone = build_network(start, size)
+    set_bn_momentum(backbone, config.model.bn_momentum)
+    set_drop_path(backbone, config.model.drop_path)
+    if config.head.pooling == "gem":
+        backbone = pool_by_gem(backbone)
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
     x = make_augmentation(config.augment, size, seed)(pixels)
-    x = scale_pixels(backbone.scaling)(x)
-    x = build_backbone(backbone, size, weights)(x)
-    x = keras.layers.Dropout(config.model.dropout, seed=seed, name="dropout")(x)
+    x = backbone(scale_pixels(x, start.scaling))
+    return keras.Model(pixels, add_head(x, config.head, classes, seed), name="podium")
+
+
+def add_head(features: Any, config: HeadConfig, classes: int, seed: int) -> Any:
+    """Features [B, F] to logits [B, C] in float32, so that softmax and loss are exact."""
+    x = keras.layers.Dropout(config.dropout, seed=seed, name="dropout")(features)
+    if config.hidden:
+        x = keras.layers.Dense(config.hidden, config.activation, name="hidden")(x)
     head = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")
-    return keras.Model(pixels, head(x), name="podium")
+    return head(x)
+
+
+def pool_by_gem(backbone: keras.Model) -> keras.Model:
+    """Puts the generalised mean in the place of the mean over the feature map (Radenović et al.
+    2018, arXiv 1711.02512): the cube root of the mean of cubes, of what is positive.
+    """
+    if not isinstance(backbone, keras.Model):
+        raise BackboneError("head.pooling is gem, but a SavedModel pools by itself; set it to avg")
+    kinds = [isinstance(layer, keras.layers.GlobalAveragePooling2D) for layer in backbone.layers]
+    place = len(kinds) - 1 - kinds[::-1].index(True)
+    x = keras.ops.maximum(keras.ops.cast(backbone.layers[place].input, "float32"), 1e-6)
+    x = keras.ops.mean(x**GEM_POWER, axis=(1, 2)) ** (1 / GEM_POWER)
+    for layer in backbone.layers[place + 1 :]:
+        x = layer(x)
+    return keras.Model(backbone.input, x, name="backbone")
+
+
+def strip_augmentation(model: keras.Model, image_size: int) -> keras.Model:
+    """The model as it predicts, of Keras's own layers: any Keras loads it without Podium.
+
+    Takes the same [B, side, side, 3] uint8 and cuts the centre.
+    """
+    pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
+    body = keras.Model(model.get_layer("augment").output, model.output, name="network")
+    centre = keras.layers.CenterCrop(image_size, image_size, dtype="float32", name="centre")
+    return keras.Model(pixels, body(centre(pixels)), name="podium")
 
 
 def share_devices(count: int) -> None:
@@ -33,14 +76,6 @@ def share_devices(count: int) -> None:
     if count > 1:
         devices = keras.distribution.list_devices()
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-
-
-def freeze_backbone(model: keras.Model, *, frozen: bool) -> None:
-    """Freezes or frees the backbone; a frozen one also keeps its batch statistics.
-
-    The model must be compiled after this: Keras looks at `trainable` only then.
-    """
-    model.get_layer("backbone").trainable = not frozen
 
 
 def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, *, jit: bool) -> None:

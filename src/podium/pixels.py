@@ -187,3 +187,17 @@ def batch_dataset(generate: Any, side: int, batch_size: int, steps: int | None) 
     dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
     length = steps or tf.data.INFINITE_CARDINALITY
     return dataset.apply(tf.data.experimental.assert_cardinality(length))
+
+
+def check_pixels(batch: NDArray[Any]) -> None:
+    """Raises PixelError unless a batch is raw pixels: uint8 that reach beyond 1.
+
+    The model normalises by itself, so pixels scaled before would be scaled twice, and nothing but
+    a bad accuracy would tell.
+    """
+    if batch.dtype != np.uint8 or batch.max() <= 1:
+        raise PixelError(
+            f"the first batch is {batch.dtype} from {batch.min():g} to {batch.max():g}, but the "
+            f"model takes raw pixels, uint8 from 0 to 255, and normalises them itself; take the "
+            f"scaling (/ 255, preprocess_input) out of the input pipeline"
+        )

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from podium.config import Config, RuntimeConfig
 from podium.override import SettingsError, format_help, read_config
@@ -36,6 +37,7 @@ class Runtime:
     accelerator: str  # "cpu", "gpu" or "tpu"
     backend: str  # "tensorflow" or "jax"
     devices: tuple[str, ...]  # as the backend names them
+    precision: str  # "float32", "mixed_bfloat16" or "mixed_float16"
     folder: Path  # where everything is written
     started: float  # seconds since 1970
     deadline: float  # likewise
@@ -86,18 +88,45 @@ def prepare_environment(argv: Sequence[str]) -> Config:
     return config
 
 
-def list_devices(backend: str) -> tuple[str, list[str]]:
-    """Opens the backend's devices: (kind, names). The other library is kept off the accelerator."""
+class Devices(NamedTuple):
+    """What the backend found: kind, names, and of NVIDIA GPUs the lowest compute capability."""
+
+    kind: str  # "cpu", "gpu" or "tpu"
+    names: tuple[str, ...]
+    capability: float = 0.0  # 7.5 is a T4, 8.0 and more Ampere and later
+
+
+def list_devices(backend: str) -> Devices:
+    """Opens the backend's devices. The other library is kept off the accelerator."""
     import tensorflow as tf
 
     if backend == "jax":
         import jax
 
         tf.config.set_visible_devices([], "GPU")
-        kind = jax.devices()[0].platform
-        return {"cuda": "gpu", "rocm": "gpu"}.get(kind, kind), [str(one) for one in jax.devices()]
+        devices = jax.devices()
+        kind = {"cuda": "gpu", "rocm": "gpu"}.get(devices[0].platform, devices[0].platform)
+        lowest = min(float(getattr(one, "compute_capability", 0)) for one in devices)
+        return Devices(kind, tuple(str(one) for one in devices), lowest)
     gpus = tf.config.list_physical_devices("GPU")
-    return ("gpu" if gpus else "cpu"), [gpu.name for gpu in gpus] or ["CPU:0"]
+    if not gpus:
+        return Devices("cpu", ("CPU:0",))
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    lowest = min(float("{}.{}".format(*one.get("compute_capability", (0, 0)))) for one in details)
+    return Devices("gpu", tuple(gpu.name for gpu in gpus), lowest)
+
+
+def choose_precision(config: RuntimeConfig, devices: Devices) -> str:
+    """Returns the precision asked for, else the fastest that the devices have units for.
+
+    bfloat16 has float32's range and needs no loss scaling; GPUs before Ampere have float16 alone,
+    under which Keras scales the loss by itself.
+    """
+    if config.precision != "auto":
+        return config.precision
+    if devices.kind == "tpu" or (devices.kind == "gpu" and devices.capability >= 8):
+        return "mixed_bfloat16"
+    return "mixed_float16" if devices.kind == "gpu" and devices.capability >= 7 else "float32"
 
 
 def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str]) -> None:
@@ -156,12 +185,19 @@ def open_runtime(config: Config, backend: str, started: float) -> Runtime:
 
     Raises DeviceError if the machine is not the one that was asked for.
     """
-    kind, devices = list_devices(backend)
-    check_devices(config.runtime, backend, kind, devices)
-    check_batch(config.pixels.batch_size, len(devices))
-    hours = config.runtime.session_hours or SESSION_HOURS.get(kind, 12.0)
-    folder = find_run_folder(config.runtime)
-    return Runtime(kind, backend, tuple(devices), folder, started, started + hours * 3600)
+    found = list_devices(backend)
+    check_devices(config.runtime, backend, found.kind, found.names)
+    check_batch(config.pixels.batch_size, len(found.names))
+    hours = config.runtime.session_hours or SESSION_HOURS.get(found.kind, 12.0)
+    return Runtime(
+        found.kind,
+        backend,
+        found.names,
+        choose_precision(config.runtime, found),
+        find_run_folder(config.runtime),
+        started,
+        started + hours * 3600,
+    )
 
 
 def read_versions() -> dict[str, str]:
@@ -184,7 +220,7 @@ def describe_runtime(runtime: Runtime) -> str:
     first, count = runtime.devices[0], len(runtime.devices)
     rows = {
         "devices": f"{count} × {runtime.accelerator} ({first}{', …' if count > 1 else ''})",
-        "backend": runtime.backend,
+        "backend": f"{runtime.backend}, {runtime.precision}",
         "host": f"{os.cpu_count()} cores, {pages / 2**30:.1f} GiB of memory",
         "versions": versions,
         "run folder": str(runtime.folder),

@@ -5,6 +5,9 @@ The learning rate climbs linearly from zero and falls along half a cosine to 1 %
 and normalisation parameters are not decayed.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from podium.config import ScheduleConfig
@@ -28,9 +31,33 @@ def make_schedule(
     )
 
 
-def make_optimizer(config: ScheduleConfig, peak: float, updates: int) -> keras.optimizers.Optimizer:
-    """AdamW on the schedule above."""
+@keras.saving.register_keras_serializable("podium")
+class StagewiseAdamW(keras.optimizers.AdamW):
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a learning rate for each variable.
+
+    `shares` gives each variable's share of the learning rate by its path; others have all of it.
+    """
+
+    def __init__(self, *args: Any, shares: Mapping[str, float] | None = None, **options: Any):
+        super().__init__(*args, **options)
+        self.shares = dict(shares or {})
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable at its share of the rate."""
+        # TensorFlow hands over its own variable here, which does not know its path.
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        super().update_step(gradient, variable, learning_rate * self.shares.get(path, 1.0))
+
+    def get_config(self) -> dict[str, Any]:
+        """What rebuilds the optimizer."""
+        return {**super().get_config(), "shares": self.shares}
+
+
+def make_optimizer(
+    config: ScheduleConfig, peak: float, updates: int, shares: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
+    """AdamW on the schedule above, each variable at its share of the rate."""
     schedule = make_schedule(peak, updates, config.warmup)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+    optimizer = StagewiseAdamW(schedule, weight_decay=config.weight_decay, shares=shares)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 
 from podium.config import Config
 from podium.events import Reporter
-from podium.model import build_model, compile_model, freeze_backbone
-from podium.pixels import Images, count_steps, make_eval_batches, make_train_batches
+from podium.freezing import freeze_backbone, share_rates, warn_of_slow_statistics
+from podium.model import build_model, compile_model, strip_augmentation
+from podium.network import Start
+from podium.pixels import (
+    Images,
+    check_pixels,
+    count_steps,
+    make_eval_batches,
+    make_train_batches,
+)
 from podium.schedule import make_optimizer
 
 SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
@@ -108,12 +116,13 @@ def list_phases(config: Config) -> Iterator[Phase]:
 
 
 def train_fold(
-    config: Config, data: TrainingSet, fold: int, folder: Path, report: Reporter
+    config: Config, start: Start, data: TrainingSet, fold: int, folder: Path, report: Reporter
 ) -> keras.Model:
-    """Trains on all folds but one and returns the model, also saved as `model.keras`.
+    """Trains on all folds but one and returns the model.
 
-    Validates on the fold left out after each epoch; writes history.csv. The saved model takes raw
-    uint8 pixels.
+    Validates on the fold left out after each epoch. Writes history.csv and model.keras into the
+    folder; that model takes raw uint8 pixels and loads where there is only Keras, unless its
+    backbone is a SavedModel. Raises PixelError if the pixels were scaled already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.csv").unlink(missing_ok=True)
@@ -126,11 +135,15 @@ def train_fold(
     epochs = config.train.head_epochs + config.train.epochs
     title = f"fold {fold}"
     log = EpochLog(folder / "history.csv", title, len(training), epochs, report)
-    model = build_model(config, data.classes, pixels.shape[1], seed)
+    check_pixels(next(iter(batches))[0].numpy())
+    model = build_model(config, start, data.classes, pixels.shape[1], seed)
     for phase in list_phases(config):
         log.phase = phase.name
-        freeze_backbone(model, frozen=phase.name == "head")
-        optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps)
+        freeze_backbone(model, config.model, frozen=phase.name == "head")
+        if phase.name == "all" and fold == 0:
+            warn_of_slow_statistics(model, steps, report)
+        shares = share_rates(model, config.schedule.layer_decay)
+        optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
         compile_model(model, optimizer, jit=keras.backend.backend() == "jax")
         model.fit(
             batches,
@@ -140,5 +153,5 @@ def train_fold(
             callbacks=[log],
             verbose=0,
         )
-    model.save(folder / "model.keras")
+    strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
     return model
