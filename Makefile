@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
-.PHONY: help setup build build-check docs lint format types test test-fast test-jax test-bundle test-slow check dry-run clean
+.PHONY: help setup backbones build build-check docs lint format types test test-fast test-jax test-bundle test-slow check dry-run clean
 
 # The first of these that runs and is 3.12 or 3.11.
 CANDIDATES = $(PYTHON) python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python python3.11 python3 python
@@ -11,6 +11,7 @@ OUR_PYTHON = import sys; sys.exit(sys.version_info[:2] not in ((3, 12), (3, 11))
 VENV = .venv/bin/python
 REQUIREMENTS = requirements/kaggle-image.txt requirements/workshop.txt
 RUN = PYTHONPATH=src $(VENV)
+PYTEST = $(VENV) -m pytest -n 2
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -30,13 +31,18 @@ setup: .venv/.ready  ## make .venv with the packages of Kaggle's image (done by 
 	$(VENV) -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=-r %)
 	@touch $@
 
-build: setup  ## flatten src/podium into kernel/podium.py, and write docs/settings.md
+build: setup  ## flatten src/podium into kernel/podium.py; write docs/settings.md and the metadata
 	@$(VENV) build_kernel.py
 	@$(RUN) -m workbench.settings_page
+	@$(RUN) -m workbench.kernel_metadata
 
-build-check: setup  ## fail if kernel/podium.py or docs/settings.md is stale
+build-check: setup  ## fail if the script, docs/settings.md or the metadata is stale
 	@$(VENV) build_kernel.py --check
 	@$(RUN) -m workbench.settings_page --check
+	@$(RUN) -m workbench.kernel_metadata --check
+
+backbones: setup  ## print the table of backbones
+	@$(RUN) -m workbench.backbone_table
 
 lint: setup  ## ruff, on the modules and on the built script
 	@$(VENV) -m ruff check .
@@ -51,17 +57,17 @@ types: setup  ## mypy, on the modules and on the built script
 	@$(VENV) -m mypy kernel/podium.py
 
 test-fast: setup  ## the modules on TensorFlow, without the dry runs
-	@$(VENV) -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-jax: setup  ## the modules on JAX with 8 virtual devices
-	@KERAS_BACKEND=jax $(VENV) -m pytest -m "not slow"
+	@KERAS_BACKEND=jax $(PYTEST) -m "not slow"
 
 test-bundle: setup  ## the same tests on the built script, on both backends
-	@$(VENV) -m pytest --bundle -m "not slow"
-	@KERAS_BACKEND=jax $(VENV) -m pytest --bundle -m "not slow"
+	@$(PYTEST) --bundle -m "not slow"
+	@KERAS_BACKEND=jax $(PYTEST) --bundle -m "not slow"
 
 test-slow: setup  ## the real dry runs, as Kaggle runs them
-	@$(VENV) -m pytest -m slow
+	@$(PYTEST) -m slow
 
 test: test-fast test-jax test-bundle test-slow  ## every test
 

@@ -79,16 +79,15 @@ def check_step(name: str) -> None:
     assert changed == {variable.path for variable in model.trainable_variables} | statistics
 
 
-@pytest.mark.parametrize("name", ["tiny", "keras:MobileNetV3Small"])
-def test_one_step_changes_what_should_change_and_nothing_else(name: str):
-    check_step(name)
+def test_one_step_changes_what_should_change_and_nothing_else():
+    check_step("tiny")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDABLE)
 def test_one_step_on_every_backbone_changes_what_should_change(name: str):
     check_step(name)
-    keras.backend.clear_session()
+    keras.backend.clear_session()  # or hundreds of millions of weights pile up
 
 
 def test_stages_end_where_the_resolution_halves():
@@ -124,9 +123,9 @@ def test_without_a_new_compile_freeing_a_backbone_does_not_train_it():
     if keras.backend.backend() == "jax":
         with pytest.raises(ValueError, match="optimizer_variables"):
             model.fit(pixels, labels, batch_size=8, verbose=0)
-    else:
-        model.fit(pixels, labels, batch_size=8, verbose=0)
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(kernel), before)
+        return  # a model that failed in the middle of a step is of no more use
+    model.fit(pixels, labels, batch_size=8, verbose=0)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(kernel), before)
     compile_model(model, StagewiseAdamW(1e-2), jit=keras.backend.backend() == "jax")
     model.fit(pixels, labels, batch_size=8, epochs=2, verbose=0)
     assert (keras.ops.convert_to_numpy(kernel) != before).any()

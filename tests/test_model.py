@@ -113,8 +113,8 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
     [
         (HeadConfig(), "tiny"),
         (HeadConfig(pooling="gem", hidden=8), "tiny"),
-        (HeadConfig(), "keras:ResNet50"),
-        (HeadConfig(pooling="gem"), "keras:ConvNeXtTiny"),
+        pytest.param(HeadConfig(), "keras:ResNet50", marks=pytest.mark.slow),
+        pytest.param(HeadConfig(pooling="gem"), "keras:ConvNeXtTiny", marks=pytest.mark.slow),
     ],
 )
 def test_the_saved_model_answers_raw_pixels_alike_where_there_is_only_keras(

@@ -71,7 +71,7 @@ def test_a_saved_model_cannot_start_from_random_weights():
         check_backbone(ModelConfig("hub:/data/m", "random"), 32)
 
 
-@pytest.mark.parametrize("name", ["tiny", "keras:EfficientNetV2B0", MOBILE])
+@pytest.mark.parametrize("name", ["tiny", MOBILE])
 def test_a_backbone_is_what_its_row_says(name: str):
     row = find_backbone(name)
     network = build_network(Start(row, row.scaling), row.smallest)
@@ -197,6 +197,7 @@ def test_a_hub_module_is_ported_once_and_found_again(exported: Path, report: Rep
     assert "ported" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_module_of_the_table_that_is_not_what_it_says_is_refused(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Reporter
 ):

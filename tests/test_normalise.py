@@ -13,7 +13,13 @@ def scale(pixels: np.ndarray, scaling: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name", ["EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny", "MobileNetV3Small"]
+    "name",
+    [
+        "MobileNetV3Small",
+        pytest.param("EfficientNetV2B0", marks=pytest.mark.slow),
+        pytest.param("EfficientNetV2S", marks=pytest.mark.slow),
+        pytest.param("ConvNeXtTiny", marks=pytest.mark.slow),
+    ],
 )
 def test_our_scaling_is_the_one_that_keras_would_have_applied_inside(name: str):
     options = {"weights": None, "include_top": False, "input_shape": (32, 32, 3)}

@@ -59,7 +59,8 @@ def choose_settings(options: argparse.Namespace) -> dict[str, object]:
     if options.data:
         settings["data.folder"] = options.data.resolve()
     else:
-        settings |= DEMO_SETTINGS
+        if options.backbone in (None, "tiny"):  # others rehearse: digits would take them hours
+            settings |= DEMO_SETTINGS
         settings["data.folder"] = make_demo(ROOT / "runs" / "demo")
         settings["data.solution"] = ROOT / "runs" / "demo" / "solution.csv"
     if options.solution:
