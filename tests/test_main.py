@@ -175,6 +175,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(
 def test_random_weights_of_a_known_backbone_are_warned_of_and_reported(tmp_path: Path):
     make_csv_competition(tmp_path / "data")
     words = ["--model.backbone=keras:MobileNetV3Small", "--pixels.image_size=32"]
+    words += ["--model.weights=random"]
     code, target = run(tmp_path, *words, "--train.head_epochs=0", "--folds.count=2")
     assert code == 0
     warning = json.loads((target / "summary.json").read_text())["warnings"][0]

@@ -20,7 +20,7 @@ from workbench.demo import DEMO_SETTINGS, make_demo
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "runs" / "dry-run"
 VIRTUAL_DEVICES = 8  # as many as a TPU v5e-8 has
-HOST_ONLY = ("PYTHON", "KERAS", "JAX", "XLA", "TF_")  # what Kaggle would not have set
+HOST_ONLY = ("PYTHON", "KERAS_BACKEND", "JAX", "XLA", "TF_")  # what Kaggle would not have set
 
 
 def main(argv: Sequence[str]) -> int:

@@ -165,7 +165,8 @@ def test_photographs_with_broken_and_missing_files_still_end_in_a_submission(
     data = make_photos(tmp_path, layout)
     run = tmp_path / "run"
     words = ["--preset", "dry-run", f"--data.folder={data}", f"--runtime.folder={run}"]
-    done = run_script(tmp_path, *words, "--model.backbone", "keras:MobileNetV3Small")
+    words += ["--model.backbone=keras:MobileNetV3Small", "--model.weights=random"]
+    done = run_script(tmp_path, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     check_outputs(run, data / "sample_submission.csv")
     summary = json.loads((run / "summary.json").read_text())
