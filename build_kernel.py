@@ -32,8 +32,8 @@ ORDER = (
     *PREAMBLE,                                                           # standard library only
     "storage", "events", "predictions", "metrics",                       # what the stages exchange
     "inputs", "labels", "competition", "folds", "pixels", "augment",     # what the model sees
-    "handles", "backbones", "normalise", "hub_module", "port", "network",  # what it starts from
-    "freezing", "model", "schedule", "train",                            # how it learns
+    "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
+    "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
     "predict", "submit", "summary", "record", "page", "report", "main",  # what it answers
 )
 # fmt: on

@@ -8,40 +8,41 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      47  Settings: the block to edit on Kaggle
-      87  Configuration: every setting, its default and its limit
-     372  Overrides: from defaults to the settings of this run
-     523  Runtime: the machine, and the Keras backend that suits it
-     744  Libraries
-     760  Storage: a file is there whole, or as it was before
-     781  Events: what the run says, to the reader of the log and to programs
-     836  Predictions: class probabilities, keyed by image id
-     893  Metrics: how good the probabilities are, and how sure that figure is
-     942  Inputs: where the competition's files are
-    1057  Labels: what each training image shows
-    1238  Competition: from its files to one image table
-    1483  Folds: every training image is validated once, by a model that never saw it
-    1547  Pixels: from image files to batches of uint8
-    1736  Augmentation: what training images go through, on the device
-    1798  Handles: where pretrained weights lie
-    1928  Backbones: the table of networks that turn pixels into features
-    2065  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2097  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2156  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2364  Network: the backbone built, with the weights it starts from
-    2595  Freezing: which variables train, and how fast
-    2711  Model: augment, normalise, backbone, head
-    2796  Schedule: how fast the weights move
-    2854  Training: one fold, in two phases
-    2989  Prediction: from a trained model to class probabilities
-    3019  Submission: checked against the sample before it is written
-    3103  Summary: the run in figures
-    3175  Record: what a run folder holds, as far as the run has got
-    3241  Page: the pieces that the report is made of
-    3415  Report: one page that shows the run
-    3633  The run: the stages in order
+      48  Settings: the block to edit on Kaggle
+      88  Configuration: every setting, its default and its limit
+     373  Overrides: from defaults to the settings of this run
+     524  Runtime: the machine, and the Keras backend that suits it
+     745  Libraries
+     761  Storage: a file is there whole, or as it was before
+     782  Events: what the run says, to the reader of the log and to programs
+     837  Predictions: class probabilities, keyed by image id
+     894  Metrics: how good the probabilities are, and how sure that figure is
+     943  Inputs: where the competition's files are
+    1058  Labels: what each training image shows
+    1239  Competition: from its files to one image table
+    1484  Folds: every training image is validated once, by a model that never saw it
+    1548  Pixels: from image files to batches of uint8
+    1737  Augmentation: what training images go through, on the device
+    1799  Handles: where pretrained weights lie
+    1929  Backbones: the table of networks that turn pixels into features
+    2066  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2098  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2157  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2365  Network: the backbone built, as its row of the table says
+    2441  Weights: what the backbone starts from
+    2602  Freezing: which variables train, and how fast
+    2718  Model: augment, normalise, backbone, head
+    2803  Schedule: how fast the weights move
+    2861  Training: one fold, in two phases
+    2996  Prediction: from a trained model to class probabilities
+    3026  Submission: checked against the sample before it is written
+    3110  Summary: the run in figures
+    3182  Record: what a run folder holds, as far as the run has got
+    3248  Page: the pieces that the report is made of
+    3422  Report: one page that shows the run
+    3640  The run: the stages in order
 
-Sources: sha256 fd1d45f0d3b70cd63f6f3a5b9c5bb6692ce32d65a492c76534074b7ea28acbbe
+Sources: sha256 7aafaadffe4991d977e5e4c839d49f146d726fd5b3369a483ae2a097dc1dea15
 """
 
 # ==================================================================================================
@@ -54,7 +55,7 @@ Sources: sha256 fd1d45f0d3b70cd63f6f3a5b9c5bb6692ce32d65a492c76534074b7ea28acbbe
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "fd1d45f0d3b70cd63f6f3a5b9c5bb6692ce32d65a492c76534074b7ea28acbbe"
+SOURCE = "7aafaadffe4991d977e5e4c839d49f146d726fd5b3369a483ae2a097dc1dea15"
 
 
 import base64
@@ -2362,13 +2363,9 @@ def compare(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 # ==================================================================================================
-# Network: the backbone built, with the weights it starts from
+# Network: the backbone built, as its row of the table says
 # ==================================================================================================
-# Weights are looked for once, before the folds: among the attached inputs, then in Keras's cache,
-# then by download; a Hub module's are ported. They are kept as backbone.weights.h5 in the run
-# folder, which every fold reads, with what was measured beside them in backbone.json.
 
-DOWNLOAD_MINUTES = 10.0
 # These would scale pixels by themselves, and must be told not to.
 SCALING_INSIDE = ("EfficientNetV2", "ConvNeXt", "MobileNetV3")
 
@@ -2401,6 +2398,54 @@ def check_backbone(config: ModelConfig, image_size: int) -> Backbone:
             f"pretrained"
         )
     return backbone
+
+
+def build_network(start: Start, image_size: int) -> keras.layers.Layer:
+    """Builds the backbone: [B, image_size, image_size, 3] float32, scaled, to [B, features]."""
+    if start.module:
+        return HubModule(str(start.module), name="backbone")
+    network = build_architecture(start.backbone, image_size)
+    network.name = "backbone"
+    if start.weights:
+        network.load_weights(start.weights)
+    return network
+
+
+def build_architecture(
+    backbone: Backbone, image_size: int, weights: str | None = None
+) -> keras.Model:
+    """Builds the Keras network of a row, from random weights or those that Keras downloads."""
+    shape = (image_size, image_size, 3)
+    if backbone.name == "tiny":
+        return build_tiny(shape, backbone.features)
+    name = backbone.architecture
+    inside = {"include_preprocessing": False} if name.startswith(SCALING_INSIDE) else {}
+    return getattr(keras.applications, name)(
+        weights=weights, include_top=False, pooling="avg", input_shape=shape, **inside
+    )
+
+
+def build_tiny(shape: tuple[int, int, int], features: int) -> keras.Model:
+    """A small convolutional net for rehearsals: it learns digits in a minute on a laptop."""
+    inputs = x = keras.Input(shape)
+    for place, (width, stride) in enumerate(((16, 1), (32, 2), (64, 2), (features, 2)), start=1):
+        conv = keras.layers.Conv2D(
+            width, 3, stride, padding="same", use_bias=False, name=f"conv{place}"
+        )
+        norm = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{place}")
+        x = keras.layers.Activation("relu")(norm(conv(x)))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, x)
+
+
+# ==================================================================================================
+# Weights: what the backbone starts from
+# ==================================================================================================
+# They are looked for once, before the folds: among the attached inputs, then in Keras's cache, then
+# by download; a Hub module's are ported. They are kept as backbone.weights.h5 in the run folder,
+# which every fold reads, with what was measured beside them in backbone.json.
+
+DOWNLOAD_MINUTES = 10.0
 
 
 def prepare_backbone(config: ModelConfig, image_size: int, folder: Path, report: Reporter) -> Start:
@@ -2552,44 +2597,6 @@ def hash_module(module: Path) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def build_network(start: Start, image_size: int) -> keras.layers.Layer:
-    """Builds the backbone: [B, image_size, image_size, 3] float32, scaled, to [B, features]."""
-    if start.module:
-        return HubModule(str(start.module), name="backbone")
-    network = build_architecture(start.backbone, image_size)
-    network.name = "backbone"
-    if start.weights:
-        network.load_weights(start.weights)
-    return network
-
-
-def build_architecture(
-    backbone: Backbone, image_size: int, weights: str | None = None
-) -> keras.Model:
-    """Builds the Keras network of a row, from random weights or those that Keras downloads."""
-    shape = (image_size, image_size, 3)
-    if backbone.name == "tiny":
-        return build_tiny(shape, backbone.features)
-    name = backbone.architecture
-    inside = {"include_preprocessing": False} if name.startswith(SCALING_INSIDE) else {}
-    return getattr(keras.applications, name)(
-        weights=weights, include_top=False, pooling="avg", input_shape=shape, **inside
-    )
-
-
-def build_tiny(shape: tuple[int, int, int], features: int) -> keras.Model:
-    """A small convolutional net for rehearsals: it learns digits in a minute on a laptop."""
-    inputs = x = keras.Input(shape)
-    for place, (width, stride) in enumerate(((16, 1), (32, 2), (64, 2), (features, 2)), start=1):
-        conv = keras.layers.Conv2D(
-            width, 3, stride, padding="same", use_bias=False, name=f"conv{place}"
-        )
-        norm = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{place}")
-        x = keras.layers.Activation("relu")(norm(conv(x)))
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, x)
 
 
 # ==================================================================================================

@@ -17,7 +17,7 @@ from podium.handles import BackboneError
 from podium.inputs import CompetitionError
 from podium.metrics import Score
 from podium.model import share_devices
-from podium.network import check_backbone, prepare_backbone
+from podium.network import check_backbone
 from podium.override import SettingsError, read_config
 from podium.pixels import PixelError, read_images
 from podium.predict import predict_images
@@ -40,6 +40,7 @@ from podium.summary import (
     write_json,
 )
 from podium.train import TrainingSet, train_fold
+from podium.weights import prepare_backbone
 
 # Errors whose message says what to do; the rest are bugs and keep their traceback.
 EXPECTED_ERRORS = (

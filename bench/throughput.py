@@ -1,0 +1,197 @@
+"""Images per second through Podium's fit, against a bare compiled step of the same model.
+
+    KERAS_BACKEND=tensorflow python bench/throughput.py          or jax; --json for programs
+
+Both train the same network on the same batches in the same process, in turns; the ratio is the
+median over the rounds. The bare step is what one would write by hand: for TensorFlow a tf.function
+with a gradient tape, for JAX a jitted function over the model's state, on pixels already in memory.
+Podium's side is what a fold does: the tf.data pipeline over the stored pixels, fit, its callback.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from podium import runtime  # noqa: F401, chooses the backend before Keras loads
+
+import keras
+import numpy as np
+
+from podium.backbones import find_backbone
+from podium.config import AugmentConfig, Config, ModelConfig, PixelsConfig, ScheduleConfig
+from podium.events import Reporter
+from podium.freezing import freeze_backbone
+from podium.model import build_model, compile_model
+from podium.network import Start
+from podium.pixels import make_train_batches
+from podium.schedule import make_optimizer
+from podium.train import EpochLog
+
+BACKEND = os.environ["KERAS_BACKEND"]
+
+
+def main() -> None:
+    """Times both sides and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="keras:MobileNetV2")
+    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=10, help="in one round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    count = options.batch * options.steps
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (count, options.side, options.side, 3), dtype=np.uint8)
+    labels = rng.integers(0, 10, count)
+    sides = {"fit": time_fit(pixels, labels, options), "bare": time_bare(pixels, labels, options)}
+    for side in sides.values():  # compiles
+        side()
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.rounds):
+        for name, side in sides.items():
+            seconds[name].append(side())
+    rates = {name: count / statistics.median(values) for name, values in seconds.items()}
+    pairs = zip(seconds["bare"], seconds["fit"], strict=True)
+    ratio = statistics.median(bare / fit for bare, fit in pairs)
+    if options.json:
+        print(
+            json.dumps({"backend": BACKEND, "images_per_second": rates, "ratios": {"fit": ratio}})
+        )
+    else:
+        print(f"{BACKEND}, {options.backbone}, {options.side} px, batch {options.batch}")
+        print("".join(f"  {name:<5}{rate:8.1f} images/s\n" for name, rate in rates.items()), end="")
+        print(f"  fit / bare, median of {options.rounds} rounds: {ratio:.3f}")
+
+
+def make_model(options: argparse.Namespace) -> keras.Model:
+    """The whole network, compiled as a fold compiles it."""
+    row = find_backbone(options.backbone)
+    config = replace(
+        Config(),
+        model=ModelConfig(options.backbone, "random"),
+        pixels=PixelsConfig(options.side, options.batch),
+        augment=AugmentConfig("flip"),
+    )
+    model = build_model(config, Start(row, row.scaling), 10, options.side, seed=0)
+    freeze_backbone(model, config.model, frozen=False)
+    compile_model(model, make_optimizer(ScheduleConfig(), 1e-3, 10_000), jit=BACKEND == "jax")
+    return model
+
+
+def time_fit(pixels, labels, options: argparse.Namespace) -> Callable[[], float]:
+    """One epoch of Podium's fit, in seconds."""
+    model = make_model(options)
+    batches = make_train_batches(pixels, labels, np.arange(len(pixels)), options.batch, 0)
+    folder = Path(tempfile.mkdtemp())
+
+    class Quiet(EpochLog):
+        """The callback of a fold, but for validation, which the bare step has none of."""
+
+        def on_epoch_end(self, epoch, logs=None) -> None:
+            logs = {**logs, "val_log_loss": 0.0, "val_accuracy": 0.0}
+            super().on_epoch_end(epoch, logs)
+
+    report = Reporter(folder)
+    report.say = lambda *_: None
+
+    def run() -> float:
+        log = Quiet(folder / "history.csv", "bench", len(pixels), 1, report)
+        ends = Ends()
+        model.fit(batches, steps_per_epoch=options.steps, callbacks=[log, ends], verbose=0)
+        return ends.seconds
+
+    return run
+
+
+class Ends(keras.callbacks.Callback):
+    """The seconds from the epoch's begin to its end: fit's own start-up is once a phase."""
+
+    seconds = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None) -> None:
+        """Starts the clock."""
+        self.begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None) -> None:
+        """Stops it."""
+        self.seconds = time.perf_counter() - self.begun
+
+
+def time_bare(pixels, labels, options: argparse.Namespace) -> Callable[[], float]:
+    """As many bare compiled steps, in seconds."""
+    model = make_model(options)
+    step = make_jax_step(model) if BACKEND == "jax" else make_tensorflow_step(model)
+
+    def run() -> float:
+        begun = time.perf_counter()
+        for start in range(0, len(pixels), options.batch):
+            rows = slice(start, start + options.batch)
+            loss = step(pixels[rows], labels[rows].astype(np.int32))
+        float(loss)  # waits for the device
+        return time.perf_counter() - begun
+
+    return run
+
+
+def make_tensorflow_step(model: keras.Model):
+    """A tf.function with a gradient tape."""
+    import tensorflow as tf
+
+    loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step(pixels, labels):
+        with tf.GradientTape() as tape:
+            loss = loss_fn(labels, model(pixels, training=True))
+        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    return lambda pixels, labels: step(tf.constant(pixels), tf.constant(labels))
+
+
+def make_jax_step(model: keras.Model):
+    """A jitted function over the model's and the optimizer's state."""
+    import jax
+
+    loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.optimizer.build(model.trainable_variables)
+
+    def compute_loss(trainable, fixed, pixels, labels):
+        logits, fixed = model.stateless_call(trainable, fixed, pixels, training=True)
+        return loss_fn(labels, logits), fixed
+
+    @jax.jit
+    def step(state, pixels, labels):
+        trainable, fixed, slots = state
+        gradient = jax.value_and_grad(compute_loss, has_aux=True)
+        (loss, fixed), gradients = gradient(trainable, fixed, pixels, labels)
+        trainable, slots = model.optimizer.stateless_apply(slots, gradients, trainable)
+        return (trainable, fixed, slots), loss
+
+    variables = (model.trainable_variables, model.non_trainable_variables)
+    state = [
+        [variable.value for variable in part] for part in (*variables, model.optimizer.variables)
+    ]
+
+    def run(pixels, labels):
+        nonlocal state
+        state, loss = step(state, pixels, labels)
+        return loss
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
