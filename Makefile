@@ -68,6 +68,7 @@ test-bundle: setup  ## the same tests on the built script, on both backends
 
 test-slow: setup  ## the real dry runs, as Kaggle runs them
 	@$(PYTEST) -m slow
+	@KERAS_BACKEND=jax $(PYTEST) -m slow tests/test_port.py
 
 test: test-fast test-jax test-bundle test-slow  ## every test
 

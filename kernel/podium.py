@@ -25,24 +25,24 @@ competition → folds → pixels → augment → backbones → model → train �
     1737  Augmentation: what training images go through, on the device
     1799  Handles: where pretrained weights lie
     1929  Backbones: the table of networks that turn pixels into features
-    2066  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2098  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2157  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2365  Network: the backbone built, as its row of the table says
-    2441  Weights: what the backbone starts from
-    2602  Freezing: which variables train, and how fast
-    2718  Model: augment, normalise, backbone, head
-    2803  Schedule: how fast the weights move
-    2861  Training: one fold, in two phases
-    2996  Prediction: from a trained model to class probabilities
-    3026  Submission: checked against the sample before it is written
-    3110  Summary: the run in figures
-    3182  Record: what a run folder holds, as far as the run has got
-    3248  Page: the pieces that the report is made of
-    3422  Report: one page that shows the run
-    3640  The run: the stages in order
+    2069  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2101  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2160  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2368  Network: the backbone built, as its row of the table says
+    2444  Weights: what the backbone starts from
+    2617  Freezing: which variables train, and how fast
+    2733  Model: augment, normalise, backbone, head
+    2818  Schedule: how fast the weights move
+    2876  Training: one fold, in two phases
+    3011  Prediction: from a trained model to class probabilities
+    3041  Submission: checked against the sample before it is written
+    3125  Summary: the run in figures
+    3197  Record: what a run folder holds, as far as the run has got
+    3263  Page: the pieces that the report is made of
+    3437  Report: one page that shows the run
+    3655  The run: the stages in order
 
-Sources: sha256 7aafaadffe4991d977e5e4c839d49f146d726fd5b3369a483ae2a097dc1dea15
+Sources: sha256 15c0bcd98938ccd248dcc336a7b7473f866081ee798834b1267136dd9f67e010
 """
 
 # ==================================================================================================
@@ -55,7 +55,7 @@ Sources: sha256 7aafaadffe4991d977e5e4c839d49f146d726fd5b3369a483ae2a097dc1dea15
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "7aafaadffe4991d977e5e4c839d49f146d726fd5b3369a483ae2a097dc1dea15"
+SOURCE = "15c0bcd98938ccd248dcc336a7b7473f866081ee798834b1267136dd9f67e010"
 
 
 import base64
@@ -2040,14 +2040,17 @@ def find_backbone(name: str) -> Backbone:
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    if re.search(r"efficientnet.?v2.*[-_]xl\b|^hub:imagenet21k.*-xl", name):
-        raise BackboneError(
-            f"model.backbone is {name}, but Keras has no EfficientNetV2 XL to carry its weights; "
-            f"take l, or download the module and name its folder: hub:/path runs it on TensorFlow"
-        )
     where = name.removeprefix("hub:")
     if name.startswith(("hub:", "https://")):
         handle = read_handle(where)
+        if re.fullmatch(
+            r"imagenet[\w-]*-xl(-\w+)*", (handle or where).split("/")[3 if handle else 0]
+        ):
+            raise BackboneError(
+                f"model.backbone is {name}, but Keras has no EfficientNetV2 XL to carry its "
+                f"weights; take l, or give the downloaded module's folder, hub:/path, which "
+                f"TensorFlow can run as it is"
+            )
         for row in BACKBONES.values():
             if handle and handle.split("/")[:4] == row.weights.split("/")[:4]:
                 return row._replace(weights=handle) if handle.count("/") == 4 else row
@@ -2511,9 +2514,12 @@ def load_network(backbone: Backbone, path: Path) -> keras.Model:
 
 
 def copy_weights(source: keras.Model, network: keras.Model) -> None:
-    """Copies the weights of the layers with the same names; raises ValueError if one is missing."""
-    nested = [layer for layer in source.layers if layer.name == "backbone"]
-    layers = {layer.name: layer for layer in (nested[0] if nested else source).layers}
+    """Copies the weights of the layers with the same names; raises ValueError if one is missing.
+
+    The source is such a network itself, or a model that Podium saved with one inside.
+    """
+    inside = [layer for layer in source._flatten_layers() if layer.name == "backbone"]
+    layers = {layer.name: layer for layer in (inside[0] if inside else source).layers}
     for layer in network.layers:
         if layer.weights:
             if layer.name not in layers:
@@ -2568,11 +2574,20 @@ def prepare_module(backbone: Backbone, module: Path, folder: Path, report: Repor
 def keep_weights(
     start: Start, network: keras.Model, folder: Path, report: Reporter, figures: dict[str, Any]
 ) -> Start:
-    """Writes the network's weights to the run folder, and what is known of them."""
+    """Writes the network's weights to the run folder, and what is known of them.
+
+    Raises BackboneError if there is no room.
+    """
     path = folder / "backbone.weights.h5"
-    network.save_weights(path)
     about = {"backbone": start.backbone._asdict(), "scaling": start.scaling, **figures}
-    write_whole(folder / "backbone.json", json.dumps(about, indent=1).encode())
+    try:
+        network.save_weights(path)
+        write_whole(folder / "backbone.json", json.dumps(about, indent=1).encode())
+    except OSError as error:
+        raise BackboneError(
+            f"{path} could not be written ({describe_error(error)}); free some space, or set "
+            f"runtime.folder to a larger disk"
+        ) from error
     report.emit("backbone_prepared", **about)
     report.say(f"  {start.backbone.name} starts from {figures['source']}")
     return start._replace(weights=path)

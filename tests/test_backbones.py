@@ -63,6 +63,7 @@ def test_the_version_in_an_address_of_kaggle_is_kept():
 
 
 def test_a_folder_and_a_foreign_handle_are_saved_models_of_any_kind():
+    assert find_backbone("hub:/data/efficientnetv2-xl").family == "SavedModel"
     row = find_backbone("hub:/data/module")
     assert (row.family, row.architecture, row.weights) == ("SavedModel", "", "/data/module")
     handle = "google/mobilenet-v2/tensorFlow2/100-224-feature-vector/2"

@@ -19,7 +19,7 @@ from podium.network import (
     build_network,
 )
 from podium.port import UnportableModule
-from podium.weights import copy_weights, load_network, prepare_backbone
+from podium.weights import copy_weights, keep_weights, load_network, prepare_backbone
 
 MOBILE = "keras:MobileNetV3Small"
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -66,9 +66,10 @@ def test_weights_in_keras_own_cache_are_taken_and_kept_in_the_run_folder(
 def test_weights_of_keras_own_files_or_of_a_saved_run_load_alike(tmp_path: Path):
     row = find_backbone("tiny")
     network = build_architecture(row, 32)
-    pixels = keras.Input((32, 32, 3))
     network.name = "backbone"
-    keras.Model(pixels, keras.layers.Dense(5)(network(pixels))).save(tmp_path / "model.keras")
+    pixels = inner = keras.Input((32, 32, 3))
+    body = keras.Model(inner, keras.layers.Dense(5)(network(inner)), name="network")
+    keras.Model(pixels, body(pixels)).save(tmp_path / "model.keras")
     network.save_weights(tmp_path / "tiny.weights.h5")
     for file in ("model.keras", "tiny.weights.h5"):
         assert same_weights(load_network(row, tmp_path / file), network)
@@ -80,6 +81,17 @@ def test_weights_of_another_network_are_an_error_that_names_the_file(tmp_path: P
     with pytest.raises(BackboneError) as caught:
         load_network(find_backbone(MOBILE), path)
     assert str(caught.value).startswith(f"{path} does not hold the weights of {MOBILE}: ")
+
+
+def test_a_full_disk_is_told_before_training(report: Reporter, monkeypatch: pytest.MonkeyPatch):
+    network = build_architecture(find_backbone("tiny"), 32)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(network), "save_weights", fail)
+    with pytest.raises(BackboneError, match=r"backbone.weights.h5 could not be written \(OSError"):
+        keep_weights(Start(find_backbone("tiny"), "unit"), network, report.path.parent, report, {})
 
 
 def test_a_saved_network_without_a_layer_is_an_error():

@@ -118,14 +118,17 @@ def find_backbone(name: str) -> Backbone:
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    if re.search(r"efficientnet.?v2.*[-_]xl\b|^hub:imagenet21k.*-xl", name):
-        raise BackboneError(
-            f"model.backbone is {name}, but Keras has no EfficientNetV2 XL to carry its weights; "
-            f"take l, or download the module and name its folder: hub:/path runs it on TensorFlow"
-        )
     where = name.removeprefix("hub:")
     if name.startswith(("hub:", "https://")):
         handle = read_handle(where)
+        if re.fullmatch(
+            r"imagenet[\w-]*-xl(-\w+)*", (handle or where).split("/")[3 if handle else 0]
+        ):
+            raise BackboneError(
+                f"model.backbone is {name}, but Keras has no EfficientNetV2 XL to carry its "
+                f"weights; take l, or give the downloaded module's folder, hub:/path, which "
+                f"TensorFlow can run as it is"
+            )
         for row in BACKBONES.values():
             if handle and handle.split("/")[:4] == row.weights.split("/")[:4]:
                 return row._replace(weights=handle) if handle.count("/") == 4 else row

@@ -93,9 +93,12 @@ def load_network(backbone: Backbone, path: Path) -> keras.Model:
 
 
 def copy_weights(source: keras.Model, network: keras.Model) -> None:
-    """Copies the weights of the layers with the same names; raises ValueError if one is missing."""
-    nested = [layer for layer in source.layers if layer.name == "backbone"]
-    layers = {layer.name: layer for layer in (nested[0] if nested else source).layers}
+    """Copies the weights of the layers with the same names; raises ValueError if one is missing.
+
+    The source is such a network itself, or a model that Podium saved with one inside.
+    """
+    inside = [layer for layer in source._flatten_layers() if layer.name == "backbone"]
+    layers = {layer.name: layer for layer in (inside[0] if inside else source).layers}
     for layer in network.layers:
         if layer.weights:
             if layer.name not in layers:
@@ -150,11 +153,20 @@ def prepare_module(backbone: Backbone, module: Path, folder: Path, report: Repor
 def keep_weights(
     start: Start, network: keras.Model, folder: Path, report: Reporter, figures: dict[str, Any]
 ) -> Start:
-    """Writes the network's weights to the run folder, and what is known of them."""
+    """Writes the network's weights to the run folder, and what is known of them.
+
+    Raises BackboneError if there is no room.
+    """
     path = folder / "backbone.weights.h5"
-    network.save_weights(path)
     about = {"backbone": start.backbone._asdict(), "scaling": start.scaling, **figures}
-    write_whole(folder / "backbone.json", json.dumps(about, indent=1).encode())
+    try:
+        network.save_weights(path)
+        write_whole(folder / "backbone.json", json.dumps(about, indent=1).encode())
+    except OSError as error:
+        raise BackboneError(
+            f"{path} could not be written ({describe_error(error)}); free some space, or set "
+            f"runtime.folder to a larger disk"
+        ) from error
     report.emit("backbone_prepared", **about)
     report.say(f"  {start.backbone.name} starts from {figures['source']}")
     return start._replace(weights=path)
