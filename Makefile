@@ -11,7 +11,7 @@ OUR_PYTHON = import sys; sys.exit(sys.version_info[:2] not in ((3, 12), (3, 11))
 VENV = .venv/bin/python
 REQUIREMENTS = requirements/kaggle-image.txt requirements/workshop.txt
 RUN = PYTHONPATH=src $(VENV)
-PYTEST = $(VENV) -m pytest -n 2
+PYTEST = $(VENV) -m pytest -n 2 --dist loadgroup
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16

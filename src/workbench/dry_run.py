@@ -5,6 +5,7 @@ Python (`python -I`) from yet another folder, so nothing of the repository can h
 """
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -26,8 +27,20 @@ HOST_ONLY = ("PYTHON", "KERAS_BACKEND", "JAX", "XLA", "TF_")  # what Kaggle woul
 def main(argv: Sequence[str]) -> int:
     """Builds, runs, prints the result; returns the script's exit code."""
     options, extra = parse_options(argv)
+    RUN.parent.mkdir(exist_ok=True)
+    with RUN.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another dry run is writing to {RUN}; wait until it has ended.", file=sys.stderr)
+            return 1
+        return rehearse(options, extra)
+
+
+def rehearse(options: argparse.Namespace, extra: Sequence[str]) -> int:
+    """One rehearsal in an emptied run folder; returns the script's exit code."""
     shutil.rmtree(RUN, ignore_errors=True)
-    RUN.mkdir(parents=True)
+    RUN.mkdir()
     build = [sys.executable, str(ROOT / "build_kernel.py")]
     if code := subprocess.run(build, check=False).returncode:
         return code

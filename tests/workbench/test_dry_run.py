@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import subprocess
@@ -11,9 +12,11 @@ from PIL import Image
 
 from podium.override import read_config
 from workbench.dry_run import (
+    RUN,
     choose_settings,
     command_line,
     format_accuracy,
+    main,
     parse_options,
     run_as_kaggle,
 )
@@ -89,21 +92,32 @@ def run_script(folder: Path, *words: str, **environ: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.xdist_group("runs/dry-run")
+def test_a_second_dry_run_does_not_empty_the_folder_of_the_first(
+    capsys: pytest.CaptureFixture[str],
+):
+    RUN.parent.mkdir(exist_ok=True)
+    with RUN.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main([]) == 1
+    assert "Another dry run is writing to" in capsys.readouterr().err
+
+
 @pytest.mark.slow
+@pytest.mark.xdist_group("runs/dry-run")  # both write there
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_the_demo_reaches_97_percent_and_the_test_part_agrees(backend: str):
     words = ["make", "dry-run"] + (["BACKEND=jax"] if backend == "jax" else [])
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    run = ROOT / "runs" / "dry-run"
-    summary = json.loads((run / "summary.json").read_text())
+    summary = json.loads((RUN / "summary.json").read_text())
     assert summary["run"]["backend"] == backend
     assert summary["run"]["devices"] == (8 if backend == "jax" else 1)
     oof, test = summary["out_of_fold"], summary["test"]
     assert oof["accuracy"] >= 0.97
     assert test["interval"][0] <= oof["accuracy"] <= test["interval"][1]
-    check_outputs(run, ROOT / "runs" / "demo" / "digits" / "sample_submission.csv")
+    check_outputs(RUN, ROOT / "runs" / "demo" / "digits" / "sample_submission.csv")
     assert "out-of-fold accuracy" in done.stdout
     assert f"{oof['accuracy']:.4f}" in done.stdout
 
