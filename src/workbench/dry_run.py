@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         return rehearse(options, extra)
 
 
-def rehearse(options: argparse.Namespace, extra: Sequence[str]) -> int:
+def rehearse(options: argparse.Namespace, extra: list[str]) -> int:
     """One rehearsal in an emptied run folder; returns the script's exit code."""
     shutil.rmtree(RUN, ignore_errors=True)
     RUN.mkdir()
