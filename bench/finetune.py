@@ -56,11 +56,7 @@ def run_arm(options: argparse.Namespace, phase: str, weights: str) -> dict:
             "train.head_epochs": EPOCHS - 1,
             "train.epochs": EPOCHS,
             # With every stage frozen, the second phase trains the head alone too.
-            **(
-                {"model.frozen_stages": 5, "model.batch_norm": "frozen"}
-                if phase == "frozen"
-                else {}
-            ),
+            "model.frozen_stages": 5 if phase == "frozen" else 0,
             "schedule.head_lr": 5e-3,
             "schedule.peak_lr": 5e-3 if phase == "frozen" else 5e-4,
         }

@@ -10,39 +10,39 @@ competition → folds → pixels → augment → backbones → model → train �
 
       48  Settings: the block to edit on Kaggle
       88  Configuration: every setting, its default and its limit
-     373  Overrides: from defaults to the settings of this run
-     524  Runtime: the machine, and the Keras backend that suits it
-     745  Libraries
-     761  Storage: a file is there whole, or as it was before
-     782  Events: what the run says, to the reader of the log and to programs
-     837  Predictions: class probabilities, keyed by image id
-     894  Metrics: how good the probabilities are, and how sure that figure is
-     943  Inputs: where the competition's files are
-    1058  Labels: what each training image shows
-    1239  Competition: from its files to one image table
-    1484  Folds: every training image is validated once, by a model that never saw it
-    1548  Pixels: from image files to batches of uint8
-    1737  Augmentation: what training images go through, on the device
-    1799  Handles: where pretrained weights lie
-    1929  Backbones: the table of networks that turn pixels into features
-    2069  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2101  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2160  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2368  Network: the backbone built, as its row of the table says
-    2444  Weights: what the backbone starts from
-    2617  Freezing: which variables train, and how fast
-    2733  Model: augment, normalise, backbone, head
-    2818  Schedule: how fast the weights move
-    2876  Training: one fold, in two phases
-    3011  Prediction: from a trained model to class probabilities
-    3041  Submission: checked against the sample before it is written
-    3125  Summary: the run in figures
-    3197  Record: what a run folder holds, as far as the run has got
-    3263  Page: the pieces that the report is made of
-    3437  Report: one page that shows the run
-    3655  The run: the stages in order
+     374  Overrides: from defaults to the settings of this run
+     525  Runtime: the machine, and the Keras backend that suits it
+     746  Libraries
+     762  Storage: a file is there whole, or as it was before
+     783  Events: what the run says, to the reader of the log and to programs
+     838  Predictions: class probabilities, keyed by image id
+     895  Metrics: how good the probabilities are, and how sure that figure is
+     944  Inputs: where the competition's files are
+    1059  Labels: what each training image shows
+    1240  Competition: from its files to one image table
+    1485  Folds: every training image is validated once, by a model that never saw it
+    1549  Pixels: from image files to batches of uint8
+    1738  Augmentation: what training images go through, on the device
+    1800  Handles: where pretrained weights lie
+    1930  Backbones: the table of networks that turn pixels into features
+    2070  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2102  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2161  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2369  Network: the backbone built, as its row of the table says
+    2445  Weights: what the backbone starts from
+    2618  Freezing: which variables train, and how fast
+    2737  Model: augment, normalise, backbone, head
+    2822  Schedule: how fast the weights move
+    2880  Training: one fold, in two phases
+    3015  Prediction: from a trained model to class probabilities
+    3045  Submission: checked against the sample before it is written
+    3129  Summary: the run in figures
+    3201  Record: what a run folder holds, as far as the run has got
+    3267  Page: the pieces that the report is made of
+    3441  Report: one page that shows the run
+    3659  The run: the stages in order
 
-Sources: sha256 15c0bcd98938ccd248dcc336a7b7473f866081ee798834b1267136dd9f67e010
+Sources: sha256 1cb119ce3e72ec694c5435da6bc893cbaafae248c1a6d667b3a0c9f0e3fdb0f2
 """
 
 # ==================================================================================================
@@ -55,7 +55,7 @@ Sources: sha256 15c0bcd98938ccd248dcc336a7b7473f866081ee798834b1267136dd9f67e010
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "15c0bcd98938ccd248dcc336a7b7473f866081ee798834b1267136dd9f67e010"
+SOURCE = "1cb119ce3e72ec694c5435da6bc893cbaafae248c1a6d667b3a0c9f0e3fdb0f2"
 
 
 import base64
@@ -212,7 +212,8 @@ class ModelConfig:
     )
     frozen_stages: int = setting(
         0,
-        "stages that never train, from the first; a stage ends where the resolution halves",
+        "stages that never train, from the first; a stage ends where the resolution halves; "
+        "5 is the whole backbone",
         low=0,
         high=5,
     )
@@ -2623,6 +2624,8 @@ def hash_module(module: Path) -> str:
 #
 # The model must be compiled after any change here: Keras looks at `trainable` only then.
 
+ALL_STAGES = 5
+
 
 def list_stages(backbone: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, int]]:
     """Every layer of a backbone, in order, with its stage from 1 on."""
@@ -2638,16 +2641,17 @@ def list_stages(backbone: keras.layers.Layer) -> Iterator[tuple[keras.layers.Lay
 def freeze_backbone(model: keras.Model, config: ModelConfig, *, frozen: bool) -> None:
     """Freezes the backbone, or frees what of it the settings let train.
 
-    A frozen batch norm keeps its statistics too (Keras runs it as in inference). Raises
-    BackboneError if a setting asks for stages of a SavedModel, which has none.
+    A frozen batch norm keeps its statistics too (Keras runs it as in inference). A SavedModel is
+    one piece, with all its stages frozen or none; raises BackboneError if a setting asks for some.
     """
     backbone = model.get_layer("backbone")
-    backbone.trainable = not frozen
+    backbone.trainable = not frozen and config.frozen_stages < ALL_STAGES
     fixed_norm = config.batch_norm == "frozen"
-    if not isinstance(backbone, keras.Model) and not config.frozen_stages and not fixed_norm:
+    in_parts = config.frozen_stages not in (0, ALL_STAGES) or fixed_norm
+    if not isinstance(backbone, keras.Model) and not in_parts:
         return
     # Layer by layer: Keras passes `trainable` on to the layers only when the backbone's changes.
-    for layer, stage in list_parts(backbone, "model.frozen_stages and model.batch_norm"):
+    for layer, stage in list_parts(backbone, "model.frozen_stages of 1 to 4, model.batch_norm"):
         fixed = fixed_norm and isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = not frozen and stage > config.frozen_stages and not fixed
 

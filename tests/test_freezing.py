@@ -110,6 +110,27 @@ def test_frozen_stages_keep_their_weights_and_later_ones_train():
     assert {variable.path for variable in model.trainable_variables} <= changed
 
 
+@pytest.mark.parametrize("name", ["tiny", "keras:EfficientNetV2B0"])
+def test_five_frozen_stages_are_the_whole_backbone(name: str):
+    model, config = make_model(name, frozen_stages=5)
+    freeze_backbone(model, config.model, frozen=False)
+    head = model.get_layer("head").trainable_variables
+    assert [v.path for v in model.trainable_variables] == [v.path for v in head]
+
+
+def test_a_backbone_of_one_piece_freezes_whole_or_not_at_all():
+    pixels = keras.Input((8, 8, 3))
+    one_piece = keras.layers.Conv2D(4, 8, name="backbone")
+    logits = keras.layers.Dense(3, name="head")(keras.layers.Flatten()(one_piece(pixels)))
+    model = keras.Model(pixels, logits)
+    for stages, trained in ((0, 4), (5, 2)):
+        freeze_backbone(model, ModelConfig(frozen_stages=stages), frozen=False)
+        assert len(model.trainable_variables) == trained
+    for settings in ({"frozen_stages": 2}, {"batch_norm": "frozen"}):
+        with pytest.raises(BackboneError, match="a SavedModel is one piece"):
+            freeze_backbone(model, ModelConfig(**settings), frozen=False)
+
+
 def test_without_a_new_compile_freeing_a_backbone_does_not_train_it():
     """The trap: TensorFlow goes on as before without a word, JAX refuses."""
     model, config = make_model("tiny")

@@ -130,7 +130,8 @@ class ModelConfig:
     )
     frozen_stages: int = setting(
         0,
-        "stages that never train, from the first; a stage ends where the resolution halves",
+        "stages that never train, from the first; a stage ends where the resolution halves; "
+        "5 is the whole backbone",
         low=0,
         high=5,
     )

@@ -16,6 +16,8 @@ from podium.config import ModelConfig
 from podium.events import Reporter
 from podium.handles import BackboneError
 
+ALL_STAGES = 5
+
 
 def list_stages(backbone: keras.layers.Layer) -> Iterator[tuple[keras.layers.Layer, int]]:
     """Every layer of a backbone, in order, with its stage from 1 on."""
@@ -31,16 +33,17 @@ def list_stages(backbone: keras.layers.Layer) -> Iterator[tuple[keras.layers.Lay
 def freeze_backbone(model: keras.Model, config: ModelConfig, *, frozen: bool) -> None:
     """Freezes the backbone, or frees what of it the settings let train.
 
-    A frozen batch norm keeps its statistics too (Keras runs it as in inference). Raises
-    BackboneError if a setting asks for stages of a SavedModel, which has none.
+    A frozen batch norm keeps its statistics too (Keras runs it as in inference). A SavedModel is
+    one piece, with all its stages frozen or none; raises BackboneError if a setting asks for some.
     """
     backbone = model.get_layer("backbone")
-    backbone.trainable = not frozen
+    backbone.trainable = not frozen and config.frozen_stages < ALL_STAGES
     fixed_norm = config.batch_norm == "frozen"
-    if not isinstance(backbone, keras.Model) and not config.frozen_stages and not fixed_norm:
+    in_parts = config.frozen_stages not in (0, ALL_STAGES) or fixed_norm
+    if not isinstance(backbone, keras.Model) and not in_parts:
         return
     # Layer by layer: Keras passes `trainable` on to the layers only when the backbone's changes.
-    for layer, stage in list_parts(backbone, "model.frozen_stages and model.batch_norm"):
+    for layer, stage in list_parts(backbone, "model.frozen_stages of 1 to 4, model.batch_norm"):
         fixed = fixed_norm and isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = not frozen and stage > config.frozen_stages and not fixed
 
