@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parent
 PREAMBLE = ("settings", "config", "override", "runtime")
 ORDER = (
     *PREAMBLE,                                                           # standard library only
-    "storage", "events", "predictions", "metrics",                       # what the stages exchange
+    "storage", "attempt", "events", "predictions", "metrics",            # what the stages exchange
+    "card", "post", "sinks", "chat", "delivery", "address", "webhook", "curves",  # who watches
     "inputs", "labels", "competition", "folds", "pixels", "augment",     # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns

@@ -105,7 +105,7 @@ def time_fit(pixels, labels, options: argparse.Namespace) -> Callable[[], float]
     report.say = lambda *_: None
 
     def run() -> float:
-        log = Quiet(folder / "history.csv", "bench", len(pixels), 1, report)
+        log = Quiet(folder / "history.csv", 0, len(pixels), 1, report)
         ends = Ends()
         model.fit(batches, steps_per_epoch=options.steps, callbacks=[log, ends], verbose=0)
         return ends.seconds

@@ -1,13 +1,9 @@
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from podium.handles import (
     BackboneError,
-    call_in_time,
-    describe_error,
     find_module,
     find_weights_file,
     list_mounts,
@@ -106,23 +102,3 @@ def test_weights_are_found_by_name_anywhere_among_the_inputs(tmp_path: Path):
     assert find_weights_file({"efficientnetv2b0.weights.h5"}, tmp_path) == deep
     assert find_weights_file({"other.h5"}, tmp_path) is None
     assert find_weights_file({"other.h5"}, tmp_path / "no-such-folder") is None
-
-
-def test_a_call_that_hangs_is_given_up_after_the_limit():
-    hanging, started = threading.Event(), time.monotonic()
-    with pytest.raises(TimeoutError, match="no answer within 0.05 s"):
-        call_in_time(hanging.wait, 0.05)
-    assert time.monotonic() - started < 5
-    hanging.set()
-
-
-def test_what_a_call_returns_or_raises_comes_through():
-    assert call_in_time(lambda: 7, 5) == 7
-    with pytest.raises(KeyError, match="gone"):
-        call_in_time(lambda: {}["gone"], 5)
-
-
-def test_an_error_is_described_without_its_addresses():
-    error = OSError("cannot reach https://secret.example/token?x=1 now\nsecond line")
-    assert describe_error(error) == "OSError: cannot reach … now"
-    assert describe_error(TimeoutError()) == "TimeoutError"

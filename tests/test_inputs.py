@@ -1,10 +1,13 @@
 import re
+import threading
 from pathlib import Path
 
 import pytest
 from folders import make_csv_competition, write_csv, write_images
 
+from podium import inputs as inputs_room
 from podium.config import DataConfig
+from podium.events import Reporter
 from podium.inputs import (
     CompetitionError,
     ImageIndex,
@@ -12,6 +15,7 @@ from podium.inputs import (
     find_sample,
     list_names,
     read_table,
+    wait_for_inputs,
 )
 
 
@@ -107,3 +111,43 @@ def test_what_the_part_cannot_decide_is_an_error_with_both_readings(tmp_path: Pa
         "train id '1' could be jpeg/1.jpg or png/1.png; "
         "set data.folder to a folder that holds one of them"
     )
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs_room, "MOUNT_PAUSE", 0.01)
+
+
+@pytest.mark.parametrize("layout", ["digits", "competitions/digits"])
+def test_an_input_that_is_empty_at_first_is_waited_for(
+    tmp_path: Path, layout: str, impatient: None, capsys: pytest.CaptureFixture[str]
+):
+    mounted = tmp_path / "input"
+    (mounted / layout).mkdir(parents=True)
+    arrival = threading.Timer(0.1, (mounted / layout / "train.csv").write_text, ["x"])
+    arrival.start()
+    wait_for_inputs(DataConfig(), Reporter(tmp_path), mounted, seconds=30)
+    arrival.join()
+    assert "which is empty; Kaggle mounts inputs late at times" in capsys.readouterr().out
+
+
+def test_an_input_that_stays_empty_is_an_error_that_says_what_to_do(
+    tmp_path: Path, impatient: None
+):
+    (tmp_path / "input" / "digits").mkdir(parents=True)
+    with pytest.raises(CompetitionError, match=r"input/digits: still empty after .* push again"):
+        wait_for_inputs(DataConfig(), Reporter(tmp_path), tmp_path / "input", seconds=0.05)
+
+
+def test_the_folder_of_the_settings_is_waited_for_among_inputs_and_nowhere_else(
+    tmp_path: Path, impatient: None
+):
+    mounted = tmp_path / "input"
+    (mounted / "other").mkdir(parents=True)
+    (mounted / "other" / "file").write_text("x")
+    report = Reporter(tmp_path)
+    wait_for_inputs(DataConfig(), report, mounted, 0.05)
+    with pytest.raises(CompetitionError, match="input/late: still empty"):
+        wait_for_inputs(DataConfig(folder=str(mounted / "late")), report, mounted, 0.05)
+    wait_for_inputs(DataConfig(folder=str(tmp_path / "at-home")), report, mounted, 0.05)
+    wait_for_inputs(DataConfig(), report, tmp_path / "no-such-mount", 0.05)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from pathlib import Path
 
 import keras
@@ -46,8 +47,8 @@ def test_a_run_leaves_a_submission_a_report_and_every_result(
     code, target = run(tmp_path)
     assert code == 0
     assert sorted(path.name for path in target.iterdir()) == [
-        "config.json", "events.jsonl", "fold0", "fold1", "folds.csv", "oof.npz",
-        "report.html", "submission.csv", "summary.json", "test.npz",
+        "config.json", "curves.png", "events.jsonl", "fold0", "fold1", "folds.csv", "oof.npz",
+        "report.html", "status.json", "submission.csv", "summary.json", "test.npz",
     ]  # fmt: skip
     submission = pd.read_csv(target / "submission.csv")
     sample = pd.read_csv(tmp_path / "data" / "sample_submission.csv")
@@ -148,16 +149,37 @@ def test_a_full_disk_at_the_submission_ends_the_run_and_keeps_the_predictions(
     assert events_of(target)[-1] == "run_failed"
 
 
-def test_a_bug_keeps_its_traceback_and_is_an_event(tmp_path: Path, monkeypatch):
+def test_a_bug_keeps_its_traceback_and_is_an_event(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
     import podium.main
 
     make_csv_competition(tmp_path / "data")
     monkeypatch.setattr(podium.main, "make_folds", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        run(tmp_path)
-    last = json.loads((tmp_path / "run" / "events.jsonl").read_text().splitlines()[-1])
+    code, target = run(tmp_path)
+    assert code == 1
+    assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
+    last = json.loads((target / "events.jsonl").read_text().splitlines()[-1])
     assert (last["event"], last["error"]) == ("run_failed", "ZeroDivisionError")
     assert "Traceback" in last["reason"]
+    status = json.loads((target / "status.json").read_text())
+    assert (status["state"], status["submission"]) == ("failed", False)
+    assert status["error"] == "ZeroDivisionError: division by zero"
+
+
+def test_on_kaggle_a_run_that_fails_late_ends_with_0_a_status_and_its_submission(
+    tmp_path: Path, monkeypatch
+):
+    import podium.main
+
+    make_csv_competition(tmp_path / "data")
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setattr(podium.main, "write_report", lambda *_: 1 / 0)
+    code, target = run(tmp_path)
+    assert code == 0
+    status = json.loads((target / "status.json").read_text())
+    assert (status["state"], status["submission"]) == ("failed", True)
+    assert len(pd.read_csv(target / "submission.csv")) == 4
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs virtual devices")
@@ -191,3 +213,35 @@ def test_nothing_is_written_outside_the_run_folder(tmp_path: Path, monkeypatch):
     run(tmp_path)
     assert os.listdir(elsewhere) == []
     assert sorted(os.listdir(tmp_path)) == ["data", "elsewhere", "run"]
+
+
+def read_event_page() -> dict[str, set[str]]:
+    """Names and fields of docs/events.md, the fields that every event has among them."""
+    page = (Path(__file__).parents[1] / "docs" / "events.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    every = {row[1].strip(" `") for row in rows if len(row) == 4}
+    named = {row[1].strip(" `"): row[2] for row in rows if len(row) == 5}
+    return {name: every | set(re.findall(r"`([\w/]+)`", text)) for name, text in named.items()}
+
+
+def test_every_event_of_a_run_has_the_fields_that_its_page_names_and_no_other(tmp_path: Path):
+    data = make_csv_competition(tmp_path / "data")
+    (data / "train" / "003.png").write_bytes(b"no image")
+    _, target = run(tmp_path)
+    page = read_event_page()
+    events = [json.loads(line) for line in (target / "events.jsonl").read_text().splitlines()]
+    assert {"run_started", "epoch_ended", "fold_ended", "run_finished"} <= {
+        event["event"] for event in events
+    }
+    for event in events:
+        assert set(event) == page[event["event"]], event["event"]
+
+
+def test_every_event_that_the_code_emits_has_a_row_on_the_page():
+    modules = (Path(__file__).parents[1] / "src" / "podium").glob("*.py")
+    emitted = {
+        name
+        for module in modules
+        for name in re.findall(r"\.emit\(\s*\"(\w+)\"", module.read_text())
+    }
+    assert emitted == set(read_event_page())

@@ -18,11 +18,11 @@ from podium.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from podium.events import Reporter
+from podium.events import Reporter, read_record
 from podium.model import build_model, share_devices
 from podium.network import Start
 from podium.pixels import Images, PixelError
-from podium.train import Phase, TrainingSet, append_row, list_phases, train_fold
+from podium.train import EpochLog, Phase, TrainingSet, append_row, list_phases, train_fold
 
 CONFIG = replace(
     Config(),
@@ -81,6 +81,30 @@ def test_the_saved_model_is_the_one_returned(tmp_path: Path, report: Reporter):
     expected = model.predict(data.images.pixels, verbose=0)
     answered = saved.predict(data.images.pixels, verbose=0)
     np.testing.assert_allclose(answered, expected, atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_warned_of_once(tmp_path: Path, report: Reporter):
+    log = EpochLog(tmp_path / "history.csv", 0, 50, 3, report)
+    log.set_model(build_model(CONFIG, START, 2, 18, 0))
+    log.model.compile("adam", "mse")
+    figures = {"accuracy": 0.5, "val_log_loss": 1.0, "val_accuracy": 0.5}
+    for epoch, loss in enumerate((1.0, float("nan"), float("nan"))):
+        log.on_epoch_begin(epoch)
+        log.on_epoch_end(epoch, {"log_loss": loss, **figures})
+    (warning,) = report.warnings
+    assert warning.startswith("fold 0 epoch 2: the loss is no number any more; lower schedule.")
+
+
+def test_a_long_epoch_says_now_and_then_that_it_is_alive(tmp_path: Path, report: Reporter):
+    log = EpochLog(tmp_path / "history.csv", 1, 50, 3, report)
+    log.set_params({"steps": 9})
+    log.on_epoch_begin(0)
+    log.on_train_batch_end(3)
+    log.spoke -= 60
+    log.on_train_batch_end(4)
+    (event,) = [event for event, _ in read_record(report.path)]
+    place = {name: event[name] for name in ("event", "fold", "epoch", "step", "steps")}
+    assert place == {"event": "step_reached", "fold": 1, "epoch": 1, "step": 5, "steps": 9}
 
 
 @pytest.mark.parametrize("how", ["to 1", "to floats"])

@@ -1,60 +1,138 @@
 """Events: what the run says, to the reader of the log and to programs
 
 Every stage tells the reporter; the reporter appends one JSON line to events.jsonl, the run's own
-record, and prints a line where a person would want one. It never stops the run: an event that
-cannot be written is counted and lost.
+record, and prints a line where a person would want one. What is sent to a webhook is read from
+there. The reporter never stops the run: an event that cannot be written is counted and lost.
 """
 
 import json
 import math
+import os
+import secrets
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+LONGEST_LIST = 100  # of an array, the values that an event keeps
+LONGEST_TEXT = 8_000  # characters; of a longer text the end is kept, where a traceback says most
+LONGEST_LINE = 64_000  # bytes of one event
+LONGEST_READ = 256_000  # bytes of the record read at once
+
 
 class Reporter:
-    """Appends events to `events.jsonl` in the run folder, and prints lines for people."""
+    """Appends events to `events.jsonl` in the run folder, and prints lines for people.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "events.jsonl"
-        self.lost = 0  # events that could not be written
+    An event's key is (run, session, seq): the run is what an earlier session in the folder began,
+    the session is this process. Of several hosts only the leader reports.
+    """
+
+    def __init__(self, folder: Path, *, leader: bool = True) -> None:
+        self.folder, self.path = folder, folder / "events.jsonl"
+        self.leader, self.process = leader, os.getpid()
+        self.session = secrets.token_hex(4)
+        self.run = next((str(one["run"]) for one, _ in read_record(self.path)), self.session)
+        self.seq = self.lost = 0  # events, and those of them that could not be written
+        self.torn = is_torn(self.path)  # a killed process may have left half a line
         self.warnings: list[str] = []  # shown again in the report
+        self.hidden: list[str] = []  # secrets, which no line may hold
+        self.listeners: list[threading.Event] = []  # set at every event
+        self.lock = threading.RLock()  # a signal may come while an event is written
 
     def emit(self, event: str, **values: Any) -> None:
-        """Appends one event; its name is past tense ("fold_started"). Never raises."""
-        try:
-            record = {"time": round(time.time(), 3), "event": event, **clean_values(values)}
-            line = json.dumps(record, allow_nan=False, default=str)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except (OSError, RecursionError, TypeError, ValueError):
-            self.lost += 1
+        """Appends one event; its name is past tense ("fold_started"). Never raises.
+
+        Does nothing in a process that was forked off: its parent reports.
+        """
+        if not self.leader or os.getpid() != self.process:
+            return
+        with self.lock:
+            try:
+                self.seq += 1
+                key = {"run": self.run, "session": self.session, "seq": self.seq}
+                record = {**key, "time": round(time.time(), 3), "event": event}
+                line = json.dumps(record | clean_values(values), allow_nan=False, default=str)
+                if len(line) > LONGEST_LINE:
+                    line = json.dumps(record | {"too_long": len(line)})
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write("\n" * self.torn + self.hide(line) + "\n")
+                self.torn = False
+            except Exception:  # a value may raise anything when it is asked what it is
+                self.lost, self.torn = self.lost + 1, self.path.exists()
+        for listener in self.listeners:
+            listener.set()
 
     def say(self, text: str) -> None:
         """Prints at once: Kaggle's log shows whole lines, and the run may be watched."""
-        print(text, flush=True)
+        if self.leader:
+            print(self.hide(text), flush=True)
 
     def warn(self, text: str) -> None:
         """Says something that a person should look at, and keeps it for the report."""
-        self.warnings.append(text)
+        self.warnings.append(self.hide(text))
         self.say(f"! {text}")
         self.emit("warning_raised", text=text)
 
+    def hide(self, text: str) -> str:
+        """The text without the secrets that this run was given."""
+        for secret in self.hidden:
+            text = text.replace(secret, "…")
+        return text
+
+
+def is_torn(path: Path) -> bool:
+    """Does the record end in the middle of a line?"""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # there is none yet, or it is empty
+        return False
+
+
+def read_record(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yields the events from a byte of the record on, each with the byte where it ends.
+
+    Reads a limited part, whole lines only. Lines that a killed process left torn are passed over.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            lines = file.read(LONGEST_READ).split(b"\n")
+    except OSError:
+        return
+    for line in lines[:-1]:  # what follows the last line's end is not whole yet
+        start += len(line) + 1
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and {"run", "session", "seq", "time", "event"} <= event.keys():
+            yield event, start
+
 
 def clean_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns NumPy scalars into numbers and NaN or infinity into null, as strict JSON wants."""
+    """Turns values into what strict JSON knows: plain numbers, and null for NaN or infinity."""
     return {str(name): clean_value(value) for name, value in values.items()}
 
 
 def clean_value(value: Any) -> Any:
-    """One value made fit for strict JSON."""
+    """One value made fit for strict JSON; arrays and tensors become short lists."""
     if isinstance(value, Mapping):
         return clean_values(value)
     if isinstance(value, list | tuple):
         return [clean_value(one) for one in value]
-    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-        value = value.item()
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else f"…{value[-LONGEST_TEXT:]}"
+    if hasattr(value, "__array__"):  # NumPy, JAX and TensorFlow alike
+        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+        if array.dtype.kind not in "biuOSU":  # bfloat16 has a kind of its own
+            array = array.astype(np.float64)
+        short = array.ravel()[:LONGEST_LIST].tolist()
+        return clean_value(short if array.ndim else short[0])
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -9,12 +9,11 @@ A handle is what Kaggle Models calls a module: owner/model/framework/variation/v
 
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from podium.inputs import KAGGLE_INPUT
+from podium.attempt import call_in_time, describe_error
+from podium.runtime import KAGGLE_INPUT
 
 HANDLE = re.compile(r"([\w-]+)/([\w.-]+)/(tensorflow2)/([\w.-]+?)(?:/(\d+))?", re.IGNORECASE)
 # kaggle.com/models/google/efficientnet-v2/frameworks/TensorFlow2/variations/x/versions/1, or short
@@ -106,32 +105,3 @@ def find_weights_file(names: set[str], inputs: Path = KAGGLE_INPUT) -> Path | No
             if file.lower() in wanted:
                 return Path(folder) / file
     return None
-
-
-def call_in_time(call: Callable[[], Any], seconds: float) -> Any:
-    """Returns what a call returns, or raises what it raises, or TimeoutError after the limit.
-
-    The call goes on in a daemon thread, which does not keep the program from ending.
-    """
-    outcome = dict[str, Any]()
-
-    def run() -> None:
-        try:
-            outcome["value"] = call()
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if "error" in outcome:
-        raise outcome["error"]
-    if "value" not in outcome:
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    return outcome["value"]
-
-
-def describe_error(error: BaseException) -> str:
-    """An error's type and the first line of its words, which hold no address."""
-    words = re.sub(r"\S*://\S*", "…", str(error).strip().partition("\n")[0])[:160]
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__

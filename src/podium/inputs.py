@@ -4,7 +4,9 @@ Kaggle mounts a competition at /kaggle/input/<name> or /kaggle/input/competition
 lie the sample submission and the images; an image is found by any form of its id.
 """
 
+import os
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -12,14 +14,46 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from podium.config import DataConfig
+from podium.events import Reporter
+from podium.runtime import KAGGLE_INPUT
 
-KAGGLE_INPUT = Path("/kaggle/input")
+MOUNT_LIMIT, MOUNT_PAUSE = 300.0, 10.0  # seconds
 SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 
 class CompetitionError(ValueError):
     """The competition's files cannot be understood; the message names the setting that helps."""
+
+
+def wait_for_inputs(
+    config: DataConfig, report: Reporter, mounted: Path = KAGGLE_INPUT, seconds: float = MOUNT_LIMIT
+) -> None:
+    """Waits until every attached input holds a file: Kaggle may mount them after the start.
+
+    Raises CompetitionError after the limit. Does nothing where the data lies elsewhere.
+    """
+    elsewhere = config.folder and mounted not in (Path(config.folder), *Path(config.folder).parents)
+    if elsewhere or not mounted.is_dir():
+        return
+    begun = time.monotonic()
+    while empty := list_empty_inputs(mounted, config):
+        names = ", ".join(map(str, empty))
+        if time.monotonic() - begun >= seconds:
+            raise CompetitionError(
+                f"{names}: still empty after {seconds / 60:g} minutes; Kaggle mounts a newly "
+                f"attached source late at times: push again, or check that it is attached and "
+                f"that the competition's rules are accepted"
+            )
+        report.say(f"  waiting for {names}, which is empty; Kaggle mounts inputs late at times")
+        time.sleep(min(MOUNT_PAUSE, seconds))
+
+
+def list_empty_inputs(mounted: Path, config: DataConfig) -> list[Path]:
+    """The mounted inputs, and the folder of the settings, in which there is no file yet."""
+    inputs = sorted(mounted.iterdir()) or [mounted]
+    inputs += [Path(config.folder)] if config.folder else []
+    return [one for one in inputs if not one.is_file() and not any(f for *_, f in os.walk(one))]
 
 
 def find_competition_folder(config: DataConfig, mounted: Path = KAGGLE_INPUT) -> Path:

@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import keras
@@ -11,10 +12,11 @@ import keras
 from podium.augment import crop_margin
 from podium.competition import Competition, read_competition
 from podium.config import Config, list_settings
+from podium.curves import write_curves
 from podium.events import Reporter
 from podium.folds import FoldError, make_folds, write_folds
 from podium.handles import BackboneError
-from podium.inputs import CompetitionError
+from podium.inputs import CompetitionError, wait_for_inputs
 from podium.metrics import Score
 from podium.model import share_devices
 from podium.network import check_backbone
@@ -28,7 +30,14 @@ from podium.predictions import (
     write_predictions,
 )
 from podium.report import write_report
-from podium.runtime import DeviceError, Runtime, describe_runtime, open_runtime
+from podium.runtime import (
+    DeviceError,
+    Runtime,
+    describe_runtime,
+    is_first_host,
+    is_on_kaggle,
+    open_runtime,
+)
 from podium.settings import SOURCE
 from podium.submit import SubmissionError, check_submission, make_submission, write_submission
 from podium.summary import (
@@ -40,6 +49,7 @@ from podium.summary import (
     write_json,
 )
 from podium.train import TrainingSet, train_fold
+from podium.webhook import watch_run
 from podium.weights import prepare_backbone
 
 # Errors whose message says what to do; the rest are bugs and keep their traceback.
@@ -60,28 +70,58 @@ def main(argv: Sequence[str]) -> int:
     try:
         config = read_config(argv)
         runtime = open_runtime(config, keras.backend.backend(), started)
-        report = Reporter(runtime.folder)
-        return run_reported(config, runtime, report)
     except EXPECTED_ERRORS as error:
         print(f"Stopped: {error}", file=sys.stderr)
         return 1
+    report = Reporter(runtime.folder, leader=is_first_host(runtime.backend))
+    report.say(f"Podium, built from {SOURCE[:12]}\n{describe_runtime(runtime)}")
+    with closing(watch_run(report)):
+        return run_reported(config, runtime, report)
 
 
 def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
-    """Runs the stages between a first and a last event; what stops the run is an event too."""
-    report.say(f"Podium, built from {SOURCE[:12]}\n{describe_runtime(runtime)}")
-    report.emit("run_started", source=SOURCE, settings=list_settings(config))
+    """Runs the stages between a first and a last event; what stops the run is an event too.
+
+    Returns the exit code. On Kaggle a failed run ends with 0 as well, since Kaggle may drop what a
+    run that ends otherwise has written; status.json tells the two apart.
+    """
+    report.emit(
+        "run_started",
+        source=SOURCE,
+        accelerator=runtime.accelerator,
+        devices=len(runtime.devices),
+        deadline=runtime.deadline,
+        settings=list_settings(config),
+    )
+    write_status(runtime, "running")
     try:
         run_stages(config, runtime, report)
     except BaseException as error:
         report.emit("run_failed", error=type(error).__name__, reason=traceback.format_exc())
-        raise
-    report.emit("run_finished", seconds=round(time.time() - runtime.started, 1))
+        write_status(runtime, "failed", report.hide(f"{type(error).__name__}: {error}"))
+        if not isinstance(error, Exception):
+            raise
+        expected = isinstance(error, EXPECTED_ERRORS)
+        words = f"Stopped: {error}" if expected else traceback.format_exc()
+        print(report.hide(words.rstrip()), file=sys.stderr, flush=True)
+        return 0 if is_on_kaggle() else 1
+    write_status(runtime, "finished")
     return 0
+
+
+def write_status(runtime: Runtime, state: str, error: str | None = None) -> None:
+    """Writes status.json: how the run stands, and whether there is a submission."""
+    submission = (runtime.folder / "submission.csv").is_file()
+    status = {"state": state, "error": error, "submission": submission, "source": SOURCE}
+    try:
+        write_json(runtime.folder / "status.json", status)
+    except OSError as fault:
+        print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
 
 
 def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     """Competition, pixels, folds; training, prediction and submission fold by fold; report."""
+    wait_for_inputs(config.data, report)
     write_json(runtime.folder / "config.json", list_settings(config))
     keras.config.set_dtype_policy(runtime.precision)
     check_backbone(config.model, config.pixels.image_size)
@@ -107,6 +147,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
         oof.append(predict_images(model, train, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         write_answers(competition, oof, answers, runtime.folder)
+        write_curves(runtime.folder)
         report_fold(fold, score_images(train.table, oof[-1]), report)
         keras.backend.clear_session()
 
@@ -114,6 +155,8 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     summary = summarise_run(config, runtime, competition, report) | scores
     write_json(runtime.folder / "summary.json", summary)
     page = write_report(runtime.folder, competition)
+    figures = {"rows": len(competition.test), **scores["out_of_fold"]}
+    report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     report.say(f"Submission  {runtime.folder / 'submission.csv'}\nReport      {page}")
 
 

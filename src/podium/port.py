@@ -17,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from podium.attempt import describe_error
 from podium.backbones import Scaling
-from podium.handles import BackboneError, describe_error
+from podium.handles import BackboneError
 from podium.normalise import scale_pixels
 
 # How many blocks an EfficientNetV2 has tells its size.

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from podium.config import Config, RuntimeConfig
 from podium.override import SettingsError, format_help, read_config
 
-KAGGLE_WORKING = Path("/kaggle/working")
+KAGGLE_INPUT, KAGGLE_WORKING = Path("/kaggle/input"), Path("/kaggle/working")
 SESSION_HOURS = {"tpu": 9.0, "gpu": 12.0, "cpu": 12.0}  # Kaggle's limits
 
 
@@ -41,6 +41,11 @@ class Runtime:
     folder: Path  # where everything is written
     started: float  # seconds since 1970
     deadline: float  # likewise
+
+
+def is_on_kaggle(environ: Mapping[str, str] = os.environ) -> bool:
+    """Is this one of Kaggle's sessions?"""
+    return "KAGGLE_KERNEL_RUN_TYPE" in environ
 
 
 def find_accelerator(environ: Mapping[str, str] = os.environ, dev: Path = Path("/dev")) -> str:
@@ -127,6 +132,15 @@ def choose_precision(config: RuntimeConfig, devices: Devices) -> str:
     if devices.kind == "tpu" or (devices.kind == "gpu" and devices.capability >= 8):
         return "mixed_bfloat16"
     return "mixed_float16" if devices.kind == "gpu" and devices.capability >= 7 else "float32"
+
+
+def is_first_host(backend: str) -> bool:
+    """Of several hosts that train together, is this the one that reports?"""
+    if backend != "jax":
+        return True
+    import jax
+
+    return int(jax.process_index()) == 0
 
 
 def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str]) -> None:

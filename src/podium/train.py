@@ -6,6 +6,7 @@ to pick the best epoch by validation would flatter the validation.
 """
 
 import csv
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +52,11 @@ class Phase(NamedTuple):
 class EpochLog(keras.callbacks.Callback):
     """Writes one row an epoch to history.csv, and one line to the log."""
 
-    def __init__(self, path: Path, title: str, images: int, epochs: int, report: Reporter) -> None:
+    def __init__(self, path: Path, fold: int, images: int, epochs: int, report: Reporter) -> None:
         super().__init__()
-        self.path, self.title, self.report = path, title, report
+        self.path, self.fold, self.report = path, fold, report
         self.images, self.epochs = images, epochs
-        self.phase, self.epoch = "", 0
+        self.phase, self.epoch, self.diverged = "", 0, False
         self.started = self.spoke = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -67,8 +68,10 @@ class EpochLog(keras.callbacks.Callback):
         """Says now and then that a long epoch is alive."""
         if time.monotonic() - self.spoke > SPEAK_EVERY:
             self.spoke = time.monotonic()
-            steps = self.params["steps"]
-            self.report.say(f"  {self.title} epoch {self.epoch}: step {batch + 1} of {steps}")
+            place = {"fold": self.fold, "epoch": self.epoch}
+            step, steps = batch + 1, self.params["steps"]
+            self.report.emit("step_reached", **place, step=step, steps=steps)
+            self.report.say(f"  fold {self.fold} epoch {self.epoch}: step {step} of {steps}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the row, says the line."""
@@ -86,13 +89,19 @@ class EpochLog(keras.callbacks.Callback):
             "images_per_second": round(self.images / seconds, 1),
         }
         append_row(self.path, row)
-        self.report.emit("epoch_ended", title=self.title, **row)
+        self.report.emit("epoch_ended", fold=self.fold, epochs=self.epochs, **row)
         self.report.say(
-            f"  {self.title} epoch {self.epoch:>2}/{self.epochs} {self.phase:<4}  "
+            f"  fold {self.fold} epoch {self.epoch:>2}/{self.epochs} {self.phase:<4}  "
             f"loss {row['train/loss']:.3f} → {row['valid/loss']:.3f}  "
             f"accuracy {row['train/accuracy']:.3f} → {row['valid/accuracy']:.3f}  "
             f"{row['images_per_second']:.0f} images/s  {seconds:.1f} s"
         )
+        if not math.isfinite(float(logs["log_loss"])) and not self.diverged:
+            self.diverged = True
+            self.report.warn(
+                f"fold {self.fold} epoch {self.epoch}: the loss is no number any more; lower "
+                f"schedule.peak_lr, or set runtime.precision to float32"
+            )
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
@@ -133,8 +142,7 @@ def train_fold(
     checks = make_eval_batches(pixels, labels, validated, batch_size)
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
-    title = f"fold {fold}"
-    log = EpochLog(folder / "history.csv", title, len(training), epochs, report)
+    log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
     check_pixels(next(iter(batches))[0].numpy())
     model = build_model(config, start, data.classes, pixels.shape[1], seed)
     for phase in list_phases(config):

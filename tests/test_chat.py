@@ -1,0 +1,238 @@
+"""Each payload goes to a receiver that enforces its service's documented limits."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import apprise
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+from receivers import Server, serve
+from services import Discord, Ntfy, Slack, Telegram
+
+from podium.address import read_webhook
+from podium.chat import cut_utf16, encode_header, escape_slack
+from podium.post import Answer, Post, RefusedError, Request
+from podium.sinks import CURVES_FILE, CardSink
+from runs import make_events
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+EVENTS = list(make_events())
+GOLDEN = Path(__file__).parent / "golden"
+HOSTILE = "@everyone <@1> <!channel> *_`|~ [x](y) <img src=x onerror=alert(1)> \u202e" + "🏁" * 9000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run folder with a picture of curves."""
+    drawn = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(drawn, "PNG")
+    (tmp_path / CURVES_FILE).write_bytes(drawn.getvalue())
+    return tmp_path
+
+
+def open_sink(kind: str, server: Server, service: Any, folder: Path) -> CardSink:
+    path = {
+        "discord": lambda: service.path,
+        "slack": lambda: service.path,
+        "telegram": lambda: f"{service.path}?chat_id={service.chat}",
+        "ntfy": lambda: f"/{service.topic}",
+    }[kind]()
+    sink = read_webhook(f"{kind}+{server.url}{path}", folder)
+    assert isinstance(sink, CardSink)
+    return sink
+
+
+def replay(sink: CardSink, events, memory: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Delivers event by event, as a slow run would; returns the sink's memory."""
+    memory = {} if memory is None else memory
+    for event in events:
+        sink.deliver([event], memory, Post())
+        memory = json.loads(json.dumps(memory))
+    return memory
+
+
+def check_golden(name: str, messages: object) -> None:
+    """Compares with tests/golden; to renew a file, delete it, run, and read what was written."""
+    path = GOLDEN / f"{name}.json"
+    text = json.dumps(messages, indent=1, ensure_ascii=False, default=lambda _: "a picture") + "\n"
+    if not path.exists():
+        path.write_text(text, encoding="utf-8")
+        pytest.fail(f"{path} was missing and is written now; read it and run again")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["discord", "slack", "telegram", "ntfy"])
+def test_a_whole_run_is_taken_and_reads_as_it_should(kind: str, folder: Path):
+    service: Any = {"discord": Discord, "slack": Slack, "telegram": Telegram, "ntfy": Ntfy}[kind]()
+    with serve(service) as server:
+        replay(open_sink(kind, server, service, folder), EVENTS)
+    shown = {"messages": getattr(service, "shown", service.messages)}
+    check_golden(kind, shown | {"photos": getattr(service, "photos", [])})
+
+
+@pytest.mark.parametrize("kind", ["discord", "slack", "telegram", "ntfy"])
+def test_hostile_texts_stay_within_every_limit_and_ring_nobody(kind: str, folder: Path):
+    service: Any = {"discord": Discord, "slack": Slack, "telegram": Telegram, "ntfy": Ntfy}[kind]()
+    start = EVENTS[0]
+    settings = {**start["settings"], "model.backbone": HOSTILE}
+    events = [
+        {**start, "settings": settings},
+        {**EVENTS[1], "text": HOSTILE},
+        *EVENTS[2:9],
+        {**EVENTS[-1], "event": "run_failed", "error": "E", "reason": "```\n" + HOSTILE},
+    ]
+    with serve(service) as server:
+        replay(open_sink(kind, server, service, folder), events)
+    assert service.messages
+
+
+def test_discord_edits_one_message_and_posts_only_news(folder: Path):
+    service = Discord()
+    with serve(service) as server:
+        replay(open_sink("discord", server, service, folder), EVENTS)
+    cards = [one for one in service.messages.values() if one.get("embeds")]
+    assert len(cards) == 1
+    assert service.edits > 10
+    assert cards[0]["files"]["files[0]"].startswith(b"\x89PNG")
+    assert cards[0]["embeds"][0]["title"] == "🏁 keras:EfficientNetV2B0, 224 px"
+
+
+def test_a_card_that_somebody_deleted_is_posted_anew(folder: Path):
+    for kind, service in (("discord", Discord()), ("telegram", Telegram())):
+        with serve(service) as server:
+            sink = open_sink(kind, server, service, folder)
+            memory = replay(sink, EVENTS[2:4])
+            before = len(service.messages)
+            service.messages.clear()
+            replay(sink, EVENTS[4:5], memory)
+            assert before == len(service.messages) == 1
+
+
+def test_too_many_edits_of_an_old_discord_message_lead_to_a_new_one(folder: Path):
+    service = Discord()
+    with serve(service) as server:
+        sink = open_sink("discord", server, service, folder)
+        memory = replay(sink, EVENTS[2:4])
+        body = {"message": "Maximum number of edits", "code": 30046, "retry_after": 65.0}
+        service.replies = [(429, {"Retry-After": "65"}, body)]
+        with pytest.raises(RefusedError, match="429"):
+            sink.deliver(EVENTS[4:5], memory, Post())
+        sink.deliver(EVENTS[4:5], memory, Post())
+    assert len(service.messages) == 2
+
+
+def test_an_old_discord_message_is_edited_less_often(folder: Path):
+    service = Discord()
+    with serve(service) as server:
+        sink = open_sink("discord", server, service, folder)
+        replay(sink, EVENTS[2:4])
+        assert sink.pause == 15
+        replay(sink, EVENTS[4:11], {"message": "1000", "posted": EVENTS[2]["time"]})
+        assert sink.pause == 60
+
+
+def test_telegram_takes_an_unchanged_card_for_success(folder: Path):
+    service = Telegram()
+    with serve(service) as server:
+        sink = open_sink("telegram", server, service, folder)
+        memory = replay(sink, EVENTS[2:4])
+        sink.card = sink.card.__class__()  # as after a restart that lost the card
+        sink.deliver(EVENTS[2:4], {**memory, "told": None}, Post())
+    assert len(service.messages) == 1
+
+
+def test_a_wrong_telegram_token_and_a_wrong_chat_are_refusals(folder: Path):
+    service = Telegram()
+    with serve(service) as server:
+        for path, status in ((f"/bot1:no?chat_id={service.chat}", 401), (service.path, 400)):
+            url = f"telegram+{server.url}{path}"
+            sink = read_webhook(url if "?" in url else f"{url}?chat_id=7", folder)
+            with pytest.raises(RefusedError, match=f"status {status}"):
+                sink.deliver(EVENTS[:1], {}, Post())
+
+
+def test_ntfy_updates_one_notification_and_authorises(folder: Path):
+    service = Ntfy(token="tk_secret")
+    with serve(service) as server:
+        url = server.url.replace("http://", "http://:tk_secret@")
+        sink = read_webhook(f"ntfy+{url}/{service.topic}", folder)
+        replay(sink, EVENTS)
+        named = {one["sequence_id"] for one in service.messages if one.get("sequence_id")}
+        assert len(named) == 1
+        with pytest.raises(RefusedError, match="403"):
+            read_webhook(f"ntfy+{server.url}/{service.topic}", folder).deliver(EVENTS, {}, Post())
+
+
+def test_slack_leaves_out_a_best_that_comes_soon(folder: Path):
+    service = Slack()
+    best = {**EVENTS[3], "time": EVENTS[0]["time"] + 1900, "valid/accuracy": 0.99}
+    with serve(service) as server:
+        sink = open_sink("slack", server, service, folder)
+        warned = {**EVENTS[1], "time": best["time"] - 60}
+        replay(sink, [EVENTS[0], EVENTS[3], warned, best])
+    assert len(service.messages) == 2
+
+
+def ask_apprise(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
+    """The address and the JSON that apprise, an outsider, posts for a title and a message."""
+    posted = []
+
+    def post(url: str, **options: Any) -> requests.Response:
+        posted.append((url, json.loads(options["data"])))
+        answer = requests.Response()
+        answer.status_code, answer._content = 200, b'{"ok": true, "result": {"message_id": 1}}'
+        return answer
+
+    monkeypatch.setattr(requests, "post", post)
+    outsider = apprise.Apprise()
+    assert outsider.add(url)
+    assert outsider.notify(body="a message", title="a title")
+    return posted[-1]
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # one of apprise's imports
+@pytest.mark.parametrize(
+    ("theirs", "ours", "fields"),
+    [
+        (
+            "discord://1234567890/tokentokentokentokentoken",
+            "https://discord.com/api/webhooks/1234567890/tokentokentokentokentoken",
+            {"content"},
+        ),
+        (
+            "tgram://123456789:abcdefghijklmnopqrstuvwxyzabcdefghi/-100200",
+            "tgram://123456789:abcdefghijklmnopqrstuvwxyzabcdefghi/-100200",
+            {"text", "chat_id"},
+        ),
+        ("ntfys://ntfy.sh/topic", "https://ntfy.sh/topic", {"topic", "title", "message"}),
+    ],
+)
+def test_an_outsider_posts_the_same_fields_to_the_same_address(
+    theirs: str, ours: str, fields: set[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """apprise has no Slack webhook of today's kind that could be asked without a network."""
+    sent = []
+
+    def keep(request: Request) -> Answer:
+        sent.append(request)
+        return Answer(200, {}, {})
+
+    read_webhook(ours, folder).deliver(EVENTS[:1], {}, keep)
+    url, content = ask_apprise(theirs, monkeypatch)
+    assert sent[0].url.partition("?")[0] == url
+    assert fields <= set(content) & set(sent[0].json)
+    assert [str(content[name]) for name in fields & {"chat_id", "topic"}] == [
+        str(sent[0].json[name]) for name in fields & {"chat_id", "topic"}
+    ]
+
+
+def test_text_is_cut_by_utf16_units_and_escaped_for_slack():
+    assert len(cut_utf16("🏁" * 5000, 4096).encode("utf-16-le")) // 2 <= 4096
+    assert cut_utf16("short", 10) == "short"
+    assert escape_slack("<!channel> & co", 3000) == "&lt;!channel&gt; &amp; co"
+    assert len(escape_slack("&" * 9999, 2900)) <= 2900
+    assert encode_header("ü") == "=?UTF-8?B?w7w=?="

@@ -1,0 +1,185 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import keras
+import numpy as np
+import pytest
+from receivers import serve
+from services import Discord, Ntfy, Slack, Telegram
+
+from podium import webhook as webhook_room
+from podium.events import Reporter
+from podium.webhook import find_secret, watch_run
+from runs import make_events
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+TOKEN = "discord-token-of-thirty-letters"
+
+
+def test_the_environment_comes_first_then_the_private_dataset(tmp_path: Path):
+    for folder, text in (("podium-webhook", "old"), ("datasets/me/podium-webhook", "new")):
+        assert find_secret({}, tmp_path / "inputs" / folder) == ("", "")
+        path = tmp_path / folder.partition("/")[0] / folder / "podium-webhook.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{text}\n")
+        inputs = tmp_path / folder.partition("/")[0]
+        assert find_secret({}, inputs) == ("the private dataset", f"{text}\n")
+        assert find_secret({"PODIUM_WEBHOOK": "here"}, inputs) == ("the environment", "here")
+
+
+def fake_client(monkeypatch: pytest.MonkeyPatch, get_secret) -> None:
+    """Kaggle's own module, which exists on Kaggle alone."""
+    module = ModuleType("kaggle_secrets")
+    module.UserSecretsClient = lambda: type("Client", (), {"get_secret": staticmethod(get_secret)})
+    monkeypatch.setitem(sys.modules, "kaggle_secrets", module)
+
+
+def test_a_kaggle_secret_is_the_last_resort_and_has_a_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    on_kaggle = {"KAGGLE_USER_SECRETS_TOKEN": "x"}
+    assert find_secret(on_kaggle, tmp_path) == ("", "")  # there is no such module here
+    fake_client(monkeypatch, lambda name: f"https://host.example/{name}")
+    assert find_secret(on_kaggle, tmp_path) == (
+        "Kaggle Secrets",
+        "https://host.example/PODIUM_WEBHOOK",
+    )
+    assert find_secret({}, tmp_path) == ("", "")
+    hanging = threading.Event()
+    monkeypatch.setattr(webhook_room, "SECRET_SECONDS", 0.05)
+    fake_client(monkeypatch, lambda _: hanging.wait(30))
+    assert find_secret(on_kaggle, tmp_path) == ("", "")
+    hanging.set()
+
+
+def test_without_a_webhook_one_line_says_how_to_have_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    watch = watch_run(Reporter(tmp_path), {})
+    watch.close()
+    assert capsys.readouterr().out == "  webhook     none; PODIUM_WEBHOOK would name one\n"
+
+
+def test_an_address_that_cannot_be_used_is_a_warning_and_the_others_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with serve() as server:
+        report = Reporter(tmp_path)
+        words = f"http://host.example/secret-of-many-letters {server.url}/good"
+        watch = watch_run(report, {"PODIUM_WEBHOOK": words})
+        report.emit("run_started")
+        watch.close()
+    said = capsys.readouterr().out
+    assert "! webhook 1 of the environment is not used: over http anybody on the way" in said
+    assert "  webhook     json, from the environment\n" in said
+    assert "secret-of-many-letters" not in said + report.path.read_text()
+    told = [one["event"] for request in server.received for one in request.json["events"]]
+    assert told == ["warning_raised", "run_started"]
+
+
+def test_all_sinks_hear_of_a_run_and_nothing_gives_a_token_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    services = {"discord": Discord(), "slack": Slack(), "telegram": Telegram(), "ntfy": Ntfy()}
+    discord, slack, telegram, ntfy = services.values()
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        urls = {name: stack.enter_context(serve(one)).url for name, one in services.items()}
+        words = [
+            f"discord+{urls['discord']}{discord.path}",
+            f"slack+{urls['slack']}{slack.path}",
+            f"telegram+{urls['telegram']}{telegram.path}?chat_id={telegram.chat}",
+            f"ntfy+{urls['ntfy']}/{ntfy.topic}",
+        ]
+        report = Reporter(tmp_path)
+        watch = watch_run(report, {"PODIUM_WEBHOOK": "\n".join(words)})
+        for event in make_events():
+            name = event.pop("event")
+            for key in ("run", "session", "seq", "time"):
+                event.pop(key)
+            report.emit(name, **event)
+        report.emit("run_failed", error="E", reason=f"cannot reach {words[0]} nor {words[2]}")
+        report.say(words[3])
+        watch.close()
+    for service in services.values():
+        assert service.messages
+    written = "".join(path.read_text(errors="replace") for path in tmp_path.iterdir())
+    written += capsys.readouterr().out
+    for secret in (discord.path, slack.path, telegram.path, ntfy.topic):
+        assert secret.rpartition("/")[2] not in written
+    shown = json.dumps([one.messages for one in (discord, slack, telegram)], default=str)
+    assert not any(secret in shown for secret in (discord.path, slack.path, telegram.path))
+
+
+ENDED = """
+import os, signal, sys, pathlib, time
+from contextlib import closing
+from podium.events import Reporter
+from podium.webhook import watch_run
+report = Reporter(pathlib.Path(sys.argv[1]))
+with closing(watch_run(report)):
+    report.emit("run_started", settings={})
+    if sys.argv[2] == "SIGTERM":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "an exit"])
+def test_what_was_said_last_is_delivered_before_the_process_ends(tmp_path: Path, ending: str):
+    with serve() as server:
+        environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PODIUM_WEBHOOK": server.url}
+        words = [sys.executable, "-c", ENDED, tmp_path, ending]
+        done = subprocess.run(words, env=environ, check=False, timeout=60)
+        told = [one["event"] for request in server.received for one in request.json["events"]]
+    assert done.returncode == (-signal.SIGTERM if ending == "SIGTERM" else 7)
+    assert told == ["run_started"] + ["run_stopped"] * (ending == "SIGTERM")
+
+
+def test_sigterm_still_does_what_it_did_before(tmp_path: Path):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("before"))
+    try:
+        with serve() as server:
+            report = Reporter(tmp_path)
+            watch_run(report, {"PODIUM_WEBHOOK": server.url})
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == ["before"]
+    assert '"run_stopped"' in report.path.read_text()
+
+
+@pytest.mark.parametrize("form", [True, False])
+def test_our_keras_sink_posts_what_the_real_remote_monitor_posts(tmp_path: Path, form: bool):
+    event = next(one for one in make_events() if one["event"] == "epoch_ended")
+    logs = {"loss": 1.0, "accuracy": 0.9, "val_loss": 1.1, "val_accuracy": 0.81}
+    kind = "keras" if form else "keras-json"
+    with serve() as server:
+        monitor = keras.callbacks.RemoteMonitor(root=server.url, send_as_json=not form)
+        monitor.on_epoch_end(0, {name: np.float64(value) for name, value in logs.items()})
+        report = Reporter(tmp_path)
+        address = f"{kind}+{server.url}/publish/epoch/end/"
+        watch = watch_run(report, {"PODIUM_WEBHOOK": address})
+        values = {name: value for name, value in event.items() if name not in report_keys()}
+        report.emit("epoch_ended", **values)
+        watch.close()
+    theirs, ours = server.received
+    assert (theirs.method, theirs.path) == (ours.method, ours.path)
+    assert theirs.headers["content-type"] == ours.headers["content-type"]
+    read = (lambda one: json.loads(one.form["data"])) if form else (lambda one: one.json)
+    more = {"learning_rate": 1e-3, "fold": 0}
+    assert read(ours) == {**read(theirs), **more}
+
+
+def report_keys() -> set[str]:
+    return {"run", "session", "seq", "time", "event"}
