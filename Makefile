@@ -3,7 +3,9 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
-.PHONY: help setup backbones build build-check docs lint format types test test-fast test-jax test-bundle test-slow check dry-run clean
+.PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle \
+  test-slow check dry-run new push infer-push status logs quota pull submit webhook-setup webhook-test \
+  clean
 
 # The first of these that runs and is 3.12 or 3.11.
 CANDIDATES = $(PYTHON) python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python python3.11 python3 python
@@ -14,7 +16,7 @@ RUN = PYTHONPATH=src $(VENV)
 PYTEST = $(VENV) -m pytest -n 2 --dist loadgroup
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /\1\t/' | expand -t 20
 
 setup: .venv/.ready  ## make .venv with the packages of Kaggle's image (done by every other target)
 
@@ -28,7 +30,8 @@ setup: .venv/.ready  ## make .venv with the packages of Kaggle's image (done by 
 	fi; \
 	echo "Setting up .venv with $$("$$found" --version); this is done once and takes minutes."; \
 	"$$found" -m venv --clear .venv && \
-	$(VENV) -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=-r %)
+	$(VENV) -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=-r %) && \
+	$(VENV) -m pip install --quiet --disable-pip-version-check --target .venv/kaggle-newest kaggle
 	@touch $@
 
 build: setup  ## flatten src/podium into kernel/podium.py; write docs/settings.md and the metadata
@@ -77,6 +80,30 @@ check: lint types build-check test  ## everything that must hold before a commit
 dry-run: setup  ## run the built script as Kaggle does; DATA=folder BACKBONE=name BACKEND=jax SOLUTION=csv ARGS="--setting value"
 	@$(RUN) -m workbench.dry_run $(if $(DATA),--data "$(DATA)") $(if $(BACKBONE),--backbone "$(BACKBONE)") \
 	  $(if $(BACKEND),--backend "$(BACKEND)") $(if $(SOLUTION),--solution "$(SOLUTION)") -- $(ARGS)
+
+# COMPETITION=slug names a file of kernel/competitions; without it, the only one there is.
+ABOUT = $(if $(COMPETITION),--competition "$(COMPETITION)") $(if $(INFER),--infer)
+
+new: setup  ## write kernel/competitions/COMPETITION.toml; ARGS="--owner me --kind file --accelerator gpu"
+	@$(RUN) -m workbench.new_competition $(ABOUT) $(ARGS)
+
+push: $(if $(DRY),setup,check)  ## check everything, then run the script on Kaggle; DRY=1 only shows it
+	@$(RUN) -m workbench.push $(ABOUT) $(if $(DRY),--dry)
+
+infer-push: $(if $(DRY),setup,check)  ## the offline half of a code competition: the trained models answer
+	@$(RUN) -m workbench.push $(ABOUT) --infer $(if $(DRY),--dry)
+
+status logs quota: setup  ## how the pushed kernel stands; its log, live; what is left of the week's hours
+	@$(RUN) -m workbench.watch $@ $(ABOUT)
+
+pull submit: setup  ## fetch the output into runs/; hand its submission in (INFER=1: of infer-push)
+	@$(RUN) -m workbench.collect $@ $(ABOUT)
+
+webhook-setup: setup  ## put the addresses in PODIUM_WEBHOOK into your private dataset
+	@$(RUN) -m workbench.webhook_setup $(ABOUT)
+
+webhook-test: setup  ## send a sample run to the addresses in PODIUM_WEBHOOK
+	@$(RUN) -m workbench.try_webhook
 
 clean:  ## remove what was made, but for .venv and runs/
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -35,7 +35,7 @@ ORDER = (
     "inputs", "labels", "competition", "folds", "pixels", "augment",     # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
-    "predict", "submit", "summary", "record", "page", "report", "main",  # what it answers
+    "predict", "infer", "submit", "summary", "record", "page", "report", "main",  # what it answers
 )
 # fmt: on
 

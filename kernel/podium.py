@@ -8,50 +8,51 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      57  Settings: the block to edit on Kaggle
-     108  Configuration: every setting, its default and its limit
-     394  Overrides: from defaults to the settings of this run
-     545  Runtime: the machine, and the Keras backend that suits it
-     780  Libraries
-     797  Storage: a file is there whole, or as it was before
-     818  Attempts: an answer within a time limit, or none
-     854  Events: what the run says, to the reader of the log and to programs
-     982  Predictions: class probabilities, keyed by image id
-    1039  Metrics: how good the probabilities are, and how sure that figure is
-    1088  Card: the run at a glance, as a phone shows it
-    1299  Post: one request to a webhook, within a hard limit
-    1431  Sinks: who is told of the run, and in which words
-    1592  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    1803  Delivery: from the record to a sink, at least once
-    1951  Address: which sink an address stands for
-    2047  Webhook: finds where the run is to be told, and tells it there
-    2140  Curves: one picture of all folds so far, for a phone
-    2169  Inputs: where the competition's files are
-    2314  Labels: what each training image shows
-    2495  Competition: from its files to one image table
-    2740  Folds: every training image is validated once, by a model that never saw it
-    2804  Pixels: from image files to batches of uint8
-    2993  Augmentation: what training images go through, on the device
-    3055  Handles: where pretrained weights lie
-    3156  Backbones: the table of networks that turn pixels into features
-    3296  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    3328  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    3387  Port: a Hub module's weights on Keras's own EfficientNetV2
-    3595  Network: the backbone built, as its row of the table says
-    3671  Weights: what the backbone starts from
-    3844  Freezing: which variables train, and how fast
-    3963  Model: augment, normalise, backbone, head
-    4048  Schedule: how fast the weights move
-    4106  Training: one fold, in two phases
-    4248  Prediction: from a trained model to class probabilities
-    4278  Submission: checked against the sample before it is written
-    4362  Summary: the run in figures
-    4434  Record: what a run folder holds, as far as the run has got
-    4500  Page: the pieces that the report is made of
-    4674  Report: one page that shows the run
-    4892  The run: the stages in order
+      58  Settings: the block to edit on Kaggle
+     109  Configuration: every setting, its default and its limit
+     407  Overrides: from defaults to the settings of this run
+     558  Runtime: the machine, and the Keras backend that suits it
+     793  Libraries
+     810  Storage: a file is there whole, or as it was before
+     831  Attempts: an answer within a time limit, or none
+     867  Events: what the run says, to the reader of the log and to programs
+     995  Predictions: class probabilities, keyed by image id
+    1052  Metrics: how good the probabilities are, and how sure that figure is
+    1101  Card: the run at a glance, as a phone shows it
+    1314  Post: one request to a webhook, within a hard limit
+    1446  Sinks: who is told of the run, and in which words
+    1607  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    1818  Delivery: from the record to a sink, at least once
+    1966  Address: which sink an address stands for
+    2062  Webhook: finds where the run is to be told, and tells it there
+    2155  Curves: one picture of all folds so far, for a phone
+    2184  Inputs: where the competition's files are
+    2329  Labels: what each training image shows
+    2510  Competition: from its files to one image table
+    2755  Folds: every training image is validated once, by a model that never saw it
+    2819  Pixels: from image files to batches of uint8
+    3008  Augmentation: what training images go through, on the device
+    3070  Handles: where pretrained weights lie
+    3171  Backbones: the table of networks that turn pixels into features
+    3311  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    3343  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    3402  Port: a Hub module's weights on Keras's own EfficientNetV2
+    3610  Network: the backbone built, as its row of the table says
+    3686  Weights: what the backbone starts from
+    3859  Freezing: which variables train, and how fast
+    3978  Model: augment, normalise, backbone, head
+    4063  Schedule: how fast the weights move
+    4121  Training: one fold, in two phases
+    4263  Prediction: from a trained model to class probabilities
+    4293  Inference: the models of an earlier run answer a competition's test part
+    4375  Submission: checked against the sample before it is written
+    4459  Summary: the run in figures
+    4532  Record: what a run folder holds, as far as the run has got
+    4598  Page: the pieces that the report is made of
+    4772  Report: one page that shows the run
+    4990  The run: the stages in order
 
-Sources: sha256 d65fc032e164c8b3f61062a48a7fd0e3edf42fdb8bc6af49e0707fe75e9bc5cb
+Sources: sha256 18ce3d5da8f4279d39a8c914e82e2b65d1cc7cc17e31db9376fa8502eb7ed855
 """
 
 # ==================================================================================================
@@ -64,7 +65,7 @@ Sources: sha256 d65fc032e164c8b3f61062a48a7fd0e3edf42fdb8bc6af49e0707fe75e9bc5cb
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "d65fc032e164c8b3f61062a48a7fd0e3edf42fdb8bc6af49e0707fe75e9bc5cb"
+SOURCE = "18ce3d5da8f4279d39a8c914e82e2b65d1cc7cc17e31db9376fa8502eb7ed855"
 
 
 import base64
@@ -292,6 +293,17 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class PredictConfig:
+    """The answer to the test part."""
+
+    run: str | None = setting(
+        None,
+        "folder of an earlier run whose models predict, and nothing is trained; attached finds it "
+        "under /kaggle/input",
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of one run."""
 
@@ -304,6 +316,7 @@ class Config:
     head: HeadConfig = HeadConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
 
 
 # A preset names a use of the toolkit; a competitor's own numbers belong in SETTINGS.
@@ -1225,9 +1238,11 @@ def read_warning(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | Non
 
 def finish_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The result."""
-    low, high = event["interval"]
-    result = f"out-of-fold accuracy {event['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f})"
-    text = f"{result}; submission.csv has {event['rows']} rows"
+    text = f"submission.csv has {event['rows']} rows"
+    if "accuracy" in event:  # an inference has none
+        low, high = event["interval"]
+        sure = f"(95 %: {low:.4f} to {high:.4f})"
+        text = f"out-of-fold accuracy {event['accuracy']:.4f} {sure}; {text}"
     return replace(card, state="finished", note=text), News("finished", f"finished: {text}")
 
 
@@ -4276,6 +4291,88 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 # ==================================================================================================
+# Inference: the models of an earlier run answer a competition's test part
+# ==================================================================================================
+# For code competitions, whose hidden test images are there only while a script without internet
+# runs: a first script trains, and its output is attached to a second one, which is the same script
+# with predict.run set.
+
+RUN_DEPTH = 4  # folders below /kaggle/input in which an attached run is looked for
+
+
+def find_trained_run(name: str, inputs: Path = KAGGLE_INPUT) -> Path:
+    """The folder of the run: the one named, or the one that is attached.
+
+    Raises CompetitionError if there is none, or if several are attached.
+    """
+    if name != "attached":
+        found = [Path(name)] if list(Path(name).glob("fold*/model.keras")) else []
+        looked = name
+    else:
+        found, looked = sorted(list_runs(inputs)), str(inputs)
+    if len(found) != 1:
+        names = ", ".join(map(str, found)) or "none"
+        raise CompetitionError(
+            f"predict.run is {name}: looked under {looked} for one run with fold0/model.keras and "
+            f"found {names}; attach the training kernel's output, or name its folder"
+        )
+    return found[0]
+
+
+def list_runs(inputs: Path) -> set[Path]:
+    """The folders below that hold a fold with its model."""
+    runs = set()
+    for folder, below, files in os.walk(inputs):
+        if len(Path(folder).relative_to(inputs).parts) > RUN_DEPTH:
+            below.clear()
+        if "model.keras" in files and Path(folder).name.startswith("fold"):
+            runs.add(Path(folder).parent)
+    return runs
+
+
+def answer_with_run(
+    config: Config, run: Path, competition: Competition, report: Reporter
+) -> Predictions:
+    """Predicts the test images with every fold's model: their average, by image id.
+
+    Raises CompetitionError if the models were trained for other classes or cannot be loaded.
+    """
+    check_classes(run, competition)
+    paths = sorted(run.glob("fold*/model.keras"), key=lambda path: int(path.parent.name[4:]))
+    answers, test = list[Predictions](), None
+    for path in paths:
+        model = load_trained(path)
+        if test is None:  # all folds see the same pixels
+            test = read_images(competition.test, model.input_shape[1], "test", report)
+        answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
+        keras.backend.clear_session()
+    return average_predictions(answers)
+
+
+def check_classes(run: Path, competition: Competition) -> None:
+    """Raises CompetitionError unless the run was trained for these classes in this order."""
+    trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))["classes"]
+    if trained != list(competition.classes):
+        raise CompetitionError(
+            f"the run in {run} knows {len(trained)} classes ({', '.join(trained[:5])}…), the "
+            f"competition has {len(competition.classes)} "
+            f"({', '.join(competition.classes[:5])}…); attach the run that was trained for it"
+        )
+
+
+def load_trained(path: Path) -> keras.Model:
+    """Loads a fold's model; raises CompetitionError if that fails."""
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds
+        raise CompetitionError(
+            f"{path} cannot be loaded ({describe_error(error)}); a model around a SavedModel needs "
+            f"that module in the place where it was"
+        ) from error
+
+
+# ==================================================================================================
 # Submission: checked against the sample before it is written
 # ==================================================================================================
 # Columns, order and ids are the sample's. An image that could not be predicted gets the prior: each
@@ -4398,6 +4495,7 @@ def summarise_run(
             "versions": read_versions(),
         },
         "metric": "accuracy",
+        "classes": list(competition.classes),
         "counts": {
             "train": len(competition.train),
             "test": len(competition.test),
@@ -4961,38 +5059,58 @@ def write_status(runtime: Runtime, state: str, error: str | None = None) -> None
 
 
 def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
-    """Competition, pixels, folds; training, prediction and submission fold by fold; report."""
+    """The competition; then training, or the answer of a run that was trained before."""
     wait_for_inputs(config.data, report)
     write_json(runtime.folder / "config.json", list_settings(config))
     keras.config.set_dtype_policy(runtime.precision)
     check_backbone(config.model, config.pixels.image_size)
     competition = read_competition(config.data, config.runtime.seed)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
+    if config.predict.run:
+        infer(config, runtime, competition, report)
+    else:
+        train(config, runtime, competition, report)
 
+
+def infer(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
+    """Answers with the models of an earlier run."""
+    run = find_trained_run(config.predict.run or "attached")
+    report.say(f"Inference\n  models of {run}")
+    share_devices(len(runtime.devices))
+    answers = answer_with_run(config, run, competition, report)
+    write_submission_of(competition, answers, runtime.folder)
+    write_json(runtime.folder / "summary.json", summarise_run(config, runtime, competition, report))
+    seconds = round(time.time() - runtime.started, 1)
+    report.emit("run_finished", seconds=seconds, rows=len(competition.test))
+    report.say(f"Submission  {runtime.folder / 'submission.csv'}")
+
+
+def train(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
+    """Pixels and folds; training, prediction and submission fold by fold; report."""
     report.say("Backbone")
     start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
 
     report.say("Pixels")
     side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
-    train = read_images(competition.train, side, "training", report)
+    images = read_images(competition.train, side, "training", report)
     test = read_images(competition.test, side, "test", report)
 
     report.say("Training: loss and accuracy, training → validation")
-    folds = make_folds(train.table, config.folds, config.runtime.seed)
-    write_folds(train.table, folds, runtime.folder / "folds.csv")
+    folds = make_folds(images.table, config.folds, config.runtime.seed)
+    write_folds(images.table, folds, runtime.folder / "folds.csv")
     share_devices(len(runtime.devices))
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
-        data = TrainingSet(train, folds, len(competition.classes))
+        data = TrainingSet(images, folds, len(competition.classes))
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
-        oof.append(predict_images(model, train, folds == fold, config.pixels.batch_size))
+        oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         write_answers(competition, oof, answers, runtime.folder)
         write_curves(runtime.folder)
-        report_fold(fold, score_images(train.table, oof[-1]), report)
+        report_fold(fold, score_images(images.table, oof[-1]), report)
         keras.backend.clear_session()
 
-    scores = summarise_scores(train, test, oof, answers)
+    scores = summarise_scores(images, test, oof, answers)
     summary = summarise_run(config, runtime, competition, report) | scores
     write_json(runtime.folder / "summary.json", summary)
     page = write_report(runtime.folder, competition)
@@ -5006,9 +5124,13 @@ def write_answers(
 ) -> None:
     """Writes the predictions of the folds so far, and the submission that their average makes."""
     write_predictions(join_predictions(oof), folder / "oof.npz")
-    blended = average_predictions(answers)
-    write_predictions(blended, folder / "test.npz")
-    submission = make_submission(competition, blended)
+    write_submission_of(competition, average_predictions(answers), folder)
+
+
+def write_submission_of(competition: Competition, answers: Predictions, folder: Path) -> None:
+    """Writes predictions of the test part and the submission that they make, once it is valid."""
+    write_predictions(answers, folder / "test.npz")
+    submission = make_submission(competition, answers)
     check_submission(submission, competition)
     write_submission(submission, folder / "submission.csv")
 

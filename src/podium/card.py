@@ -142,9 +142,11 @@ def read_warning(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | Non
 
 def finish_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The result."""
-    low, high = event["interval"]
-    result = f"out-of-fold accuracy {event['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f})"
-    text = f"{result}; submission.csv has {event['rows']} rows"
+    text = f"submission.csv has {event['rows']} rows"
+    if "accuracy" in event:  # an inference has none
+        low, high = event["interval"]
+        sure = f"(95 %: {low:.4f} to {high:.4f})"
+        text = f"out-of-fold accuracy {event['accuracy']:.4f} {sure}; {text}"
     return replace(card, state="finished", note=text), News("finished", f"finished: {text}")
 
 

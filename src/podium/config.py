@@ -190,6 +190,17 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class PredictConfig:
+    """The answer to the test part."""
+
+    run: str | None = setting(
+        None,
+        "folder of an earlier run whose models predict, and nothing is trained; attached finds it "
+        "under /kaggle/input",
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of one run."""
 
@@ -202,6 +213,7 @@ class Config:
     head: HeadConfig = HeadConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
 
 
 # A preset names a use of the toolkit; a competitor's own numbers belong in SETTINGS.

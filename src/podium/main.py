@@ -16,6 +16,7 @@ from podium.curves import write_curves
 from podium.events import Reporter
 from podium.folds import FoldError, make_folds, write_folds
 from podium.handles import BackboneError
+from podium.infer import answer_with_run, find_trained_run
 from podium.inputs import CompetitionError, wait_for_inputs
 from podium.metrics import Score
 from podium.model import share_devices
@@ -120,38 +121,58 @@ def write_status(runtime: Runtime, state: str, error: str | None = None) -> None
 
 
 def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
-    """Competition, pixels, folds; training, prediction and submission fold by fold; report."""
+    """The competition; then training, or the answer of a run that was trained before."""
     wait_for_inputs(config.data, report)
     write_json(runtime.folder / "config.json", list_settings(config))
     keras.config.set_dtype_policy(runtime.precision)
     check_backbone(config.model, config.pixels.image_size)
     competition = read_competition(config.data, config.runtime.seed)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
+    if config.predict.run:
+        infer(config, runtime, competition, report)
+    else:
+        train(config, runtime, competition, report)
 
+
+def infer(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
+    """Answers with the models of an earlier run."""
+    run = find_trained_run(config.predict.run or "attached")
+    report.say(f"Inference\n  models of {run}")
+    share_devices(len(runtime.devices))
+    answers = answer_with_run(config, run, competition, report)
+    write_submission_of(competition, answers, runtime.folder)
+    write_json(runtime.folder / "summary.json", summarise_run(config, runtime, competition, report))
+    seconds = round(time.time() - runtime.started, 1)
+    report.emit("run_finished", seconds=seconds, rows=len(competition.test))
+    report.say(f"Submission  {runtime.folder / 'submission.csv'}")
+
+
+def train(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
+    """Pixels and folds; training, prediction and submission fold by fold; report."""
     report.say("Backbone")
     start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
 
     report.say("Pixels")
     side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
-    train = read_images(competition.train, side, "training", report)
+    images = read_images(competition.train, side, "training", report)
     test = read_images(competition.test, side, "test", report)
 
     report.say("Training: loss and accuracy, training → validation")
-    folds = make_folds(train.table, config.folds, config.runtime.seed)
-    write_folds(train.table, folds, runtime.folder / "folds.csv")
+    folds = make_folds(images.table, config.folds, config.runtime.seed)
+    write_folds(images.table, folds, runtime.folder / "folds.csv")
     share_devices(len(runtime.devices))
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
-        data = TrainingSet(train, folds, len(competition.classes))
+        data = TrainingSet(images, folds, len(competition.classes))
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
-        oof.append(predict_images(model, train, folds == fold, config.pixels.batch_size))
+        oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         write_answers(competition, oof, answers, runtime.folder)
         write_curves(runtime.folder)
-        report_fold(fold, score_images(train.table, oof[-1]), report)
+        report_fold(fold, score_images(images.table, oof[-1]), report)
         keras.backend.clear_session()
 
-    scores = summarise_scores(train, test, oof, answers)
+    scores = summarise_scores(images, test, oof, answers)
     summary = summarise_run(config, runtime, competition, report) | scores
     write_json(runtime.folder / "summary.json", summary)
     page = write_report(runtime.folder, competition)
@@ -165,9 +186,13 @@ def write_answers(
 ) -> None:
     """Writes the predictions of the folds so far, and the submission that their average makes."""
     write_predictions(join_predictions(oof), folder / "oof.npz")
-    blended = average_predictions(answers)
-    write_predictions(blended, folder / "test.npz")
-    submission = make_submission(competition, blended)
+    write_submission_of(competition, average_predictions(answers), folder)
+
+
+def write_submission_of(competition: Competition, answers: Predictions, folder: Path) -> None:
+    """Writes predictions of the test part and the submission that they make, once it is valid."""
+    write_predictions(answers, folder / "test.npz")
+    submission = make_submission(competition, answers)
     check_submission(submission, competition)
     write_submission(submission, folder / "submission.csv")
 

@@ -56,6 +56,7 @@ def summarise_run(
             "versions": read_versions(),
         },
         "metric": "accuracy",
+        "classes": list(competition.classes),
         "counts": {
             "train": len(competition.train),
             "test": len(competition.test),

@@ -3,7 +3,16 @@ import json
 import pytest
 
 from podium.handles import BackboneError
-from workbench.kernel_metadata import PATH, attach_models, list_model_sources, main
+from workbench.competition_file import CompetitionFile
+from workbench.kernel_metadata import (
+    PATH,
+    attach_models,
+    derive_metadata,
+    list_metadata_mistakes,
+    list_model_sources,
+    main,
+    make_slug,
+)
 
 
 def test_a_module_of_kaggle_models_is_attached_with_its_version():
@@ -27,3 +36,47 @@ def test_a_module_without_a_version_is_refused_as_kaggle_would():
 def test_the_metadata_of_this_repository_is_fresh(capsys: pytest.CaptureFixture[str]):
     assert main(["--check"]) == 0
     assert json.loads(PATH.read_text())["model_sources"] == []
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "flags"),
+    [
+        ("gpu", {"enable_gpu": True, "enable_tpu": False, "machine_shape": "NvidiaTeslaT4"}),
+        ("tpu", {"enable_gpu": False, "enable_tpu": True, "machine_shape": "TpuV5E8"}),
+        ("cpu", {"enable_gpu": False, "enable_tpu": False}),
+    ],
+)
+def test_the_machine_follows_from_the_accelerator(accelerator: str, flags: dict[str, object]):
+    kernel = CompetitionFile("digits", "me/podium-digits", accelerator=accelerator)
+    metadata = derive_metadata(kernel, "podium.py")
+    assert flags.items() <= metadata.items()
+    assert ("machine_shape" in metadata) == (accelerator != "cpu")
+    assert "docker_image" not in metadata
+    assert list_metadata_mistakes(metadata) == []
+
+
+def test_what_the_client_would_ignore_is_a_mistake():
+    kernel = CompetitionFile("digits", "me/podium-digits", accelerator="tpu", webhook=True)
+    metadata = derive_metadata(kernel, "podium.py")
+    wrong = {
+        "machineshape": "TpuV5E8",
+        "machine_shape": "TpuV38",
+        "title": "Digits!",
+        "docker_image": "gcr.io/x",
+        "is_private": False,
+    }
+    text = "\n".join(list_metadata_mistakes(metadata | wrong))
+    for words in (
+        "unknown key 'machineshape', which Kaggle ignores",
+        "machine_shape 'TpuV38' is none of NvidiaTeslaT4",
+        "title 'Digits!' must have 5 letters or more and resolve to the id's slug 'podium-digits'",
+        "docker_image must go: with one, Kaggle runs a TPU kernel on a CPU",
+        "a public kernel must not attach podium-webhook",
+    ):
+        assert words in text
+    gpu = metadata | {"machine_shape": "NvidiaTeslaT4"}
+    assert "enable_tpu and machine_shape contradict each other" in list_metadata_mistakes(gpu)
+
+
+def test_a_title_becomes_the_slug_that_kaggle_makes_of_it():
+    assert make_slug("My Podium: Digits (v2)") == "my-podium-digits-v2"

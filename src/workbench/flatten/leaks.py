@@ -1,7 +1,7 @@
 """Leaks: keys, tokens and webhooks, which a public script would give away."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from workbench.flatten.refusal import Refusal
 from workbench.flatten.source import Module
@@ -19,13 +19,19 @@ SECRETS = {
 }
 
 
-def check_leaks(module: Module) -> Iterator[Refusal]:
-    """Refuses secrets in code, text and comments, and does not repeat them."""
-    for number, line in enumerate(module.lines, 1):
+def find_secrets(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Yields the number, from 1, of every line with a secret, and what it looks like."""
+    for number, line in enumerate(lines, 1):
         for what, pattern in SECRETS.items():
             if re.search(pattern, line):
-                yield module.refuse(
-                    number,
-                    f"holds what looks like {what}, and the script is public; "
-                    "revoke it and read it from the environment",
-                )
+                yield number, what
+
+
+def check_leaks(module: Module) -> Iterator[Refusal]:
+    """Refuses secrets in code, text and comments, and does not repeat them."""
+    for number, what in find_secrets(module.lines):
+        yield module.refuse(
+            number,
+            f"holds what looks like {what}, and the script is public; "
+            "revoke it and read it from the environment",
+        )

@@ -1,0 +1,96 @@
+"""Inference: the models of an earlier run answer a competition's test part
+
+For code competitions, whose hidden test images are there only while a script without internet
+runs: a first script trains, and its output is attached to a second one, which is the same script
+with predict.run set.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+
+from podium.attempt import describe_error
+from podium.competition import Competition
+from podium.config import Config
+from podium.events import Reporter
+from podium.inputs import CompetitionError
+from podium.pixels import read_images
+from podium.predict import predict_images
+from podium.predictions import Predictions, average_predictions
+from podium.runtime import KAGGLE_INPUT
+
+RUN_DEPTH = 4  # folders below /kaggle/input in which an attached run is looked for
+
+
+def find_trained_run(name: str, inputs: Path = KAGGLE_INPUT) -> Path:
+    """The folder of the run: the one named, or the one that is attached.
+
+    Raises CompetitionError if there is none, or if several are attached.
+    """
+    if name != "attached":
+        found = [Path(name)] if list(Path(name).glob("fold*/model.keras")) else []
+        looked = name
+    else:
+        found, looked = sorted(list_runs(inputs)), str(inputs)
+    if len(found) != 1:
+        names = ", ".join(map(str, found)) or "none"
+        raise CompetitionError(
+            f"predict.run is {name}: looked under {looked} for one run with fold0/model.keras and "
+            f"found {names}; attach the training kernel's output, or name its folder"
+        )
+    return found[0]
+
+
+def list_runs(inputs: Path) -> set[Path]:
+    """The folders below that hold a fold with its model."""
+    runs = set()
+    for folder, below, files in os.walk(inputs):
+        if len(Path(folder).relative_to(inputs).parts) > RUN_DEPTH:
+            below.clear()
+        if "model.keras" in files and Path(folder).name.startswith("fold"):
+            runs.add(Path(folder).parent)
+    return runs
+
+
+def answer_with_run(
+    config: Config, run: Path, competition: Competition, report: Reporter
+) -> Predictions:
+    """Predicts the test images with every fold's model: their average, by image id.
+
+    Raises CompetitionError if the models were trained for other classes or cannot be loaded.
+    """
+    check_classes(run, competition)
+    paths = sorted(run.glob("fold*/model.keras"), key=lambda path: int(path.parent.name[4:]))
+    answers, test = list[Predictions](), None
+    for path in paths:
+        model = load_trained(path)
+        if test is None:  # all folds see the same pixels
+            test = read_images(competition.test, model.input_shape[1], "test", report)
+        answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
+        keras.backend.clear_session()
+    return average_predictions(answers)
+
+
+def check_classes(run: Path, competition: Competition) -> None:
+    """Raises CompetitionError unless the run was trained for these classes in this order."""
+    trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))["classes"]
+    if trained != list(competition.classes):
+        raise CompetitionError(
+            f"the run in {run} knows {len(trained)} classes ({', '.join(trained[:5])}…), the "
+            f"competition has {len(competition.classes)} "
+            f"({', '.join(competition.classes[:5])}…); attach the run that was trained for it"
+        )
+
+
+def load_trained(path: Path) -> keras.Model:
+    """Loads a fold's model; raises CompetitionError if that fails."""
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds
+        raise CompetitionError(
+            f"{path} cannot be loaded ({describe_error(error)}); a model around a SavedModel needs "
+            f"that module in the place where it was"
+        ) from error

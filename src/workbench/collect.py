@@ -1,0 +1,100 @@
+"""Fetches what a kernel has written, and hands its submission in."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.competition_file import ROOT, CompetitionFile
+from workbench.kaggle_client import TRANSFER_SECONDS, KaggleRefusalError, ask, open_client
+from workbench.kernel import VerbError, find_kernel, make_parser, read_pushed, run_verb
+from workbench.watch import ask_status
+
+
+def pull(argv: Sequence[str]) -> None:
+    """Fetches the output into runs/<kernel>-v<version>/ and says how the run went."""
+    kernel = find_kernel(make_parser("pull", pull.__doc__).parse_args(argv))
+    client = open_client()
+    status, _ = ask_status(client, kernel)
+    folder = find_run(kernel)
+    folder.mkdir(parents=True, exist_ok=True)
+    ask(lambda: client.kernels_output(kernel.kernel, str(folder), force=True), TRANSFER_SECONDS)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    print(f"{len(files)} files in {folder.relative_to(ROOT)}; the kernel is {status.lower()}")
+    for line in describe_run(folder):
+        print(f"  {line}")
+
+
+def find_run(kernel: CompetitionFile) -> Path:
+    """The folder of the version that was pushed last."""
+    pushed = read_pushed(kernel)
+    return ROOT / "runs" / f"{kernel.slug}-v{pushed.version if pushed else 'latest'}"
+
+
+def describe_run(folder: Path) -> list[str]:
+    """How a fetched run went, from its own files."""
+    lines = []
+    status = read_json(folder / "status.json")
+    if status:
+        error = f": {status['error']}" if status["error"] else ""
+        lines.append(f"run        {status['state']}{error}")
+    score = read_json(folder / "summary.json").get("out_of_fold")
+    if score:
+        low, high = score["interval"]
+        lines.append(f"accuracy   {score['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f})")
+    for name in ("report.html", "submission.csv"):
+        shown = folder / name if (folder / name).is_file() else "none"
+        lines.append(f"{name.partition('.')[0]:<11}{shown}")
+    return lines
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's content, or nothing if it is not there."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def submit(argv: Sequence[str]) -> None:
+    """Hands in: the fetched submission.csv, or for a code competition the kernel's version."""
+    parser = make_parser("submit", submit.__doc__)
+    parser.add_argument("--message", default="", help="a note that Kaggle shows with the score")
+    options = parser.parse_args(argv)
+    kernel = find_kernel(options)
+    pushed = read_pushed(kernel)
+    if not kernel.competition:
+        raise VerbError("there is no competition; make new COMPETITION=its-slug")
+    if pushed is None:
+        raise VerbError("nothing was pushed from here yet; make push, wait, make pull")
+    message = options.message or f"{kernel.slug} version {pushed.version}, {pushed.source[:12]}"
+    client = open_client()
+    if kernel.kind == "code":
+        answer = ask(
+            lambda: client.competition_submit_code(
+                "submission.csv", message, kernel.competition, kernel.kernel, pushed.version
+            )
+        )
+    else:
+        answer = submit_file(client, kernel, message)
+    print(
+        f"{getattr(answer, 'message', '') or 'Submitted'}; the score appears on "
+        f"https://www.kaggle.com/competitions/{kernel.competition}/submissions"
+    )
+
+
+def submit_file(client: Any, kernel: CompetitionFile, message: str) -> Any:
+    """Uploads the submission that was fetched."""
+    path = find_run(kernel) / "submission.csv"
+    if not path.is_file():
+        raise VerbError(f"{path.relative_to(ROOT)} is not there; make pull fetches it")
+    answer = ask(
+        lambda: client.competition_submit(str(path), message, kernel.competition), TRANSFER_SECONDS
+    )
+    if not getattr(answer, "ref", 0):
+        raise KaggleRefusalError(f"Kaggle does not take the file: {getattr(answer, 'message', '')}")
+    return answer
+
+
+VERBS = {"pull": pull, "submit": submit}
+
+if __name__ == "__main__":
+    sys.exit(run_verb(VERBS[sys.argv[1]], sys.argv[2:]))

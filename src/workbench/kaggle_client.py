@@ -1,0 +1,128 @@
+"""The real kaggle client, asked through Python: its command line reports refusals as success.
+
+Works with kaggle 2.0.2, the version on Kaggle's own image, and with later ones. Whatever goes wrong
+becomes one line that says what to do.
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from podium.attempt import call_in_time, describe_error
+
+ANSWER_SECONDS = 120.0
+TRANSFER_SECONDS = 1800.0
+CREDENTIALS_HELP = (
+    "create a token on kaggle.com/settings, save it as ~/.kaggle/access_token and chmod 600 it, "
+    "or set KAGGLE_API_TOKEN"
+)
+# What an HTTP status of Kaggle's means here, and the remedy.
+STATUSES = {
+    400: "Kaggle refuses the request as it is",
+    401: f"Kaggle does not know these credentials; {CREDENTIALS_HELP}",
+    403: "Kaggle forbids it: accept the competition's rules in the browser, check that the kernel "
+    "is yours, and that the token may do this",
+    404: "Kaggle knows no such kernel or competition; check its address, owner/slug",
+    409: "the title or slug is taken by another kernel of yours; choose another name in the "
+    "competition's file, or delete the other kernel",
+    413: "Kaggle takes sources of less than 1 MB",
+    429: "too many requests; wait a minute and try again",
+}
+# Words in Kaggle's soft refusals, which come with status 200, and the remedy.
+SOFT_REFUSALS = {
+    "session count": "wait until one of your running sessions ends, or cancel it in the browser",
+    "notebook not found": "check the kernel's address; a slug that was renamed keeps its old id",
+    "kernel not found": "check the kernel's address, owner/slug",
+    "already in use": "choose another name in the competition's file",
+    "1 megabytes": "the source must be smaller; move data to a dataset",
+    "quota": "the week's quota is used up; `make quota` tells when it is renewed",
+}
+
+
+class KaggleRefusalError(Exception):
+    """Kaggle, or the client, refused; the message is one line with the remedy."""
+
+
+def check_credentials(home: Path | None = None) -> None:
+    """Raises KaggleRefusalError if there are none, or if others on this machine can read them."""
+    home = home or Path.home()
+    config = Path(os.environ.get("KAGGLE_CONFIG_DIR", home / ".kaggle"))
+    files = [config / "kaggle.json", home / ".config" / "kaggle" / "kaggle.json"]
+    files += [home / ".kaggle" / name for name in ("access_token", "access_token.txt")]
+    files += [home / ".kaggle" / "credentials.json"]
+    found = [path for path in files if path.is_file()]
+    for path in found:
+        if path.stat().st_mode & 0o077:
+            raise KaggleRefusalError(f"others on this machine can read {path}; chmod 600 {path}")
+    given = os.environ.get("KAGGLE_API_TOKEN") or os.environ.get("KAGGLE_KEY")
+    if not found and not given:
+        raise KaggleRefusalError(f"there are no Kaggle credentials; {CREDENTIALS_HELP}")
+
+
+def open_client() -> Any:
+    """The authenticated client; raises KaggleRefusalError."""
+    check_credentials()
+
+    def authenticate() -> Any:
+        # 2.0.2 authenticates when it is imported, prints, and exits if it cannot.
+        from kaggle.api.kaggle_api_extended import KaggleApi
+
+        client = KaggleApi()
+        client.authenticate()
+        return client
+
+    return ask(authenticate)
+
+
+def ask(call: Callable[[], Any], seconds: float = ANSWER_SECONDS) -> Any:
+    """What a call of the client returns; raises KaggleRefusalError for whatever goes wrong.
+
+    What the client prints on the way is kept from the terminal, unless the call fails.
+    """
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            return call_in_time(call, seconds)
+    except requests.HTTPError as error:
+        raise KaggleRefusalError(explain_status(error)) from None
+    except TimeoutError:
+        raise KaggleRefusalError(f"no answer from Kaggle within {seconds:g} s; try again") from None
+    except (requests.ConnectionError, requests.Timeout) as error:
+        name = type(error).__name__
+        raise KaggleRefusalError(f"Kaggle cannot be reached ({name}); check the network") from None
+    except SystemExit:
+        raise KaggleRefusalError(
+            f"the kaggle client gave up: {first_line(printed.getvalue())}; {CREDENTIALS_HELP}"
+        ) from None
+    except Exception as error:  # the client raises ValueError, KeyError and its own kinds
+        raise KaggleRefusalError(f"the kaggle client refuses: {describe_error(error)}") from None
+
+
+def explain_status(error: requests.HTTPError) -> str:
+    """One line for an HTTP refusal: Kaggle's own words, if it has any, and the remedy."""
+    status = error.response.status_code
+    meaning = STATUSES.get(status, f"Kaggle answers with status {status}")
+    if status >= 500:
+        meaning = f"Kaggle has trouble of its own (status {status}); try again later"
+    try:
+        words = str(error.response.json().get("message", ""))
+    except (ValueError, AttributeError):
+        words = ""
+    return f"{meaning} (Kaggle says: {first_line(words)})" if words else meaning
+
+
+def explain_refusal(words: str) -> str:
+    """One line for a refusal that came as a success."""
+    remedies = [remedy for sign, remedy in SOFT_REFUSALS.items() if sign in words.lower()]
+    return f"Kaggle refuses: {first_line(words)}" + (f"; {remedies[0]}" if remedies else "")
+
+
+def first_line(text: str) -> str:
+    """The first line that is not empty, at most 200 characters."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:200] if lines else "without a word"

@@ -1,0 +1,153 @@
+"""Pushes the script to Kaggle, which runs it in the background.
+
+What was pushed is kept in runs/pushed/<kernel>, and the commit is tagged with its version.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.competition_file import (
+    ROOT,
+    CompetitionFile,
+    CompetitionFileError,
+    build_with_settings,
+    format_settings,
+)
+from workbench.flatten.leaks import find_secrets
+from workbench.flatten.script import Script
+from workbench.kaggle_client import (
+    TRANSFER_SECONDS,
+    KaggleRefusalError,
+    ask,
+    explain_refusal,
+    open_client,
+)
+from workbench.kernel import PUSHED, Pushed, VerbError, find_kernel, make_parser, run_verb
+from workbench.kernel_metadata import PATH, derive_metadata, list_metadata_mistakes
+
+CODE_FILE = "podium.py"
+INVALID = ("dataset", "competition", "kernel", "model")  # sources that Kaggle may refuse
+
+
+def push(argv: Sequence[str]) -> None:
+    """Builds, checks, sends, believes only the answer, remembers and tags."""
+    parser = make_parser("push", __doc__)
+    parser.add_argument("--dry", action="store_true", help="show all of it and send nothing")
+    options = parser.parse_args(argv)
+    kernel = find_kernel(options)
+    script = build_with_settings(kernel.settings)
+    metadata = make_metadata(kernel)
+    check_push(kernel, script, metadata)
+    folder = PUSHED / kernel.slug
+    write_folder(folder, script, metadata)
+    print(describe_push(kernel, script, metadata))
+    if options.dry:
+        print(f"Nothing was sent; it lies in {folder}")
+        return
+    check_commit()
+    client = open_client()
+    answer = ask(lambda: client.kernels_push(str(folder)), TRANSFER_SECONDS)
+    pushed = read_answer(answer, script)
+    (folder / "pushed.json").write_text(json.dumps(pushed._asdict()), encoding="utf-8")
+    print(f"Version {pushed.version} is on its way: {pushed.url}")
+    print(tag_commit(kernel, pushed))
+
+
+def make_metadata(kernel: CompetitionFile) -> dict[str, Any]:
+    """The competition's metadata, or kernel-metadata.json where there is no competition."""
+    if kernel.competition:
+        return derive_metadata(kernel, CODE_FILE)
+    return {**json.loads(PATH.read_text(encoding="utf-8")), "code_file": CODE_FILE}
+
+
+def check_push(kernel: CompetitionFile, script: Script, metadata: Mapping[str, Any]) -> None:
+    """Raises CompetitionFileError with everything that would fail on Kaggle."""
+    mistakes = list_metadata_mistakes(metadata)
+    if kernel.kind == "code" and kernel.settings.get("predict.run") and metadata["enable_internet"]:
+        mistakes.append("a code competition's submission must run without internet")
+    elif kernel.kind == "code" and not kernel.settings.get("predict.run") and not kernel.internet:
+        mistakes.append(
+            "internet is false, so no weights can be downloaded nor a webhook reached; the half "
+            "that trains may have it, `make infer-push` sends the half that may not"
+        )
+    for line, what in find_secrets(script.text.split("\n")):
+        mistakes.append(f"line {line} of the script holds what looks like {what}; revoke it")
+    if mistakes:
+        raise CompetitionFileError("\n".join(mistakes))
+
+
+def write_folder(folder: Path, script: Script, metadata: Mapping[str, Any]) -> None:
+    """What is sent, as `kaggle kernels push -p folder` would send it too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CODE_FILE).write_text(script.text, encoding="utf-8")
+    text = json.dumps(metadata, indent=2) + "\n"
+    (folder / "kernel-metadata.json").write_text(text, encoding="utf-8")
+
+
+def describe_push(kernel: CompetitionFile, script: Script, metadata: Mapping[str, Any]) -> str:
+    """What is about to be sent."""
+    sources = [one for kind in INVALID for one in metadata.get(f"{kind}_sources", [])]
+    machine = metadata.get("machine_shape") or "CPU"
+    internet = "internet" if metadata["enable_internet"] else "no internet"
+    private = "private" if metadata["is_private"] else "PUBLIC"
+    size = len(script.text.encode())
+    return "\n".join(
+        [
+            f"{kernel.kernel}: {machine}, {internet}, {private}, {size:,} bytes",
+            f"  attached: {', '.join(sources) or 'nothing'}",
+            *("  " + line for line in format_settings(kernel.settings).splitlines()),
+        ]
+    )
+
+
+def check_commit() -> None:
+    """Raises VerbError if the tag would name what was not pushed."""
+    if run_git("status", "--porcelain", "--untracked-files=no"):
+        raise VerbError("there are changes that are not committed; commit them, then push")
+
+
+def read_answer(answer: Any, script: Script) -> Pushed:
+    """What Kaggle made of it; raises KaggleRefusalError unless all of it was taken."""
+    if answer.error:
+        raise KaggleRefusalError(explain_refusal(str(answer.error)))
+    refused = {
+        kind: list(getattr(answer, f"invalid_{kind}_sources", None) or []) for kind in INVALID
+    }
+    words = [f"{kind} {name}" for kind, names in refused.items() for name in names]
+    number, url = int(answer.version_number or 0), str(answer.url or "")
+    if words:
+        raise KaggleRefusalError(
+            f"version {number} runs without {', '.join(words)}, which Kaggle does not know or you "
+            f"may not use: check the address and version, accept the rules, then push again ({url})"
+        )
+    if not number or not url:
+        raise KaggleRefusalError("Kaggle names no version; kaggle.com/code shows whether one runs")
+    source = script.text.partition("Sources: sha256 ")[2][:64]
+    return Pushed(number, url, source, [str(place) for place in script.places])
+
+
+def tag_commit(kernel: CompetitionFile, pushed: Pushed) -> str:
+    """Tags the commit that was pushed, and says so."""
+    name = f"{kernel.slug}-v{pushed.version}"
+    message = f"{pushed.url}\nsources sha256 {pushed.source}"
+    try:
+        run_git("tag", "-a", name, "-m", message)
+    except VerbError as error:
+        return f"! not tagged: {error}"
+    return f"Tagged {name}"
+
+
+def run_git(*words: str) -> str:
+    """What git prints; raises VerbError with its complaint."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise VerbError(done.stderr.strip().splitlines()[0] if done.stderr else "git failed")
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(push, sys.argv[1:]))

@@ -1,0 +1,96 @@
+"""Sends a sample run to the webhook, so that one sees what a phone will show.
+
+The addresses are read from PODIUM_WEBHOOK; docs/kaggle.md says how to get one.
+"""
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from podium.config import Config, list_settings
+from podium.curves import write_curves
+from podium.events import Reporter
+from podium.webhook import SECRET_NAME, watch_run
+from workbench.kernel import VerbError, run_verb
+
+EPOCHS = 4
+
+
+def try_webhook(argv: Sequence[str]) -> None:
+    """Emits two folds of a sample run, and says what came of it."""
+    argparse.ArgumentParser("make webhook-test", description=__doc__).parse_args(argv)
+    if not os.environ.get(SECRET_NAME):
+        raise VerbError(f"read -rs {SECRET_NAME}; export {SECRET_NAME}; then make webhook-test")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        report = Reporter(folder)
+        watch = watch_run(report)
+        if not watch.deliveries:
+            raise VerbError("no address can be used; see above")
+        deliveries = list(watch.deliveries)
+        for _ in tell_sample(report):
+            time.sleep(0.5)
+        watch.close()
+        late = [one.sink.name for one in deliveries if one.is_alive() or one.failures or one.parked]
+    if late:
+        raise VerbError(f"not delivered: {', '.join(late)}; the address may be wrong, or down")
+    print("delivered: " + ", ".join(one.sink.name for one in deliveries))
+
+
+def tell_sample(report: Reporter) -> Iterator[None]:
+    """A run of two folds; its curves grow as they would."""
+    settings = {**list_settings(Config()), "folds.count": 2, "train.head_epochs": 0}
+    settings["train.epochs"] = EPOCHS
+    report.emit(
+        "run_started",
+        source="sample",
+        accelerator="gpu",
+        devices=2,
+        deadline=time.time() + 3600,
+        settings=settings,
+    )
+    for fold in range(2):
+        rows = []
+        for epoch in range(1, EPOCHS + 1):
+            rows.append(make_row(fold, epoch))
+            report.emit("epoch_ended", fold=fold, epochs=EPOCHS, **rows[-1])
+            yield
+        write_history(report.folder / f"fold{fold}", rows)
+        write_curves(report.folder)
+        report.emit("fold_ended", fold=fold, accuracy=rows[-1]["valid/accuracy"])
+        yield
+    figures = {"accuracy": 0.9, "interval": [0.88, 0.92]}
+    report.emit("run_finished", seconds=5.0, rows=100, **figures)
+    yield
+
+
+def make_row(fold: int, epoch: int) -> dict[str, float]:
+    """An epoch of the sample run."""
+    return {
+        "epoch": epoch,
+        "train/loss": 1.2 / epoch,
+        "valid/loss": 1.3 / epoch + fold / 50,
+        "train/accuracy": 1 - 0.5 / epoch,
+        "valid/accuracy": 1 - 0.6 / epoch - fold / 100,
+        "learning_rate": 1e-3 / epoch,
+        "seconds": 30.0,
+        "images_per_second": 900.0,
+    }
+
+
+def write_history(folder: Path, rows: Sequence[dict[str, float]]) -> None:
+    """The history that the curves are drawn from."""
+    folder.mkdir()
+    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(try_webhook, sys.argv[1:]))

@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from folders import make_csv_competition
+
+from podium.competition import read_competition
+from podium.config import Config, DataConfig
+from podium.events import Reporter
+from podium.infer import answer_with_run, find_trained_run, list_runs
+from podium.inputs import CompetitionError
+from podium.main import main
+from podium.predictions import read_predictions
+
+QUICK = ["--preset=dry-run", "--pixels.image_size=16", "--pixels.batch_size=8", "--train.epochs=1"]
+
+
+@pytest.fixture(autouse=True)
+def own_distribution():
+    yield
+    keras.distribution.set_distribution(None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a competition, `data`, and a run that was trained on it, `run`."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_csv_competition(folder / "data")
+    words = [f"--data.folder={folder / 'data'}", f"--runtime.folder={folder / 'run'}"]
+    assert main([*QUICK, *words]) == 0
+    keras.distribution.set_distribution(None)
+    return folder
+
+
+def test_the_models_of_a_run_answer_as_they_did_when_they_were_trained(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = [f"--data.folder={trained / 'data'}", f"--runtime.folder={tmp_path}"]
+    assert main([*QUICK, *words, f"--predict.run={trained / 'run'}"]) == 0
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "submission.csv"), pd.read_csv(trained / "run" / "submission.csv")
+    )
+    ours, theirs = (read_predictions(one / "test.npz") for one in (tmp_path, trained / "run"))
+    np.testing.assert_allclose(ours.probs, theirs.probs, atol=1e-5)
+    assert "fold1: 4 images predicted" in capsys.readouterr().out
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "finished"
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    names = [json.loads(line)["event"] for line in lines]
+    assert names[-1] == "run_finished"
+    assert not list(tmp_path.glob("fold*"))
+
+
+@pytest.mark.parametrize("place", ["kernel", "notebooks/alice/kernel", "a/b/c/kernel"])
+def test_an_attached_run_is_found_wherever_it_is_mounted(tmp_path: Path, place: str):
+    model = tmp_path / place / "fold0" / "model.keras"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"")
+    assert list_runs(tmp_path) == {tmp_path / place}
+    assert find_trained_run("attached", tmp_path) == tmp_path / place
+    assert find_trained_run(str(tmp_path / place)) == tmp_path / place
+
+
+def test_no_run_or_two_are_an_error_that_names_them(tmp_path: Path):
+    with pytest.raises(CompetitionError, match="and found none; attach the training kernel's"):
+        find_trained_run("attached", tmp_path)
+    with pytest.raises(CompetitionError, match="predict.run is /no/such/run: looked under"):
+        find_trained_run("/no/such/run")
+    for name in ("one", "two"):
+        (tmp_path / name / "fold0").mkdir(parents=True)
+        (tmp_path / name / "fold0" / "model.keras").write_bytes(b"")
+    with pytest.raises(CompetitionError, match="found .*/one, .*/two; attach"):
+        find_trained_run("attached", tmp_path)
+
+
+def test_a_run_of_other_classes_or_with_a_broken_model_is_refused(trained: Path, tmp_path: Path):
+    competition = read_competition(DataConfig(folder=str(trained / "data")), 0)
+    report = Reporter(tmp_path)
+    run = tmp_path / "run"
+    (run / "fold0").mkdir(parents=True)
+    (run / "fold0" / "model.keras").write_bytes(b"no model")
+    (run / "summary.json").write_text(json.dumps({"classes": ["cat", "dog", "cow"]}))
+    with pytest.raises(CompetitionError, match=r"knows 3 classes \(cat, dog, cow…\), the comp"):
+        answer_with_run(Config(), run, competition, report)
+    (run / "summary.json").write_text(json.dumps({"classes": list(competition.classes)}))
+    with pytest.raises(CompetitionError, match=r"fold0/model.keras cannot be loaded \("):
+        answer_with_run(Config(), run, competition, report)

@@ -1,0 +1,185 @@
+"""A stand-in for Kaggle: the API that the real client asks, and a machine that runs what is pushed.
+
+The API's answers have the form that the client's own types read. The machine executes the pushed
+text as Kaggle would: renamed, from another folder, read-only, with the inputs mounted under
+/kaggle/input and no network, in a namespace of its own (Linux's unshare and chroot).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from receivers import Received, Reply
+
+# Makes a root of bind mounts with /kaggle in it, and runs the script there.
+MACHINE = """
+set -e
+mount -t tmpfs none "$NEW_ROOT"
+for entry in /*; do
+  if [ -L "$entry" ]; then cp -P "$entry" "$NEW_ROOT$entry"
+  elif [ -d "$entry" ]; then mkdir "$NEW_ROOT$entry"; mount --rbind "$entry" "$NEW_ROOT$entry"; fi
+done
+mkdir -p "$NEW_ROOT/kaggle/input" "$NEW_ROOT/kaggle/working" "$NEW_ROOT/kaggle/src"
+mount --bind "$INPUT" "$NEW_ROOT/kaggle/input"
+mount -o remount,ro,bind "$NEW_ROOT/kaggle/input"
+mount --bind "$WORKING" "$NEW_ROOT/kaggle/working"
+mount --bind "$SOURCE" "$NEW_ROOT/kaggle/src"
+mount -o remount,ro,bind "$NEW_ROOT/kaggle/src"
+exec chroot "$NEW_ROOT" sh -c 'cd /kaggle/working && exec "$PYTHON" -I /kaggle/src/script.py'
+"""
+REFUSED_BY_NAME = {"dataset": "nobody/nothing", "kernel": "nobody/no-kernel"}
+
+
+def run_on_machine(text: str, inputs: Path, working: Path, environ: dict[str, str]) -> Any:
+    """Runs a script as Kaggle would; returns the finished process, its output as text."""
+    source, root = working.with_name("source"), working.with_name("root")
+    for folder in (source, root, working):
+        folder.mkdir(parents=True, exist_ok=True)
+    (source / "script.py").write_text(text, encoding="utf-8")
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    places = {"NEW_ROOT": root, "INPUT": inputs, "WORKING": working, "SOURCE": source}
+    kaggle = {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "PYTHON": sys.executable, "MPLBACKEND": "agg"}
+    return subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "--net", "sh", "-c", MACHINE],
+        env={**keep, **{name: str(path) for name, path in places.items()}, **kaggle, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+class Kaggle:
+    """The account alice: her kernels, their runs, what she submitted."""
+
+    def __init__(self, folder: Path, inputs: Path, environ: dict[str, str] | None = None) -> None:
+        self.folder, self.inputs, self.environ = folder, inputs, environ or {}
+        self.kernels: dict[str, dict[str, Any]] = {}
+        self.submissions: list[dict[str, Any]] = []
+        self.uploads: list[bytes] = []
+        self.datasets: dict[str, list[dict[str, Any]]] = {}  # versions, by owner/slug
+        self.refusals: list[Reply] = []  # answered next, to anything
+
+    def __call__(self, request: Received) -> Reply:
+        if self.refusals:
+            return self.refusals.pop(0)
+        path = urlsplit(request.path).path
+        if not request.headers.get("authorization") and path.startswith("/api/"):
+            return 401, {}, {"code": 401, "message": "Unauthenticated"}
+        if path.startswith("/dl/"):
+            return self.download(path.removeprefix("/dl/"))
+        if path.startswith("/upload/"):
+            self.uploads.append(request.body)
+            return 200, {}, {}
+        if "/logs/stream/" in path:
+            return self.stream(path.rpartition("/")[2])
+        answer = getattr(self, path.rpartition("/")[2])
+        return answer(request.json if request.body else {})
+
+    def SaveKernel(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        if len(asked["text"].encode()) >= 1_000_000:
+            words = "The kernel source must be less than 1 megabytes in size."
+            return 400, {}, {"code": 400, "message": words}
+        slug = asked["slug"].partition("/")[2]
+        invalid = {
+            f"invalid{kind.title()}Sources": [
+                one for one in asked.get(f"{kind}DataSources", []) if one == name
+            ]
+            for kind, name in REFUSED_BY_NAME.items()
+        }
+        known = self.kernels.setdefault(slug, {"version": 0, "asked": {}})
+        known |= {"version": known["version"] + 1, "asked": asked, "status": "QUEUED"}
+        url = f"https://www.kaggle.com/code/alice/{slug}"
+        taken = {name: names for name, names in invalid.items() if names}
+        return 200, {}, {"ref": url, "url": url, "versionNumber": known["version"], **taken}
+
+    def GetKernelSessionStatus(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        kernel = self.kernels.get(asked["kernelSlug"])
+        if kernel is None:
+            return 404, {}, {"code": 404, "message": "Kernel not found"}
+        status = kernel["status"]
+        if status == "QUEUED":
+            kernel["status"] = "RUNNING"
+            threading.Thread(target=self.run, args=(asked["kernelSlug"],), daemon=True).start()
+        return 200, {}, {"status": status, "failureMessage": kernel.get("failure", "")}
+
+    def run(self, slug: str) -> None:
+        kernel = self.kernels[slug]
+        kernel["working"] = self.folder / f"{slug}-{kernel['version']}" / "working"
+        done = run_on_machine(kernel["asked"]["text"], self.inputs, kernel["working"], self.environ)
+        records = [
+            {"stream_name": "stdout", "time": time, "data": line}
+            for time, line in enumerate(done.stdout.splitlines(keepends=True))
+        ]
+        kernel["log"] = json.dumps(records)
+        kernel["status"] = "ERROR" if done.returncode else "COMPLETE"
+
+    def ListKernelSessionOutput(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        kernel = self.kernels[asked["kernelSlug"]]
+        working = kernel.get("working")
+        paths = sorted(path for path in working.rglob("*") if path.is_file()) if working else []
+        names = [path.relative_to(working).as_posix() for path in paths]
+        files = [
+            {"url": f"http://localhost/dl/{asked['kernelSlug']}/{name}", "fileName": name}
+            for name in names
+        ]
+        return 200, {}, {"files": files, "log": kernel.get("log", "")}
+
+    def download(self, place: str) -> Reply:
+        slug, _, name = place.partition("/")
+        headers = {"Last-Modified": formatdate(usegmt=True)}
+        return 200, headers, (self.kernels[slug]["working"] / name).read_bytes()
+
+    def stream(self, slug: str) -> Reply:
+        records = json.loads(self.kernels[slug].get("log", "[]"))
+        lines = [f"data: {json.dumps(record)}\n\n" for record in records]
+        body = "".join([*lines, "data: END_OF_LOG\n\n"]).encode()
+        return 200, {"Content-Type": "text/event-stream"}, body
+
+    def GetDatasetStatus(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        if f"{asked['ownerSlug']}/{asked['datasetSlug']}" not in self.datasets:
+            return 404, {}, {"code": 404, "message": "Dataset not found"}
+        return 200, {}, {"status": "READY"}
+
+    def StartBlobUpload(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        number = len(self.uploads)
+        return 200, {}, {"token": str(number), "createUrl": f"http://localhost/upload/{number}"}
+
+    def CreateDataset(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        address = f"{asked['ownerSlug']}/{asked['slug']}"
+        if address in self.datasets:
+            words = f"The requested title {asked['title']!r} is already in use by a dataset."
+            return 200, {}, {"status": "error", "error": words}
+        self.datasets[address] = [asked]
+        return 200, {}, {"status": "ok", "url": f"https://www.kaggle.com/datasets/{address}"}
+
+    def CreateDatasetVersion(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        address = f"{asked['ownerSlug']}/{asked['datasetSlug']}"
+        self.datasets[address].append(asked)
+        return 200, {}, {"status": "ok", "url": f"https://www.kaggle.com/datasets/{address}"}
+
+    def StartSubmissionUpload(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        return 200, {}, {"token": "t", "createUrl": "http://localhost/upload/1"}
+
+    def CreateSubmission(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        self.submissions.append(asked)
+        return 200, {}, {"message": "Successfully submitted to Digits", "ref": 1}
+
+    def CreateCodeSubmission(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        self.submissions.append(asked)
+        return 200, {}, {"message": "Successfully submitted to Digits", "ref": 2}
+
+    def GetSubmissionLimits(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        return 404, {}, {"code": 404, "message": "not here"}
+
+    def GetAcceleratorQuotaStatistics(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        quota = {"timeUsed": "3600s", "totalTimeAllowed": "108000s"}
+        tpu = {"timeUsed": "0s", "totalTimeAllowed": "72000s"}
+        refresh = "2026-11-28T00:00:00Z"
+        return 200, {}, {"quotaRefreshTime": refresh, "gpuQuota": quota, "tpuQuota": tpu}

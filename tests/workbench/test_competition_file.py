@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.competition_file import (
+    CompetitionFileError,
+    build_with_settings,
+    format_settings,
+    read_competition_file,
+)
+from workbench.new_competition import TEMPLATE
+
+KERNEL_RULE = (
+    "kernel must be owner/slug, the slug 5 to 50 small letters, digits and hyphens, not None"
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "digits.toml").write_text(text)
+    return folder
+
+
+def test_a_file_says_which_kernel_sources_and_settings(tmp_path: Path):
+    text = 'kernel = "me/podium-digits"\ndatasets = ["a/b"]\n[settings]\n"train.epochs" = 3\n'
+    kernel = read_competition_file("digits", write(tmp_path, text))
+    assert (kernel.owner, kernel.slug, kernel.kind) == ("me", "podium-digits", "file")
+    assert (kernel.datasets, kernel.kernels) == (("a/b",), ())
+    assert kernel.config.train.epochs == 3
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path):
+    text = (
+        'kernal = "x"\nkind = "csv"\naccelerator = "p100"\ninternet = "yes"\n'
+        'datasets = ["only-a-name"]\n[settings]\n"train.epoch" = 3\n"folds.count" = 1\n'
+    )
+    with pytest.raises(CompetitionFileError) as error:
+        read_competition_file("digits", write(tmp_path, text))
+    assert str(error.value).splitlines() == [
+        "digits.toml: unknown key 'kernal'; did you mean 'kernel'?",
+        "digits.toml: internet must be true or false, not 'yes'",
+        "digits.toml: " + KERNEL_RULE,
+        "digits.toml: kind must be file, code, not 'csv'",
+        "digits.toml: accelerator must be gpu, tpu, cpu, not 'p100'",
+        "digits.toml: datasets must be addresses such as owner/slug, not 'only-a-name'",
+        "digits.toml: unknown setting 'train.epoch'; did you mean 'train.epochs'?",
+        "digits.toml: folds.count must be 2 to 20, not 1",
+    ]
+
+
+def test_a_missing_file_and_one_that_is_no_toml_say_what_to_do(tmp_path: Path):
+    with pytest.raises(CompetitionFileError, match=r"\(there: none\); make new COMPETITION=digits"):
+        read_competition_file("digits", tmp_path)
+    with pytest.raises(CompetitionFileError, match=r"digits.toml is no TOML: "):
+        read_competition_file("digits", write(tmp_path, "kernel = \n"))
+
+
+def test_what_make_new_writes_can_be_read(tmp_path: Path):
+    text = TEMPLATE.format(
+        slug="digits",
+        owner="me",
+        kernel="podium-digits",
+        kind="code",
+        accelerator="tpu",
+        preset='preset = "tpu"\n',
+        backbone="hub:imagenet21k-s",
+    )
+    kernel = read_competition_file("digits", write(tmp_path, text))
+    assert kernel.config.model.backbone == "hub:imagenet21k-s"
+    assert kernel.config.runtime.accelerator == "tpu"
+
+
+def test_the_settings_stand_in_the_script_and_its_lines_are_still_mapped():
+    plain = build_with_settings({})
+    script = build_with_settings({"train.epochs": 3, "data.folder": 'a "b" \\ c'})
+    scope: dict[str, object] = {}
+    lines = script.text.split("\n")
+    start = next(n for n, line in enumerate(lines) if line.startswith("SETTINGS:"))
+    exec("\n".join(lines[start : start + 4]), scope)  # noqa: S102, four lines of our own
+    assert scope["SETTINGS"] == {"train.epochs": 3, "data.folder": 'a "b" \\ c'}
+    assert len(script.places) == len(plain.places) + 3
+    assert lines[-3] == plain.text.split("\n")[-3]
+    assert script.places[-2] == plain.places[-2]
+    assert str(script.places[-2]).startswith("src/podium/main.py:")
+    assert "Sources: sha256" in script.text
+
+
+values = st.text() | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.text(min_size=1), values))
+def test_any_settings_are_python_that_gives_them_back(settings: dict[str, object]):
+    scope: dict[str, object] = {}
+    exec(format_settings(settings), scope)  # noqa: S102
+    assert scope["SETTINGS"] == settings
