@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle \
-  test-slow check dry-run new push infer-push status logs quota pull submit webhook-setup webhook-test \
+  test-slow test-backbones check dry-run new push infer-push status logs quota pull submit webhook-setup webhook-test \
   clean
 
 # The first of these that runs and is 3.12 or 3.11.
@@ -72,6 +72,9 @@ test-bundle: setup  ## the same tests on the built script, on both backends
 test-slow: setup  ## the real dry runs, as Kaggle runs them
 	@$(PYTEST) -m slow
 	@KERAS_BACKEND=jax $(PYTEST) -m slow tests/test_port.py
+
+test-backbones: setup  ## one training step of every backbone on JAX too; most of an hour
+	@KERAS_BACKEND=jax $(PYTEST) -m slow tests/test_freezing.py
 
 test: test-fast test-jax test-bundle test-slow  ## every test
 

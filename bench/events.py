@@ -50,7 +50,8 @@ def main() -> None:
     if options.json:
         print(json.dumps({"emit_ms": {"p50": p50, "p99": p99}, "ratios": ratios}))
         return
-    print(f"emit: median {p50:.3f} ms, 99th percentile {p99:.3f} ms, most {1000 * emits[-1]:.1f} ms")
+    most = 1000 * emits[-1]
+    print(f"emit: median {p50:.3f} ms, 99th percentile {p99:.3f} ms, most {most:.1f} ms")
     for name, ratio in ratios.items():
         print(f"{options.steps} steps, a webhook that {name}: {100 * (ratio - 1):+.2f} %")
 
