@@ -70,7 +70,7 @@ def time_emits(count: int) -> list[float]:
 
 def time_steps(steps: int, address: str) -> float:
     """The seconds of so many steps, an event after each."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         report = Reporter(Path(folder))
         report.say = lambda *_: None
         watch = watch_run(report, {"PODIUM_WEBHOOK": address})

@@ -52,7 +52,7 @@ competition → folds → pixels → augment → backbones → model → train �
     4772  Report: one page that shows the run
     4990  The run: the stages in order
 
-Sources: sha256 18ce3d5da8f4279d39a8c914e82e2b65d1cc7cc17e31db9376fa8502eb7ed855
+Sources: sha256 811c21635a44700b8e4f31be8349be270cf447777e965fb84536f508fb37d420
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 18ce3d5da8f4279d39a8c914e82e2b65d1cc7cc17e31db9376fa8502eb7ed855
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "18ce3d5da8f4279d39a8c914e82e2b65d1cc7cc17e31db9376fa8502eb7ed855"
+SOURCE = "811c21635a44700b8e4f31be8349be270cf447777e965fb84536f508fb37d420"
 
 
 import base64
@@ -1265,7 +1265,7 @@ def list_lines(card: Card) -> list[str]:
     total = card.folds * card.epochs
     share = min(1.0, card.done / total) if total else 0.0
     filled = round(share * BAR_WIDTH)
-    bar = "▓" * filled + "░" * (BAR_WIDTH - filled)
+    bar = "█" * filled + "░" * (BAR_WIDTH - filled)
     lines = [f"{bar} {share:.0%}, {len(card.scores)} of {card.folds} folds done"]
     if card.epoch:
         step = f", {card.step}" if card.step else ""
@@ -2161,7 +2161,7 @@ def write_curves(folder: Path) -> None:
     """Draws loss and accuracy of every fold in the run folder into curves.png."""
     paths = sorted(folder.glob("fold*/history.csv"), key=lambda path: int(path.parent.name[4:]))
     histories = [pd.read_csv(path) for path in paths]
-    figure = Figure(figsize=(7.2, 3.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(5.2, 2.6), dpi=140, layout="constrained")
     for panel, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         panel.set(title=name, xlabel="epoch")
         panel.spines[["top", "right"]].set_visible(False)
@@ -2175,7 +2175,7 @@ def write_curves(folder: Path) -> None:
                 values = history[f"{part}/{name}"]
                 panel.plot(history["epoch"], values, dash, color=colour, label=label, **style)
         if histories:
-            panel.legend(frameon=False, fontsize=8)
+            panel.legend(frameon=False, fontsize=7)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     write_whole(folder / CURVES_FILE, drawn.getvalue())

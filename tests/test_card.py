@@ -43,7 +43,7 @@ def test_the_card_in_the_middle_of_a_run():
     events = list(make_events())
     card, _ = watch(events[:6])
     assert list_lines(card) == [
-        "▓▓▓▓░░░░░░░░ 33%, 0 of 2 folds done",
+        "████░░░░░░░░ 33%, 0 of 2 folds done",
         "fold 0, epoch 2 of 3",
         "accuracy 0.8200 (best 0.8200 in epoch 2)",
         "loss 0.500 → 0.550, 913 images/s",

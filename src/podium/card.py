@@ -169,7 +169,7 @@ def list_lines(card: Card) -> list[str]:
     total = card.folds * card.epochs
     share = min(1.0, card.done / total) if total else 0.0
     filled = round(share * BAR_WIDTH)
-    bar = "▓" * filled + "░" * (BAR_WIDTH - filled)
+    bar = "█" * filled + "░" * (BAR_WIDTH - filled)
     lines = [f"{bar} {share:.0%}, {len(card.scores)} of {card.folds} folds done"]
     if card.epoch:
         step = f", {card.step}" if card.step else ""

@@ -15,7 +15,7 @@ def write_curves(folder: Path) -> None:
     """Draws loss and accuracy of every fold in the run folder into curves.png."""
     paths = sorted(folder.glob("fold*/history.csv"), key=lambda path: int(path.parent.name[4:]))
     histories = [pd.read_csv(path) for path in paths]
-    figure = Figure(figsize=(7.2, 3.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(5.2, 2.6), dpi=140, layout="constrained")
     for panel, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         panel.set(title=name, xlabel="epoch")
         panel.spines[["top", "right"]].set_visible(False)
@@ -29,7 +29,7 @@ def write_curves(folder: Path) -> None:
                 values = history[f"{part}/{name}"]
                 panel.plot(history["epoch"], values, dash, color=colour, label=label, **style)
         if histories:
-            panel.legend(frameon=False, fontsize=8)
+            panel.legend(frameon=False, fontsize=7)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     write_whole(folder / CURVES_FILE, drawn.getvalue())
