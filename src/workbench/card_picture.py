@@ -84,7 +84,7 @@ def catch_requests(address: str, run: Path) -> list[Request]:
 def read_message(request: Request) -> tuple[str, bool]:
     """A request as HTML, and whether it is the card."""
     files = request.files or {}
-    content = request.json or request.data or {}
+    content: Any = request.json or request.data or {}
     if "payload_json" in files:
         content = json.loads(files["payload_json"][1])
     if isinstance(content, bytes):  # ntfy's picture
