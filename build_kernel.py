@@ -7,8 +7,10 @@ The work is done in src/workbench/flatten; here are the order of the script and 
 """
 
 import argparse
+import json
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +22,7 @@ from workbench.flatten.layout import TITLE_PLACE, lay_out
 from workbench.flatten.refusal import BuildError
 from workbench.flatten.rules import check_modules, sort_refusals
 from workbench.flatten.script import Script, check_script
+from workbench.flatten.settings_block import copy_with_settings
 from workbench.flatten.source import read_modules
 
 ROOT = Path(__file__).resolve().parent
@@ -103,13 +106,26 @@ def write_script(script: Script, path: Path) -> str:
     half.replace(path)
     size = len(script.text.encode())
     return (
-        f"kernel/podium.py: {len(script.places):,} lines, {size:,} of {SIZE_LIMIT:,} bytes, "
-        f"{len(script.sections)} sections"
+        f"{path.parent.name}/podium.py: {len(script.places):,} lines, {size:,} of "
+        f"{SIZE_LIMIT:,} bytes, {len(script.sections)} sections"
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Builds, checks or maps the script; returns the exit code."""
+def build_apart(package: Path, settings: Path, folder: Path) -> str:
+    """Builds a script with the settings of a JSON file into a folder of its own.
+
+    Writes podium.py and places.txt, the source of each of its lines; raises BuildError.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        chosen = json.loads(settings.read_text(encoding="utf-8"))
+        script = build_script(copy_with_settings(package, chosen, Path(name)))
+    places = "\n".join(map(str, script.places)) + "\n"
+    (folder / "places.txt").write_text(places, encoding="utf-8")
+    return write_script(script, folder / "podium.py")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description="Flattens src/podium into kernel/podium.py, the one script Kaggle runs.",
         epilog="Without an option it builds. Edit the modules, build, commit both.",
@@ -121,12 +137,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     either.add_argument(
         "--map", nargs="+", type=int, metavar="LINE", help="name the source of these script lines"
     )
+    either.add_argument(
+        "--apart",
+        nargs=2,
+        type=Path,
+        metavar=("JSON", "FOLDER"),
+        help="build with these settings into a folder of its own, as make push does",
+    )
     parser.add_argument(
         "--root", type=Path, default=ROOT, metavar="FOLDER", help="the checkout (default: this one)"
     )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Builds, checks or maps the script; returns the exit code."""
+    parser = make_parser()
     given = parser.parse_args(argv)
     path = given.root / "kernel" / "podium.py"
     try:
+        if given.apart:
+            print(build_apart(given.root / "src" / "podium", *given.apart))
+            return 0
         script = build_script(given.root / "src" / "podium")
     except BuildError as error:
         print(error, file=sys.stderr)

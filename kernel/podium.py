@@ -9,50 +9,50 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
       58  Settings: the block to edit on Kaggle
-     109  Configuration: every setting, its default and its limit
-     407  Overrides: from defaults to the settings of this run
-     558  Runtime: the machine, and the Keras backend that suits it
-     793  Libraries
-     810  Storage: a file is there whole, or as it was before
-     831  Attempts: an answer within a time limit, or none
-     867  Events: what the run says, to the reader of the log and to programs
-     995  Predictions: class probabilities, keyed by image id
-    1052  Metrics: how good the probabilities are, and how sure that figure is
-    1101  Card: the run at a glance, as a phone shows it
-    1314  Post: one request to a webhook, within a hard limit
-    1446  Sinks: who is told of the run, and in which words
-    1607  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    1818  Delivery: from the record to a sink, at least once
-    1966  Address: which sink an address stands for
-    2062  Webhook: finds where the run is to be told, and tells it there
-    2155  Curves: one picture of all folds so far, for a phone
-    2184  Inputs: where the competition's files are
-    2329  Labels: what each training image shows
-    2510  Competition: from its files to one image table
-    2755  Folds: every training image is validated once, by a model that never saw it
-    2819  Pixels: from image files to batches of uint8
-    3008  Augmentation: what training images go through, on the device
-    3070  Handles: where pretrained weights lie
-    3171  Backbones: the table of networks that turn pixels into features
-    3311  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    3343  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    3402  Port: a Hub module's weights on Keras's own EfficientNetV2
-    3610  Network: the backbone built, as its row of the table says
-    3686  Weights: what the backbone starts from
-    3859  Freezing: which variables train, and how fast
-    3978  Model: augment, normalise, backbone, head
-    4063  Schedule: how fast the weights move
-    4121  Training: one fold, in two phases
-    4263  Prediction: from a trained model to class probabilities
-    4293  Inference: the models of an earlier run answer a competition's test part
-    4375  Submission: checked against the sample before it is written
-    4459  Summary: the run in figures
-    4532  Record: what a run folder holds, as far as the run has got
-    4598  Page: the pieces that the report is made of
-    4772  Report: one page that shows the run
-    4990  The run: the stages in order
+     110  Configuration: every setting, its default and its limit
+     408  Overrides: from defaults to the settings of this run
+     559  Runtime: the machine, and the Keras backend that suits it
+     794  Libraries
+     811  Storage: a file is there whole, or as it was before
+     832  Attempts: an answer within a time limit, or none
+     868  Events: what the run says, to the reader of the log and to programs
+     996  Predictions: class probabilities, keyed by image id
+    1053  Metrics: how good the probabilities are, and how sure that figure is
+    1102  Card: the run at a glance, as a phone shows it
+    1315  Post: one request to a webhook, within a hard limit
+    1447  Sinks: who is told of the run, and in which words
+    1608  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    1819  Delivery: from the record to a sink, at least once
+    1965  Address: which sink an address stands for
+    2061  Webhook: finds where the run is to be told, and tells it there
+    2154  Curves: one picture of all folds so far, for a phone
+    2183  Inputs: where the competition's files are
+    2328  Labels: what each training image shows
+    2509  Competition: from its files to one image table
+    2754  Folds: every training image is validated once, by a model that never saw it
+    2818  Pixels: from image files to batches of uint8
+    3007  Augmentation: what training images go through, on the device
+    3069  Handles: where pretrained weights lie
+    3170  Backbones: the table of networks that turn pixels into features
+    3310  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    3342  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    3401  Port: a Hub module's weights on Keras's own EfficientNetV2
+    3609  Network: the backbone built, as its row of the table says
+    3685  Weights: what the backbone starts from
+    3858  Freezing: which variables train, and how fast
+    3977  Model: augment, normalise, backbone, head
+    4062  Schedule: how fast the weights move
+    4120  Training: one fold, in two phases
+    4262  Prediction: from a trained model to class probabilities
+    4292  Inference: the models of an earlier run answer a competition's test part
+    4374  Submission: checked against the sample before it is written
+    4458  Summary: the run in figures
+    4531  Record: what a run folder holds, as far as the run has got
+    4597  Page: the pieces that the report is made of
+    4771  Report: one page that shows the run
+    4989  The run: the stages in order
 
-Sources: sha256 811c21635a44700b8e4f31be8349be270cf447777e965fb84536f508fb37d420
+Sources: sha256 2e47e927891961f9ad76073e3945ab06f99f76d67ca051bc37a517d9133b634d
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 811c21635a44700b8e4f31be8349be270cf447777e965fb84536f508fb37d420
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "811c21635a44700b8e4f31be8349be270cf447777e965fb84536f508fb37d420"
+SOURCE = "2e47e927891961f9ad76073e3945ab06f99f76d67ca051bc37a517d9133b634d"
 
 
 import base64
@@ -102,6 +102,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import reduce
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Union, cast, get_args, get_origin
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -1877,11 +1878,9 @@ class Delivery(threading.Thread):
 
     def read_pending(self) -> Pending:
         """The next events, as many as fit into one delivery."""
-        pending = Pending([], self.memory["offset"])
-        for event, end in read_record(self.report.path, pending.end):
-            if len(pending.events) < self.room:
-                pending = Pending([*pending.events, event], end)
-        return pending
+        start = self.memory["offset"]
+        part = list(islice(read_record(self.report.path, start), self.room))
+        return Pending([event for event, _ in part], part[-1][1] if part else start)
 
     def wait_turn(self, pending: Pending) -> bool:
         """Says whether it is time; if not, waits until it is or until something new happened."""

@@ -3,9 +3,9 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_run import make_epoch, make_events
 
 from podium.card import BEST_EVERY, Card, News, clean_text, format_hours, list_lines, update_card
-from runs import make_epoch, make_events
 
 
 def watch(events) -> tuple[Card, list[News]]:

@@ -11,13 +11,13 @@ import pytest
 import requests
 from PIL import Image
 from receivers import Server, serve
+from sample_run import make_events
 from services import Discord, Ntfy, Slack, Telegram
 
 from podium.address import read_webhook
 from podium.chat import cut_utf16, encode_header, escape_slack
 from podium.post import Answer, Post, RefusedError, Request
 from podium.sinks import CURVES_FILE, CardSink
-from runs import make_events
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 EVENTS = list(make_events())

@@ -2,11 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
+from sample_run import make_events
 
 from podium.card import URGENT
 from podium.post import Answer, NoAnswerError, Request
 from podium.sinks import CardSink, JsonSink, KerasSink, read_logs, sign
-from runs import make_events
 
 EVENTS = list(make_events())
 

@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import pytest
 from receivers import serve
+from sample_run import make_events
 from services import Discord, Ntfy, Slack, Telegram
 
 from podium import webhook as webhook_room
 from podium.events import Reporter
 from podium.webhook import find_secret, watch_run
-from runs import make_events
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])

@@ -10,6 +10,7 @@ import json
 import random
 import threading
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,11 +74,9 @@ class Delivery(threading.Thread):
 
     def read_pending(self) -> Pending:
         """The next events, as many as fit into one delivery."""
-        pending = Pending([], self.memory["offset"])
-        for event, end in read_record(self.report.path, pending.end):
-            if len(pending.events) < self.room:
-                pending = Pending([*pending.events, event], end)
-        return pending
+        start = self.memory["offset"]
+        part = list(islice(read_record(self.report.path, start), self.room))
+        return Pending([event for event, _ in part], part[-1][1] if part else start)
 
     def wait_turn(self, pending: Pending) -> bool:
         """Says whether it is time; if not, waits until it is or until something new happened."""

@@ -65,6 +65,11 @@ def submit(argv: Sequence[str]) -> None:
         raise VerbError("there is no competition; make new COMPETITION=its-slug")
     if pushed is None:
         raise VerbError("nothing was pushed from here yet; make push, wait, make pull")
+    if kernel.kind == "code" and kernel.internet:
+        raise VerbError(
+            "a code competition takes no version that ran with internet; make infer-push, then "
+            "make submit INFER=1"
+        )
     message = options.message or f"{kernel.slug} version {pushed.version}, {pushed.source[:12]}"
     client = open_client()
     if kernel.kind == "code":

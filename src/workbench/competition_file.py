@@ -15,24 +15,18 @@ preset = "gpu"
 """
 
 import difflib
-import json
 import re
-import shutil
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from build_kernel import build_script
 from podium.config import Config
 from podium.override import SettingsError, read_config
-from workbench.flatten.script import Script
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "kernel" / "competitions"
-EMPTY_SETTINGS = "SETTINGS: dict[str, object] = {}"
 KINDS = ("file", "code")
 ACCELERATORS = ("gpu", "tpu", "cpu")
 ADDRESS = re.compile(r"[\w-]+/[a-z0-9][a-z0-9-]{4,49}")
@@ -122,30 +116,3 @@ def list_mistakes(content: Mapping[str, Any]) -> list[str]:
     except SettingsError as error:
         mistakes += [line.removeprefix("SETTINGS: ") for line in str(error).splitlines()]
     return mistakes
-
-
-def build_with_settings(settings: Mapping[str, Any], package: Path = ROOT / "src/podium") -> Script:
-    """Builds the script with these settings in its SETTINGS block; raises BuildError."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "src" / "podium"  # named as the modules are
-        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        module = copy / "settings.py"
-        text = module.read_text(encoding="utf-8")
-        if text.count(EMPTY_SETTINGS) != 1:
-            raise CompetitionFileError(
-                f"src/podium/settings.py must hold the line {EMPTY_SETTINGS!r}, which a "
-                f"competition's settings replace; move yours to kernel/competitions"
-            )
-        module.write_text(text.replace(EMPTY_SETTINGS, format_settings(settings)), encoding="utf-8")
-        return build_script(copy)
-
-
-def format_settings(settings: Mapping[str, Any]) -> str:
-    """The SETTINGS block, an entry a line."""
-    entries = "".join(f"    {quote(name)}: {quote(value)},\n" for name, value in settings.items())
-    return EMPTY_SETTINGS.removesuffix("{}") + "{" + (f"\n{entries}" if entries else "") + "}"
-
-
-def quote(value: Any) -> str:
-    """A value as Python, text in double quotes: JSON's escapes are Python's too."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -14,11 +14,9 @@ from workbench.competition_file import (
     ROOT,
     CompetitionFile,
     CompetitionFileError,
-    build_with_settings,
-    format_settings,
 )
 from workbench.flatten.leaks import find_secrets
-from workbench.flatten.script import Script
+from workbench.flatten.settings_block import format_settings
 from workbench.kaggle_client import (
     TRANSFER_SECONDS,
     KaggleRefusalError,
@@ -39,19 +37,18 @@ def push(argv: Sequence[str]) -> None:
     parser.add_argument("--dry", action="store_true", help="show all of it and send nothing")
     options = parser.parse_args(argv)
     kernel = find_kernel(options)
-    script = build_with_settings(kernel.settings)
-    metadata = make_metadata(kernel)
-    check_push(kernel, script, metadata)
     folder = PUSHED / kernel.slug
-    write_folder(folder, script, metadata)
-    print(describe_push(kernel, script, metadata))
+    metadata = make_metadata(kernel)
+    write_folder(folder, kernel, metadata)
+    check_push(folder, kernel, metadata)
+    print(describe_push(folder, kernel, metadata))
     if options.dry:
         print(f"Nothing was sent; it lies in {folder}")
         return
     check_commit()
     client = open_client()
     answer = ask(lambda: client.kernels_push(str(folder)), TRANSFER_SECONDS)
-    pushed = read_answer(answer, script)
+    pushed = read_answer(answer, folder)
     (folder / "pushed.json").write_text(json.dumps(pushed._asdict()), encoding="utf-8")
     print(f"Version {pushed.version} is on its way: {pushed.url}")
     print(tag_commit(kernel, pushed))
@@ -64,37 +61,47 @@ def make_metadata(kernel: CompetitionFile) -> dict[str, Any]:
     return {**json.loads(PATH.read_text(encoding="utf-8")), "code_file": CODE_FILE}
 
 
-def check_push(kernel: CompetitionFile, script: Script, metadata: Mapping[str, Any]) -> None:
+def write_folder(folder: Path, kernel: CompetitionFile, metadata: Mapping[str, Any]) -> None:
+    """Builds what is sent, as `kaggle kernels push -p folder` would send it too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "settings.json", dict(kernel.settings))
+    write_json(folder / "kernel-metadata.json", metadata)
+    build = [sys.executable, str(ROOT / "build_kernel.py"), "--apart"]
+    done = subprocess.run(
+        [*build, str(folder / "settings.json"), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise VerbError(f"the script cannot be built:\n{done.stderr.strip()}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a file that people may read."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def check_push(folder: Path, kernel: CompetitionFile, metadata: Mapping[str, Any]) -> None:
     """Raises CompetitionFileError with everything that would fail on Kaggle."""
     mistakes = list_metadata_mistakes(metadata)
-    if kernel.kind == "code" and kernel.settings.get("predict.run") and metadata["enable_internet"]:
+    answers = kernel.settings.get("predict.run")
+    if kernel.kind == "code" and answers and metadata["enable_internet"]:
         mistakes.append("a code competition's submission must run without internet")
-    elif kernel.kind == "code" and not kernel.settings.get("predict.run") and not kernel.internet:
-        mistakes.append(
-            "internet is false, so no weights can be downloaded nor a webhook reached; the half "
-            "that trains may have it, `make infer-push` sends the half that may not"
-        )
-    for line, what in find_secrets(script.text.split("\n")):
-        mistakes.append(f"line {line} of the script holds what looks like {what}; revoke it")
+    lines = (folder / CODE_FILE).read_text(encoding="utf-8").split("\n")
+    for number, what in find_secrets(lines):
+        mistakes.append(f"line {number} of the script holds what looks like {what}; revoke it")
     if mistakes:
         raise CompetitionFileError("\n".join(mistakes))
 
 
-def write_folder(folder: Path, script: Script, metadata: Mapping[str, Any]) -> None:
-    """What is sent, as `kaggle kernels push -p folder` would send it too."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CODE_FILE).write_text(script.text, encoding="utf-8")
-    text = json.dumps(metadata, indent=2) + "\n"
-    (folder / "kernel-metadata.json").write_text(text, encoding="utf-8")
-
-
-def describe_push(kernel: CompetitionFile, script: Script, metadata: Mapping[str, Any]) -> str:
+def describe_push(folder: Path, kernel: CompetitionFile, metadata: Mapping[str, Any]) -> str:
     """What is about to be sent."""
     sources = [one for kind in INVALID for one in metadata.get(f"{kind}_sources", [])]
     machine = metadata.get("machine_shape") or "CPU"
     internet = "internet" if metadata["enable_internet"] else "no internet"
     private = "private" if metadata["is_private"] else "PUBLIC"
-    size = len(script.text.encode())
+    size = (folder / CODE_FILE).stat().st_size
     return "\n".join(
         [
             f"{kernel.kernel}: {machine}, {internet}, {private}, {size:,} bytes",
@@ -110,7 +117,7 @@ def check_commit() -> None:
         raise VerbError("there are changes that are not committed; commit them, then push")
 
 
-def read_answer(answer: Any, script: Script) -> Pushed:
+def read_answer(answer: Any, folder: Path) -> Pushed:
     """What Kaggle made of it; raises KaggleRefusalError unless all of it was taken."""
     if answer.error:
         raise KaggleRefusalError(explain_refusal(str(answer.error)))
@@ -126,8 +133,9 @@ def read_answer(answer: Any, script: Script) -> Pushed:
         )
     if not number or not url:
         raise KaggleRefusalError("Kaggle names no version; kaggle.com/code shows whether one runs")
-    source = script.text.partition("Sources: sha256 ")[2][:64]
-    return Pushed(number, url, source, [str(place) for place in script.places])
+    script = (folder / CODE_FILE).read_text(encoding="utf-8")
+    places = (folder / "places.txt").read_text(encoding="utf-8").splitlines()
+    return Pushed(number, url, script.partition("Sources: sha256 ")[2][:64], places)
 
 
 def tag_commit(kernel: CompetitionFile, pushed: Pushed) -> str:

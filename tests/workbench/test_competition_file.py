@@ -1,15 +1,8 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from workbench.competition_file import (
-    CompetitionFileError,
-    build_with_settings,
-    format_settings,
-    read_competition_file,
-)
+from workbench.competition_file import CompetitionFileError, read_competition_file
 from workbench.new_competition import TEMPLATE
 
 KERNEL_RULE = (
@@ -69,29 +62,3 @@ def test_what_make_new_writes_can_be_read(tmp_path: Path):
     kernel = read_competition_file("digits", write(tmp_path, text))
     assert kernel.config.model.backbone == "hub:imagenet21k-s"
     assert kernel.config.runtime.accelerator == "tpu"
-
-
-def test_the_settings_stand_in_the_script_and_its_lines_are_still_mapped():
-    plain = build_with_settings({})
-    script = build_with_settings({"train.epochs": 3, "data.folder": 'a "b" \\ c'})
-    scope: dict[str, object] = {}
-    lines = script.text.split("\n")
-    start = next(n for n, line in enumerate(lines) if line.startswith("SETTINGS:"))
-    exec("\n".join(lines[start : start + 4]), scope)  # noqa: S102, four lines of our own
-    assert scope["SETTINGS"] == {"train.epochs": 3, "data.folder": 'a "b" \\ c'}
-    assert len(script.places) == len(plain.places) + 3
-    assert lines[-3] == plain.text.split("\n")[-3]
-    assert script.places[-2] == plain.places[-2]
-    assert str(script.places[-2]).startswith("src/podium/main.py:")
-    assert "Sources: sha256" in script.text
-
-
-numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-values = st.text() | st.booleans() | numbers
-
-
-@given(st.dictionaries(st.text(min_size=1), values))
-def test_any_settings_are_python_that_gives_them_back(settings: dict[str, object]):
-    scope: dict[str, object] = {}
-    exec(format_settings(settings), scope)  # noqa: S102
-    assert scope["SETTINGS"] == settings

@@ -179,6 +179,7 @@ def test_a_code_competition_is_trained_with_and_answered_without_internet(
         for name in ("podium-digits", "podium-digits-infer")
     )
     pd.testing.assert_frame_equal(first, second)
+    assert "make submit INFER=1" in refused(checkout.run("collect", "submit"))
     submitted = checkout.run("collect", "submit", "--infer")
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert kaggle.submissions[0]["kernelSlug"] == "podium-digits-infer"
