@@ -163,6 +163,18 @@ def test_a_forked_process_says_nothing(tmp_path: Path):
     assert [event["event"] for event in events_of(tmp_path)] == ["from_the_parent"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+def test_a_bare_fork_says_nothing_either_and_never_waits_for_its_parents_lock(tmp_path: Path):
+    report = Reporter(tmp_path)
+    with report.lock:
+        child = os.fork()
+        if child == 0:
+            report.emit("from_the_child")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert list(read_record(report.path)) == []
+
+
 def test_only_the_first_host_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     report = Reporter(tmp_path, leader=False)
     report.emit("run_started")

@@ -1,6 +1,8 @@
 import logging
+import socket
 import threading
 import time
+from contextlib import ExitStack
 from email.utils import formatdate
 
 import pytest
@@ -65,6 +67,19 @@ def test_a_server_that_hangs_or_drips_is_left_in_time(quick: None, handle):
     with serve_socket(handle) as url, pytest.raises(NoAnswerError, match="^TimeoutError$"):
         Post()(Request("POST", f"{url}/{SECRET}", json={}))
     assert time.monotonic() - started < 3
+
+
+def test_a_host_that_swallows_every_packet_is_left_in_time(quick: None):
+    """Linux drops the handshakes that do not fit into a full queue, as a firewall drops them."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        started = time.monotonic()
+        with pytest.raises(NoAnswerError, match="^TimeoutError$"):
+            Post()(Request("POST", f"http://127.0.0.1:{full.getsockname()[1]}", json={}))
+        assert time.monotonic() - started < 3
 
 
 def test_garbage_and_a_closed_port_are_no_answer_and_give_no_address_away():

@@ -10,7 +10,7 @@ from types import ModuleType
 import keras
 import numpy as np
 import pytest
-from receivers import serve
+from receivers import hang, serve, serve_socket
 from sample_run import make_events
 from services import Discord, Ntfy, Slack, Telegram
 
@@ -117,6 +117,27 @@ def test_all_sinks_hear_of_a_run_and_nothing_gives_a_token_away(
         assert secret.rpartition("/")[2] not in written
     shown = json.dumps([one.messages for one in (discord, slack, telegram)], default=str)
     assert not any(secret in shown for secret in (discord.path, slack.path, telegram.path))
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 404, 413, 422, 429, 500, "hang", "down"])
+def test_no_way_to_fail_gives_a_token_away(
+    tmp_path: Path, status, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Neither on the terminal, nor in the run folder, nor in what is sent elsewhere."""
+    monkeypatch.setattr(webhook_room, "CLOSING_SECONDS", 0.5)
+    reply = (status, {"location": f"https://elsewhere.example/{TOKEN}"}, {"message": TOKEN})
+    with serve(lambda _: reply) as server, serve_socket(hang) as hanging:
+        url = {"hang": hanging, "down": "http://127.0.0.1:9"}.get(status, server.url)
+        report = Reporter(tmp_path)
+        word = f"discord+{url}/api/webhooks/1/{TOKEN}"
+        watch = watch_run(report, {"PODIUM_WEBHOOK": word})
+        report.emit("run_started", settings={})
+        report.warn(f"odd: {word}")
+        watch.close()
+    written = "".join(path.read_text(errors="replace") for path in tmp_path.iterdir())
+    told = capfd.readouterr()
+    assert TOKEN not in written + told.out + told.err
+    assert '"run_started"' in written
 
 
 ENDED = """

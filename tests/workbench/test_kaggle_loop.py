@@ -19,6 +19,7 @@ from workbench.demo import make_demo
 ROOT = Path(__file__).resolve().parents[2]
 NEWEST = ROOT / ".venv" / "kaggle-newest"
 pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.xdist_group("kaggle")]
+TOKEN = "a-token-of-thirty-or-more-letters"
 TOML = """
 kernel = "alice/podium-digits"
 kind = "{kind}"
@@ -69,6 +70,11 @@ class Checkout:
         self.commit()
 
     def run(self, module: str, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """A verb of the workbench."""
+        return self.call("-m", f"workbench.{module}", *words, **environ)
+
+    def call(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Python, with alice's credentials and the stand-in for Kaggle."""
         newest = [str(NEWEST)] if self.client == "newest" else []
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("KAGGLE", "GIT_"))}
         clean |= {
@@ -84,7 +90,7 @@ class Checkout:
             "GIT_COMMITTER_EMAIL": "alice@example.org",
         }
         return subprocess.run(
-            [sys.executable, "-m", f"workbench.{module}", *words],
+            [sys.executable, *words],
             cwd=self.folder,
             env={name: value for name, value in (clean | environ).items() if value != "unset"},
             capture_output=True,
@@ -123,6 +129,7 @@ def test_the_whole_loop_ends_in_a_submission(checkout: Checkout, kaggle: Kaggle,
     mounted = kaggle.inputs / ("digits" if layout == "old" else "competitions/digits")
     mounted.parent.mkdir(parents=True)
     shutil.copytree(make_demo(kaggle.inputs.parent / "demo"), mounted)
+    kaggle.environ["PODIUM_WEBHOOK"] = f"https://discord.com/api/webhooks/1/{TOKEN}"
     checkout.write()
     pushed = checkout.run("push")
     assert pushed.returncode == 0, pushed.stdout + pushed.stderr
@@ -146,10 +153,22 @@ def test_the_whole_loop_ends_in_a_submission(checkout: Checkout, kaggle: Kaggle,
     folder = checkout.folder / "runs" / "podium-digits-v1"
     assert (folder / "report.html").is_file()
     assert len(pd.read_csv(folder / "submission.csv")) == 360
+    check_watched_without_a_network(folder, logs)
     submitted = checkout.run("collect", "submit")
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert "Successfully submitted to Digits" in submitted.stdout
     assert kaggle.uploads == [(folder / "submission.csv").read_bytes()]
+
+
+def check_watched_without_a_network(folder: Path, logs: str) -> None:
+    """A webhook that cannot be reached costs the run nothing: its record is whole."""
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["event"] == "run_finished"
+    assert "webhook     discord, from the environment" in logs
+    written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert TOKEN.encode() not in written
+    assert TOKEN not in logs
 
 
 @pytest.mark.slow
@@ -351,4 +370,18 @@ def test_a_kernel_with_a_webhook_attaches_its_dataset_and_must_be_private(
     assert checkout.run("push").returncode == 0
     asked = kaggle.kernels["podium-digits"]["asked"]
     assert asked["datasetDataSources"] == ["alice/podium-webhook"]
+    assert asked["isPrivate"] is True
+
+
+def test_a_plain_kaggle_kernels_push_sends_the_committed_script_too(
+    checkout: Checkout, kaggle: Kaggle
+):
+    metadata = checkout.folder / "kernel-metadata.json"
+    metadata.write_text(metadata.read_text().replace("YOUR-KAGGLE-NAME", "alice"))
+    call = "import sys; from kaggle.cli import main; sys.argv[1:] = ['kernels', 'push']; main()"
+    done = checkout.call("-c", call)
+    assert "successfully pushed" in done.stdout, done.stdout + done.stderr
+    asked = kaggle.kernels["podium"]["asked"]
+    assert asked["text"] == (ROOT / "kernel" / "podium.py").read_text()
+    assert asked["machineShape"] == "NvidiaTeslaT4"
     assert asked["isPrivate"] is True
