@@ -40,19 +40,19 @@ competition → folds → pixels → augment → backbones → model → train �
     3609  Network: the backbone built, as its row of the table says
     3685  Weights: what the backbone starts from
     3858  Freezing: which variables train, and how fast
-    3977  Model: augment, normalise, backbone, head
-    4062  Schedule: how fast the weights move
-    4120  Training: one fold, in two phases
-    4262  Prediction: from a trained model to class probabilities
-    4292  Inference: the models of an earlier run answer a competition's test part
-    4374  Submission: checked against the sample before it is written
-    4458  Summary: the run in figures
-    4531  Record: what a run folder holds, as far as the run has got
-    4597  Page: the pieces that the report is made of
-    4771  Report: one page that shows the run
-    4989  The run: the stages in order
+    3978  Model: augment, normalise, backbone, head
+    4063  Schedule: how fast the weights move
+    4121  Training: one fold, in two phases
+    4263  Prediction: from a trained model to class probabilities
+    4293  Inference: the models of an earlier run answer a competition's test part
+    4375  Submission: checked against the sample before it is written
+    4459  Summary: the run in figures
+    4532  Record: what a run folder holds, as far as the run has got
+    4598  Page: the pieces that the report is made of
+    4772  Report: one page that shows the run
+    4990  The run: the stages in order
 
-Sources: sha256 2e47e927891961f9ad76073e3945ab06f99f76d67ca051bc37a517d9133b634d
+Sources: sha256 8b8bdf3ed2ffe1b912d00f618fc73e8bb46110f2da279c52a3b583c7c0e85666
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 2e47e927891961f9ad76073e3945ab06f99f76d67ca051bc37a517d9133b634d
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "2e47e927891961f9ad76073e3945ab06f99f76d67ca051bc37a517d9133b634d"
+SOURCE = "8b8bdf3ed2ffe1b912d00f618fc73e8bb46110f2da279c52a3b583c7c0e85666"
 
 
 import base64
@@ -3967,10 +3967,11 @@ def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) ->
     slowest = max(momenta, default=0.0)
     needed = math.ceil(round(3 / (1 - slowest), 6))
     if steps < needed:
+        fitting = math.floor(round(100 * (1 - 3 / steps), 6)) / 100
+        remedy = f"model.bn_momentum to {fitting:g} or less, or " if fitting > 0 else ""
         report.warn(
             f"batch norm's statistics lag: with momentum {slowest:g} they need {needed} steps, "
-            f"and an epoch has {steps}; set model.bn_momentum to {max(0.0, 1 - 3 / steps):.2f} "
-            f"or less, or model.batch_norm to frozen"
+            f"and an epoch has {steps}; set {remedy}model.batch_norm to frozen"
         )
 
 

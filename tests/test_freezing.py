@@ -178,8 +178,22 @@ def test_statistics_that_lag_an_epoch_are_warned_of(tmp_path):
     (warning,) = report.warnings
     assert warning == (
         "batch norm's statistics lag: with momentum 0.9 they need 30 steps, and an epoch has 10; "
-        "set model.bn_momentum to 0.70 or less, or model.batch_norm to frozen"
+        "set model.bn_momentum to 0.7 or less, or model.batch_norm to frozen"
     )
+
+
+def test_the_momentum_that_a_warning_names_is_not_warned_of_again(tmp_path):
+    model, _ = make_model("tiny")
+    for steps in (1, 3, 4, 7, 11, 20, 29):
+        report = Reporter(tmp_path)
+        warn_of_slow_statistics(model, steps, report)
+        named = re.search(r"bn_momentum to ([\d.]+) or less", report.warnings[0])
+        assert bool(named) == (steps > 3)
+        if named:
+            again = Reporter(tmp_path)
+            other, _ = make_model("tiny", bn_momentum=float(named[1]))
+            warn_of_slow_statistics(other, steps, again)
+            assert again.warnings == []
 
 
 def test_stochastic_depth_rises_to_the_rate_asked_for_and_only_where_there_is_some():

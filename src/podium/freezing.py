@@ -119,8 +119,9 @@ def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) ->
     slowest = max(momenta, default=0.0)
     needed = math.ceil(round(3 / (1 - slowest), 6))
     if steps < needed:
+        fitting = math.floor(round(100 * (1 - 3 / steps), 6)) / 100
+        remedy = f"model.bn_momentum to {fitting:g} or less, or " if fitting > 0 else ""
         report.warn(
             f"batch norm's statistics lag: with momentum {slowest:g} they need {needed} steps, "
-            f"and an epoch has {steps}; set model.bn_momentum to {max(0.0, 1 - 3 / steps):.2f} "
-            f"or less, or model.batch_norm to frozen"
+            f"and an epoch has {steps}; set {remedy}model.batch_norm to frozen"
         )
