@@ -16,7 +16,7 @@ RUN = PYTHONPATH=src $(VENV)
 PYTEST = $(VENV) -m pytest -n 2 --dist loadgroup
 
 help:  ## list the targets
-	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):.*## /\1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 setup: .venv/.ready  ## make .venv with the packages of Kaggle's image (done by every other target)
 
@@ -96,11 +96,20 @@ push: $(if $(DRY),setup,check)  ## check everything, then run the script on Kagg
 infer-push: $(if $(DRY),setup,check)  ## the offline half of a code competition: the trained models answer
 	@$(RUN) -m workbench.push $(ABOUT) --infer $(if $(DRY),--dry)
 
-status logs quota: setup  ## how the pushed kernel stands; its log, live; what is left of the week's hours
-	@$(RUN) -m workbench.watch $@ $(ABOUT)
+status: setup  ## is the pushed kernel queued, running, complete, or did it fail
+	@$(RUN) -m workbench.watch status $(ABOUT)
 
-pull submit: setup  ## fetch the output into runs/; hand its submission in (INFER=1: of infer-push)
-	@$(RUN) -m workbench.collect $@ $(ABOUT)
+logs: setup  ## its log, live while it runs; lines of the script are named by their source
+	@$(RUN) -m workbench.watch logs $(ABOUT)
+
+quota: setup  ## what is left of the week's GPU and TPU hours
+	@$(RUN) -m workbench.watch quota $(ABOUT)
+
+pull: setup  ## fetch its output into runs/<kernel>-v<version>; INFER=1: of infer-push
+	@$(RUN) -m workbench.collect pull $(ABOUT)
+
+submit: setup  ## hand its submission in; INFER=1: of infer-push
+	@$(RUN) -m workbench.collect submit $(ABOUT)
 
 webhook-setup: setup  ## put the addresses in PODIUM_WEBHOOK into your private dataset
 	@$(RUN) -m workbench.webhook_setup $(ABOUT)
