@@ -19,6 +19,7 @@ from podium.webhook import SECRET_NAME, watch_run
 from workbench.kernel import VerbError, run_verb
 
 EPOCHS = 4
+PAUSE = 0.5  # seconds, so that one sees the card change
 
 
 def try_webhook(argv: Sequence[str]) -> None:
@@ -34,7 +35,7 @@ def try_webhook(argv: Sequence[str]) -> None:
             raise VerbError("no address can be used; see above")
         deliveries = list(watch.deliveries)
         for _ in tell_sample(report):
-            time.sleep(0.5)
+            time.sleep(PAUSE)
         watch.close()
         late = [one.sink.name for one in deliveries if one.is_alive() or one.failures or one.parked]
     if late:
