@@ -14,6 +14,8 @@ VENV = .venv/bin/python
 REQUIREMENTS = requirements/kaggle-image.txt requirements/workshop.txt
 RUN = PYTHONPATH=src $(VENV)
 PYTEST = $(VENV) -m pytest -n 2 --dist loadgroup
+# On JAX, what no backend can change is not run again.
+PYTEST_JAX = KERAS_BACKEND=jax $(PYTEST) --ignore tests/workbench --ignore tests/test_build_kernel.py
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -63,18 +65,18 @@ test-fast: setup  ## the modules on TensorFlow, without the dry runs
 	@$(PYTEST) -m "not slow"
 
 test-jax: setup  ## the modules on JAX with 8 virtual devices
-	@KERAS_BACKEND=jax $(PYTEST) -m "not slow"
+	@$(PYTEST_JAX) -m "not slow"
 
 test-bundle: setup  ## the same tests on the built script, on both backends
 	@$(PYTEST) --bundle -m "not slow"
-	@KERAS_BACKEND=jax $(PYTEST) --bundle -m "not slow"
+	@$(PYTEST_JAX) --bundle -m "not slow"
 
 test-slow: setup  ## the real dry runs, as Kaggle runs them
 	@$(PYTEST) -m slow
-	@KERAS_BACKEND=jax $(PYTEST) -m slow tests/test_port.py
+	@$(PYTEST_JAX) -m slow tests/test_port.py
 
 test-backbones: setup  ## one training step of every backbone on JAX too; most of an hour
-	@KERAS_BACKEND=jax $(PYTEST) -m slow tests/test_freezing.py
+	@$(PYTEST_JAX) -m slow tests/test_freezing.py
 
 test: test-fast test-jax test-bundle test-slow  ## every test
 
