@@ -13,7 +13,8 @@ OUR_PYTHON = import sys; sys.exit(sys.version_info[:2] not in ((3, 12), (3, 11))
 VENV = .venv/bin/python
 REQUIREMENTS = requirements/kaggle-image.txt requirements/workshop.txt
 RUN = PYTHONPATH=src $(VENV)
-PYTEST = $(VENV) -m pytest -n 2 --dist loadgroup
+PYTEST = $(VENV) -m pytest -n 2
+FAST = not slow and not backbones
 # On JAX, what no backend can change is not run again.
 PYTEST_JAX = KERAS_BACKEND=jax $(PYTEST) --ignore tests/workbench --ignore tests/test_build_kernel.py
 
@@ -62,21 +63,22 @@ types: setup  ## mypy, on the modules and on the built script
 	@$(VENV) -m mypy kernel/podium.py
 
 test-fast: setup  ## the modules on TensorFlow, without the dry runs
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) -m "$(FAST)"
 
 test-jax: setup  ## the modules on JAX with 8 virtual devices
-	@$(PYTEST_JAX) -m "not slow"
+	@$(PYTEST_JAX) -m "$(FAST)"
 
 test-bundle: setup  ## the same tests on the built script, on both backends
-	@$(PYTEST) --bundle -m "not slow"
-	@$(PYTEST_JAX) --bundle -m "not slow"
+	@$(PYTEST) --bundle -m "$(FAST)"
+	@$(PYTEST_JAX) --bundle -m "$(FAST)"
 
 test-slow: setup  ## the real dry runs, as Kaggle runs them
 	@$(PYTEST) -m slow
 	@$(PYTEST_JAX) -m slow tests/test_port.py
 
-test-backbones: setup  ## one training step of every backbone on JAX too; most of an hour
-	@$(PYTEST_JAX) -m slow tests/test_freezing.py
+test-backbones: setup  ## every backbone of the table, and a training step of it, on both backends: an hour
+	@$(PYTEST) -m backbones
+	@$(PYTEST_JAX) -m backbones tests/test_freezing.py
 
 test: test-fast test-jax test-bundle test-slow  ## every test
 

@@ -83,7 +83,7 @@ def test_one_step_changes_what_should_change_and_nothing_else():
     check_step("tiny")
 
 
-@pytest.mark.slow
+@pytest.mark.backbones
 @pytest.mark.parametrize("name", BUILDABLE)
 def test_one_step_on_every_backbone_changes_what_should_change(name: str):
     check_step(name)

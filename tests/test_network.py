@@ -36,14 +36,14 @@ def test_a_backbone_is_what_its_row_says(name: str):
     assert network.name == "backbone"
 
 
-@pytest.mark.slow
+@pytest.mark.backbones
 @pytest.mark.parametrize("name", [name for name in BACKBONES if not name.startswith("hub:")])
 def test_every_backbone_is_what_its_row_says(name: str):
     test_a_backbone_is_what_its_row_says(name)
     keras.backend.clear_session()
 
 
-@pytest.mark.slow
+@pytest.mark.backbones
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name.startswith("keras:")])
 def test_our_names_of_weights_files_are_those_that_keras_asks_for(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,18 @@ def run_script(folder: Path, *words: str, **environ: str) -> subprocess.Complete
     )
 
 
-@pytest.mark.xdist_group("runs/dry-run")
-def test_a_second_dry_run_does_not_empty_the_folder_of_the_first(
-    capsys: pytest.CaptureFixture[str],
-):
+@pytest.fixture
+def turn() -> Iterator[None]:
+    """Tests of runs/dry-run take turns, whichever of pytest's processes they are in."""
     RUN.parent.mkdir(exist_ok=True)
+    with (RUN.parent / "tests-take-turns.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_second_dry_run_does_not_empty_the_folder_of_the_first(
+    turn: None, capsys: pytest.CaptureFixture[str]
+):
     with RUN.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main([]) == 1
@@ -104,9 +112,8 @@ def test_a_second_dry_run_does_not_empty_the_folder_of_the_first(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("runs/dry-run")  # both write there
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_the_demo_reaches_97_percent_and_the_test_part_agrees(backend: str):
+def test_the_demo_reaches_97_percent_and_the_test_part_agrees(turn: None, backend: str):
     words = ["make", "dry-run"] + (["BACKEND=jax"] if backend == "jax" else [])
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ from workbench.demo import make_demo
 
 ROOT = Path(__file__).resolve().parents[2]
 NEWEST = ROOT / ".venv" / "kaggle-newest"
-pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.xdist_group("kaggle")]
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 TOKEN = "a-token-of-thirty-or-more-letters"
 TOML = """
 kernel = "alice/podium-digits"
