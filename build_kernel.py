@@ -34,11 +34,12 @@ PREAMBLE = ("settings", "config", "override", "runtime")
 ORDER = (
     *PREAMBLE,                                                           # standard library only
     "storage", "attempt", "events", "predictions", "metrics",            # what the stages exchange
-    "card", "post", "sinks", "chat", "delivery", "address", "webhook", "curves",  # who watches
     "inputs", "labels", "competition", "folds", "pixels", "augment",     # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
-    "predict", "infer", "submit", "summary", "record", "page", "report", "main",  # what it answers
+    "predict", "infer", "submit",                                        # what it answers
+    "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
+    "curves", "summary", "record", "page", "report", "main",             # what is shown
 )
 # fmt: on
 

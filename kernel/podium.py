@@ -18,41 +18,41 @@ competition → folds → pixels → augment → backbones → model → train �
      868  Events: what the run says, to the reader of the log and to programs
      996  Predictions: class probabilities, keyed by image id
     1053  Metrics: how good the probabilities are, and how sure that figure is
-    1102  Card: the run at a glance, as a phone shows it
-    1315  Post: one request to a webhook, within a hard limit
-    1447  Sinks: who is told of the run, and in which words
-    1608  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    1819  Delivery: from the record to a sink, at least once
-    1965  Address: which sink an address stands for
-    2061  Webhook: finds where the run is to be told, and tells it there
-    2154  Curves: one picture of all folds so far, for a phone
-    2183  Inputs: where the competition's files are
-    2328  Labels: what each training image shows
-    2509  Competition: from its files to one image table
-    2754  Folds: every training image is validated once, by a model that never saw it
-    2818  Pixels: from image files to batches of uint8
-    3007  Augmentation: what training images go through, on the device
-    3069  Handles: where pretrained weights lie
-    3170  Backbones: the table of networks that turn pixels into features
-    3310  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    3342  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    3401  Port: a Hub module's weights on Keras's own EfficientNetV2
-    3609  Network: the backbone built, as its row of the table says
-    3685  Weights: what the backbone starts from
-    3858  Freezing: which variables train, and how fast
-    3978  Model: augment, normalise, backbone, head
-    4063  Schedule: how fast the weights move
-    4121  Training: one fold, in two phases
-    4263  Prediction: from a trained model to class probabilities
-    4293  Inference: the models of an earlier run answer a competition's test part
-    4375  Submission: checked against the sample before it is written
-    4459  Summary: the run in figures
-    4532  Record: what a run folder holds, as far as the run has got
-    4598  Page: the pieces that the report is made of
-    4772  Report: one page that shows the run
-    4990  The run: the stages in order
+    1102  Inputs: where the competition's files are
+    1247  Labels: what each training image shows
+    1428  Competition: from its files to one image table
+    1673  Folds: every training image is validated once, by a model that never saw it
+    1737  Pixels: from image files to batches of uint8
+    1926  Augmentation: what training images go through, on the device
+    1988  Handles: where pretrained weights lie
+    2089  Backbones: the table of networks that turn pixels into features
+    2229  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2261  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2320  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2528  Network: the backbone built, as its row of the table says
+    2604  Weights: what the backbone starts from
+    2777  Freezing: which variables train, and how fast
+    2897  Model: augment, normalise, backbone, head
+    2992  Schedule: how fast the weights move
+    3050  Training: one fold, in two phases
+    3192  Prediction: from a trained model to class probabilities
+    3225  Inference: the models of an earlier run answer a competition's test part
+    3307  Submission: checked against the sample before it is written
+    3391  Card: the run at a glance, as a phone shows it
+    3608  Post: one request to a webhook, within a hard limit
+    3740  Sinks: who is told of the run, and in which words
+    3901  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4112  Delivery: from the record to a sink, at least once
+    4258  Address: which sink an address stands for
+    4364  Webhook: finds where the run is to be told, and tells it there
+    4464  Curves: one picture of all folds so far, for a phone
+    4493  Summary: the run in figures
+    4566  Record: what a run folder holds, as far as the run has got
+    4632  Page: the pieces that the report is made of
+    4806  Report: one page that shows the run
+    5024  The run: the stages in order
 
-Sources: sha256 8b8bdf3ed2ffe1b912d00f618fc73e8bb46110f2da279c52a3b583c7c0e85666
+Sources: sha256 a0a0e845ff28c1c66df509c2abf84501eaa77fcb2db5a2d618a24d96ec2e31ba
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 8b8bdf3ed2ffe1b912d00f618fc73e8bb46110f2da279c52a3b583c7c0e85666
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "8b8bdf3ed2ffe1b912d00f618fc73e8bb46110f2da279c52a3b583c7c0e85666"
+SOURCE = "a0a0e845ff28c1c66df509c2abf84501eaa77fcb2db5a2d618a24d96ec2e31ba"
 
 
 import base64
@@ -895,7 +895,7 @@ class Reporter:
         self.warnings: list[str] = []  # shown again in the report
         self.hidden: list[str] = []  # secrets, which no line may hold
         self.listeners: list[threading.Event] = []  # set at every event
-        self.lock = threading.RLock()  # a signal may come while an event is written
+        self.lock = threading.Lock()
 
     def emit(self, event: str, **values: Any) -> None:
         """Appends one event; its name is past tense ("fold_started"). Never raises.
@@ -1097,1087 +1097,6 @@ def count_confusions(
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
-
-
-# ==================================================================================================
-# Card: the run at a glance, as a phone shows it
-# ==================================================================================================
-# A card is folded from the events, one after the other, so it can be made again from the record at
-# any time. Few events are news that should ring: the start, a warning, a better best, a fold's end,
-# the finish, a crash.
-
-LIGHTS = {"running": "🟢", "warned": "🟡", "finished": "🏁", "failed": "🔴", "stopped": "🟠"}
-BAR_WIDTH = 12
-BEST_EVERY = 1800.0  # seconds between two news of a better best
-TRACE_LINES = 12
-ENDINGS = ("run_finished", "run_failed", "run_stopped")
-URGENT = ("run_started", "warning_raised", "fold_ended", *ENDINGS)
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a run from its events so far."""
-
-    state: str = "running"  # a key of LIGHTS
-    title: str = "Podium"
-    machine: str = ""
-    folds: int = 0
-    epochs: int = 0  # of one fold
-    fold: int = 0
-    epoch: int = 0
-    step: str = ""  # inside a long epoch
-    accuracy: float | None = None
-    best: float | None = None  # of this fold
-    best_epoch: int = 0
-    best_told: float = 0.0  # when a better best was last news, seconds since 1970
-    loss: float | None = None
-    valid_loss: float | None = None
-    rate: float | None = None  # images per second
-    done: int = 0  # epochs, over all folds
-    spent: float = 0.0  # seconds in them
-    scores: tuple[float, ...] = ()  # of the folds that ended
-    started: float = 0.0
-    deadline: float | None = None
-    now: float = 0.0  # of the last event
-    note: str = ""  # the last warning, the result, or what stopped the run
-
-
-class News(NamedTuple):
-    """A message of its own, which rings."""
-
-    kind: str  # "started", "alert", "best", "fold", "finished", "failed"
-    text: str
-
-    @property
-    def shows_curves(self) -> bool:
-        """Is there a new picture to go with it?"""
-        return self.kind in ("fold", "finished")
-
-
-def update_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """The card after an event, and the news if it is some."""
-    card = replace(card, now=float(event["time"]))
-    readers = {
-        "run_started": start_card,
-        "step_reached": read_step,
-        "epoch_ended": read_epoch,
-        "fold_ended": read_fold,
-        "warning_raised": read_warning,
-        "run_finished": finish_card,
-        "run_failed": fail_card,
-        "run_stopped": stop_card,
-    }
-    read = readers.get(str(event["event"]))
-    return read(card, event) if read else (card, None)
-
-
-def start_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """A run, or a session that goes on with one."""
-    settings = event.get("settings") or {}
-    card = Card(
-        title=f"{settings.get('model.backbone', 'Podium')}, "
-        f"{settings.get('pixels.image_size', '?')} px",
-        machine=f"{event.get('devices', '?')} × {event.get('accelerator', '?')}",
-        folds=int(settings.get("folds.count") or 0),
-        epochs=int(settings.get("train.head_epochs") or 0) + int(settings.get("train.epochs") or 0),
-        started=card.now,
-        deadline=event.get("deadline"),
-        now=card.now,
-    )
-    plan = f"{card.folds} folds of {card.epochs} epochs"
-    return card, News("started", f"started on {card.machine}: {plan}")
-
-
-def read_step(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """A sign of life inside a long epoch."""
-    place = {"fold": int(event["fold"]), "epoch": int(event["epoch"])}
-    step = f"step {event['step']} of {event['steps']}"
-    return replace(card, **place, step=step), None  # type: ignore[arg-type]
-
-
-def read_epoch(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """An epoch's figures; news if they are the best of the fold and none was told for long."""
-    fold, epoch = int(event["fold"]), int(event["epoch"])
-    if fold != card.fold:
-        card = replace(card, best=None, best_epoch=0)
-    accuracy = event.get("valid/accuracy")
-    card = replace(
-        card,
-        fold=fold,
-        epoch=epoch,
-        step="",
-        accuracy=accuracy,
-        loss=event.get("train/loss"),
-        valid_loss=event.get("valid/loss"),
-        rate=event.get("images_per_second"),
-        done=card.done + 1,
-        spent=card.spent + float(event.get("seconds") or 0),
-    )
-    if accuracy is None or (card.best is not None and accuracy <= card.best):
-        return card, None
-    first = card.best is None
-    card = replace(card, best=accuracy, best_epoch=epoch)
-    if first or card.now - max(card.best_told, card.started) < BEST_EVERY:
-        return card, None
-    text = f"new best: accuracy {accuracy:.4f} in fold {fold}, epoch {epoch}"
-    return replace(card, best_told=card.now), News("best", text)
-
-
-def read_fold(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """A fold's score."""
-    score = float(event["accuracy"])
-    card = replace(card, scores=(*card.scores, score))
-    text = f"fold {event['fold']} ended: accuracy {score:.4f}"
-    return card, News("fold", text)
-
-
-def read_warning(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """Something that a person should look at."""
-    text = clean_text(event["text"], 300)
-    return replace(card, state="warned", note=text), News("alert", text)
-
-
-def finish_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """The result."""
-    text = f"submission.csv has {event['rows']} rows"
-    if "accuracy" in event:  # an inference has none
-        low, high = event["interval"]
-        sure = f"(95 %: {low:.4f} to {high:.4f})"
-        text = f"out-of-fold accuracy {event['accuracy']:.4f} {sure}; {text}"
-    return replace(card, state="finished", note=text), News("finished", f"finished: {text}")
-
-
-def fail_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """What the run died of: the last lines of its traceback."""
-    lines = clean_text(event["reason"], 4000).strip().splitlines()
-    note = lines[-1] if lines else str(event["error"])
-    text = "\n".join(["crashed:", *lines[-TRACE_LINES:]])
-    return replace(card, state="failed", note=note), News("failed", text)
-
-
-def stop_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """The session was ended from outside."""
-    text = f"stopped by {event['signal']}; what was finished before is in the run folder"
-    return replace(card, state="stopped", note=text), News("failed", text)
-
-
-def list_lines(card: Card) -> list[str]:
-    """The card's lines below its title."""
-    total = card.folds * card.epochs
-    share = min(1.0, card.done / total) if total else 0.0
-    filled = round(share * BAR_WIDTH)
-    bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-    lines = [f"{bar} {share:.0%}, {len(card.scores)} of {card.folds} folds done"]
-    if card.epoch:
-        step = f", {card.step}" if card.step else ""
-        lines.append(f"fold {card.fold}, epoch {card.epoch} of {card.epochs}{step}")
-    if card.accuracy is not None and card.best is not None:
-        best = f"best {card.best:.4f} in epoch {card.best_epoch}"
-        lines.append(f"accuracy {card.accuracy:.4f} ({best})")
-    if card.epoch:
-        losses = f"{format_loss(card.loss)} → {format_loss(card.valid_loss)}"
-        lines.append(f"loss {losses}, {card.rate or 0:.0f} images/s")
-    if card.scores:
-        lines.append("folds " + " ".join(f"{score:.4f}" for score in card.scores))
-    lines.append(describe_time(card, total))
-    return lines + ([card.note] if card.note else [])
-
-
-def describe_time(card: Card, total: int) -> str:
-    """What is left of the session, and what the epochs to come will need of it."""
-    if card.deadline is None or card.state in ("finished", "failed", "stopped"):
-        return f"took {format_hours(card.now - card.started)}"
-    left = card.deadline - card.now
-    text = f"left {format_hours(left)} of {format_hours(card.deadline - card.started)}"
-    if not card.done or card.done >= total:
-        return text
-    need = (total - card.done) * card.spent / card.done
-    return f"{text}, training needs {format_hours(need)}" + ("" if need < left else ": TOO LONG")
-
-
-def format_loss(loss: float | None) -> str:
-    """A loss, or what stands for one that is no number."""
-    return "not a number" if loss is None else f"{loss:.3f}"
-
-
-def format_hours(seconds: float) -> str:
-    """Hours and minutes."""
-    hours, minutes = divmod(max(0, round(seconds / 60)), 60)
-    return f"{hours} h {minutes:02}" if hours else f"{minutes} min"
-
-
-def clean_text(text: object, most: int) -> str:
-    """Text without control and direction marks, its end kept where it is too long."""
-    shown = "".join(one for one in str(text) if one.isprintable() or one == "\n")
-    return shown if len(shown) <= most else f"…{shown[1 - most :]}"
-
-
-# ==================================================================================================
-# Post: one request to a webhook, within a hard limit
-# ==================================================================================================
-# The address of a webhook is a secret: whoever has it can post. So nothing that a library says of a
-# request leaves this section; what is said of a failure is its kind alone.
-
-ATTEMPT_SECONDS = 10.0  # hard, for a server that drips or a name server that is silent
-WAITS = (3.05, 7.0)  # seconds for a connection, and between two bytes
-LONGEST_ANSWER = 65_536  # bytes
-LONGEST_WAIT = 3600.0  # seconds; no server may ask for more
-HANGING = 2  # requests that may still hang when the next is sent
-
-
-class Request(NamedTuple):
-    """What is sent: the body is JSON, a form, bytes, or a form with files."""
-
-    method: str
-    url: str
-    json: Any = None
-    data: bytes | Mapping[str, str] | None = None
-    files: Mapping[str, tuple[str, bytes, str]] | None = None  # name, content, media type
-    headers: Mapping[str, str] | None = None
-
-
-class Answer(NamedTuple):
-    """What came back; the body is its JSON, or None."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: Any
-
-
-class NoAnswerError(Exception):
-    """No connection, no answer in time, or too many requests that still hang."""
-
-
-class RefusedError(Exception):
-    """The server answered, but not with success."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"status {answer.status}")
-        self.answer = answer
-
-    @property
-    def code(self) -> int:
-        """The service's own error code, as Discord and ntfy give it; 0 if there is none."""
-        body = self.answer.body
-        code = body.get("code", 0) if isinstance(body, dict) else 0
-        return code if isinstance(code, int) else 0
-
-
-class Post:
-    """Sends requests one by one; at most two may be left hanging."""
-
-    def __init__(self) -> None:
-        self.slots = threading.Semaphore(HANGING)
-        logging.getLogger("urllib3.connectionpool").addFilter(hide_requests)
-
-    def __call__(self, request: Request) -> Answer:
-        """Returns the answer if it is a success; raises RefusedError or NoAnswerError."""
-        if not self.slots.acquire(blocking=False):
-            raise NoAnswerError("earlier requests still hang")
-
-        def send() -> Answer:
-            try:
-                return send_request(request)
-            finally:
-                self.slots.release()
-
-        try:
-            answer: Answer = call_in_time(send, ATTEMPT_SECONDS)
-        except Exception as error:  # whatever a library raises, its words may hold the address
-            raise NoAnswerError(type(error).__name__) from None
-        if not 200 <= answer.status < 300:
-            raise RefusedError(answer)
-        return answer
-
-
-def hide_requests(record: logging.LogRecord) -> bool:
-    """Keeps urllib3's lines about requests, which show the address's path, out of all logs."""
-    return not record.name.startswith("urllib3")
-
-
-def send_request(request: Request) -> Answer:
-    """Sends and reads a limited answer. Redirects are not followed: they would show the path."""
-    with requests.request(
-        request.method,
-        request.url,
-        json=request.json,
-        data=request.data,
-        files=request.files,
-        headers=request.headers,
-        timeout=WAITS,
-        stream=True,
-        allow_redirects=False,
-    ) as response:
-        content = response.raw.read(LONGEST_ANSWER, decode_content=True)
-        return Answer(response.status_code, response.headers, read_json(content))
-
-
-def read_json(content: bytes) -> Any:
-    """The JSON of an answer, or None if it is something else."""
-    try:
-        return json.loads(content)
-    except ValueError:
-        return None
-
-
-def read_wait(answer: Answer) -> float:
-    """The seconds that a server asks to wait: in a header, or in the body as Discord and Telegram.
-
-    Never more than an hour; 0 if it does not ask.
-    """
-    body = answer.body if isinstance(answer.body, dict) else {}
-    parameters = body.get("parameters")
-    asked = [answer.headers.get("Retry-After"), body.get("retry_after")]
-    asked += [parameters.get("retry_after")] if isinstance(parameters, dict) else []
-    return min(LONGEST_WAIT, max(0.0, *map(read_seconds, asked)))
-
-
-def read_seconds(value: Any) -> float:
-    """Seconds from a number, or from a date (RFC 9110, 10.2.3); 0 if it is neither."""
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        try:
-            seconds = email.utils.parsedate_to_datetime(str(value)).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
-    return seconds if math.isfinite(seconds) else (0.0 if math.isnan(seconds) else LONGEST_WAIT)
-
-
-# ==================================================================================================
-# Sinks: who is told of the run, and in which words
-# ==================================================================================================
-# Programs get every event, in batches; people get one card that is edited in place, and a message
-# of its own for what should ring.
-
-Event = Mapping[str, Any]
-Memory = dict[str, Any]  # what a sink must know after a restart; it is kept as JSON
-CURVES_FILE = "curves.png"  # in the run folder, drawn when a fold has ended
-
-
-class Send(Protocol):
-    """Sends a request and returns the answer; raises RefusedError or NoAnswerError."""
-
-    def __call__(self, request: Request) -> Answer:  # noqa: D102
-        ...
-
-
-class Sink(Protocol):
-    """Where events go. What was delivered before an error is in the memory, not to be repeated."""
-
-    name: str  # for the log, where the address may not stand
-    pause: float  # least seconds between two deliveries
-    largest: int  # events in one delivery
-
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """Should these events not wait for the pause to end?"""
-        ...
-
-    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Delivers events, in order; raises what `send` raises."""
-        ...
-
-
-def sign(secret: str, name: str, moment: int, body: bytes) -> str:
-    """The signature of a body, as Standard Webhooks has it (standardwebhooks.com, 2023)."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    content = f"{name}.{moment}.".encode() + body
-    digest = hmac.new(key, content, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode()
-
-
-class EventSink:
-    """What the sinks for programs share: a second of pause, in which events gather."""
-
-    name, pause, largest = "events", 1.0, 200
-
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """A second is soon enough."""
-        return False
-
-
-class JsonSink(EventSink):
-    """Posts batches as JSON, {"events": [...]}, signed if there is a secret."""
-
-    name = "json"
-
-    def __init__(self, url: str, secret: str = "") -> None:
-        self.url, self.secret = url, secret
-
-    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Posts all at once. A retry bears the same id and a new time."""
-        body = json.dumps({"events": list(events)}, allow_nan=False).encode()
-        first, last = events[0], events[-1]
-        name = "{}-{}-{}".format(first["run"], first["session"], first["seq"])
-        name += "-{}-{}".format(last["session"], last["seq"])
-        moment = int(time.time())
-        headers = {"content-type": "application/json", "webhook-id": name}
-        headers["webhook-timestamp"] = str(moment)
-        if self.secret:
-            headers["webhook-signature"] = sign(self.secret, name, moment, body)
-        send(Request("POST", self.url, data=body, headers=headers))
-
-
-class KerasSink(EventSink):
-    """Speaks as keras.callbacks.RemoteMonitor does: one post for each epoch, form or JSON."""
-
-    name = "keras"
-
-    def __init__(self, url: str, *, form: bool = True) -> None:
-        self.url, self.form = url, form
-
-    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Posts the epochs, one by one."""
-        for event in skip_told(events, memory):
-            if event["event"] == "epoch_ended":
-                logs = read_logs(event)
-                if self.form:
-                    send(Request("POST", self.url, data={"data": json.dumps(logs)}))
-                else:
-                    send(Request("POST", self.url, json=logs))
-            tell(event, memory)
-
-
-def read_logs(event: Event) -> dict[str, Any]:
-    """An epoch under Keras's names, counted from 0 as Keras counts."""
-    logs = {"epoch": event["epoch"] - 1}
-    for name, value in event.items():
-        part, slash, figure = name.partition("/")
-        if slash:
-            logs[("val_" if part == "valid" else "") + figure] = value
-    return {**logs, "learning_rate": event.get("learning_rate"), "fold": event.get("fold")}
-
-
-def skip_told(events: Sequence[Event], memory: Memory) -> Iterator[Event]:
-    """The events after the last one that was told, all if that is none of them."""
-    told = memory.get("told")
-    keys = [[event["session"], event["seq"]] for event in events]
-    yield from events[keys.index(told) + 1 if told in keys else 0 :]
-
-
-def tell(event: Event, memory: Memory) -> None:
-    """Remembers that an event was told."""
-    memory["told"] = [event["session"], event["seq"]]
-
-
-class CardSink:
-    """What the sinks for people share: news first, one by one, then the card if it changed."""
-
-    name, pause, largest = "card", 15.0, 10_000
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.curves = url, folder / CURVES_FILE
-        self.card = Card()
-
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """News should ring at once; a card may wait."""
-        return any(event["event"] in URGENT for event in events)
-
-    def recall(self, events: Sequence[Event]) -> None:
-        """Makes the card again from events that were delivered by an earlier session."""
-        self.card = reduce(lambda card, event: update_card(card, event)[0], events, self.card)
-
-    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Tells the news and shows the card as it is after the events."""
-        card, fresh = self.card, list(skip_told(events, memory))
-        for event in events:
-            card, news = update_card(card, event)
-            if news and event in fresh:
-                self.tell_news(news, card, memory, send)
-                tell(event, memory)
-        if card != self.card:
-            self.show_card(card, memory, send)
-        self.card = card
-
-    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
-        """Sends a message that rings."""
-        raise NotImplementedError
-
-    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
-        """Sends the card, or changes the one that was sent before."""
-        raise NotImplementedError
-
-    def read_curves(self) -> bytes | None:
-        """The picture of the curves, or None if there is none yet."""
-        try:
-            return self.curves.read_bytes()
-        except OSError:
-            return None
-
-
-# ==================================================================================================
-# Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-# ==================================================================================================
-# The limits are those of each service's documents: Discord, "Webhook Resource" and "Message";
-# Slack, "Incoming webhooks" and "Block Kit"; Telegram, "Bot API"; ntfy, "Publishing".
-
-COLOURS = {"running": 0x0072B2, "warned": 0xE69F00, "finished": 0x009E73}
-FAILED_COLOUR = 0xD55E00
-UNKNOWN_MESSAGE = 10008  # Discord: somebody deleted it
-TOO_MANY_EDITS = 30046  # Discord: of a message older than an hour
-SLOW_PAUSE = 60.0  # seconds between edits of such a message
-SLACK_EVERY = 900.0
-
-
-def head_line(card: Card) -> str:
-    """The card's title, with a light for its state."""
-    return f"{LIGHTS[card.state]} {card.title}"
-
-
-class DiscordSink(CardSink):
-    """One message whose embed is edited in place, the curves attached; news as messages."""
-
-    name = "discord"
-
-    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
-        """A message, with the curves if there are new ones."""
-        text = clean_text(news.text, 1900)
-        if news.kind == "failed":
-            text = f"```\n{text.replace('`', 'ʼ')}\n```"
-        content = {"content": f"**{clean_text(card.title, 80)}** {text}"}
-        picture = self.read_curves() if news.shows_curves else None
-        send(self.write("POST", f"{self.url}?wait=true", content, picture))
-
-    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
-        """Edits the message, or posts one if there is none or it was deleted."""
-        if "message" in memory:
-            self.pause = SLOW_PAUSE if card.now - memory["posted"] > 3600 else CardSink.pause
-            try:
-                send(self.draw("PATCH", f"{self.url}/messages/{memory['message']}", card))
-            except RefusedError as refusal:
-                if refusal.code not in (UNKNOWN_MESSAGE, TOO_MANY_EDITS):
-                    raise
-                memory.pop("message")
-                if refusal.code == TOO_MANY_EDITS:
-                    raise  # with the wait it asks for; the next card is a new message
-            else:
-                return
-        answer = send(self.draw("POST", f"{self.url}?wait=true", card))
-        if isinstance(answer.body, dict) and "id" in answer.body:
-            memory.update(message=str(answer.body["id"]), posted=card.now)
-
-    def draw(self, method: str, url: str, card: Card) -> Request:
-        """The embed, with the picture: an edit drops files that do not come with it again."""
-        embed: dict[str, Any] = {
-            "title": clean_text(head_line(card), 256),
-            "description": clean_text("\n".join(list_lines(card)), 4096),
-            "color": COLOURS.get(card.state, FAILED_COLOUR),
-        }
-        picture = self.read_curves()
-        if picture is not None:
-            embed["image"] = {"url": f"attachment://{CURVES_FILE}"}
-        return self.write(method, url, {"embeds": [embed]}, picture)
-
-    def write(
-        self, method: str, url: str, content: dict[str, Any], picture: bytes | None
-    ) -> Request:
-        """A message, perhaps with the picture, by which nobody is mentioned."""
-        content["allowed_mentions"] = {"parse": []}
-        if picture is None:
-            return Request(method, url, json=content)
-        content["attachments"] = [
-            {"id": 0, "filename": CURVES_FILE, "description": "Learning curves of all folds"}
-        ]
-        files = {
-            "payload_json": ("", json.dumps(content).encode(), "application/json"),
-            "files[0]": (CURVES_FILE, picture, "image/png"),
-        }
-        return Request(method, url, files=files)
-
-
-class SlackSink(CardSink):
-    """Milestones only: a Slack webhook cannot edit what it posted."""
-
-    name = "slack"
-    pause = 2.0
-
-    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
-        """A message with the card's lines below; the best that comes soon is left out."""
-        if news.kind == "best" and card.now - float(memory.get("spoke", 0)) < SLACK_EVERY:
-            return
-        title = escape_slack(f"{head_line(card)}: {news.text}", 2900)
-        lines = escape_slack("\n".join(list_lines(card)), 2900)
-        blocks = [
-            {"type": "section", "text": {"type": "mrkdwn", "text": title}},
-            {"type": "context", "elements": [{"type": "mrkdwn", "text": lines}]},
-        ]
-        send(Request("POST", self.url, json={"text": title, "blocks": blocks}))
-        memory["spoke"] = card.now
-
-    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
-        """Nothing: there is no card to edit."""
-
-
-def escape_slack(text: str, most: int) -> str:
-    """Text for Slack's mrkdwn, where three characters are control characters."""
-    shown = clean_text(text, most // 5)  # an & becomes five characters
-    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-class TelegramSink(CardSink):
-    """One message that is edited; news as messages, with the curves as a photo."""
-
-    name = "telegram"
-    pause = 20.0
-
-    def __init__(self, url: str, folder: Path) -> None:
-        parts = urlsplit(url)
-        super().__init__(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", folder)
-        self.chat = parse_qs(parts.query)["chat_id"][0]
-
-    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
-        """A message, or a photo with a caption; without markup nothing needs escaping."""
-        text, picture = f"{card.title}\n{news.text}", None
-        if news.shows_curves:
-            picture = self.read_curves()
-        if picture is None:
-            self.call("sendMessage", {"text": cut_utf16(text, 4096)}, send)
-            return
-        form = {"chat_id": self.chat, "caption": cut_utf16(text, 1024)}
-        photo = {"photo": (CURVES_FILE, picture, "image/png")}
-        send(Request("POST", f"{self.url}/sendPhoto", data=form, files=photo))
-
-    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
-        """Edits the message; that it is as it was is no failure, and a deleted one is sent anew."""
-        text = cut_utf16("\n".join([head_line(card), *list_lines(card)]), 4096)
-        if "message" in memory:
-            try:
-                edit = {"message_id": memory["message"], "text": text}
-                self.call("editMessageText", edit, send)
-            except RefusedError as refusal:
-                words = str(refusal.answer.body)
-                if "message is not modified" in words:
-                    return
-                if "message to edit not found" not in words:
-                    raise
-                memory.pop("message")
-            else:
-                return
-        quiet = {"text": text, "disable_notification": True}
-        answer = self.call("sendMessage", quiet, send)
-        if isinstance(answer, dict) and "result" in answer:
-            memory["message"] = answer["result"]["message_id"]
-
-    def call(self, method: str, content: dict[str, Any], send: Send) -> Any:
-        """Calls a method of the bot for our chat."""
-        content = {"chat_id": self.chat, **content}
-        return send(Request("POST", f"{self.url}/{method}", json=content)).body
-
-
-def cut_utf16(text: str, most: int) -> str:
-    """Cleaned text of at most so many UTF-16 units, as Telegram counts; the end is kept."""
-    text = clean_text(text, most)
-    while len(text.encode("utf-16-le")) // 2 > most:
-        text = f"…{text[max(2, len(text) // 50) :]}"
-    return text
-
-
-class NtfySink(CardSink):
-    """A notification that is updated in place (server 2.16 or newer), and louder ones for news.
-
-    A public server allows 250 messages a day, so the card changes each five minutes at most.
-    """
-
-    name = "ntfy"
-    pause = 300.0
-
-    def __init__(self, url: str, folder: Path) -> None:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        super().__init__(f"{parts.scheme}://{host}", folder)
-        self.topic = parts.path.strip("/")
-        self.headers = {"Authorization": f"Bearer {parts.password}"} if parts.password else None
-
-    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
-        """A notification of its own, urgent if the run failed."""
-        loud = {"failed": 5, "alert": 4, "finished": 4}.get(news.kind, 3)
-        self.publish(card, news.text, {"priority": loud}, send)
-        picture = self.read_curves() if news.shows_curves else None
-        if picture is not None:
-            headers = {"Filename": CURVES_FILE, "Title": encode_header(card.title), "Priority": "2"}
-            headers |= self.headers or {}
-            send(Request("PUT", f"{self.url}/{self.topic}", data=picture, headers=headers))
-
-    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
-        """The card, quietly, under one sequence id."""
-        name = hashlib.sha256(f"{card.title}{card.started}".encode()).hexdigest()[:16]
-        quiet = {"priority": 2, "sequence_id": memory.setdefault("message", name)}
-        self.publish(card, "\n".join(list_lines(card)), quiet, send)
-
-    def publish(self, card: Card, text: str, more: dict[str, Any], send: Send) -> None:
-        """Publishes as JSON, which takes any letters."""
-        title, text = clean_text(head_line(card), 200), clean_text(text, 1000)
-        content = {"topic": self.topic, "title": title, "message": text, **more}
-        send(Request("POST", self.url, json=content, headers=self.headers))
-
-
-def encode_header(text: str) -> str:
-    """Any text as an HTTP header (RFC 2047)."""
-    return f"=?UTF-8?B?{base64.b64encode(clean_text(text, 200).encode()).decode()}?="
-
-
-# ==================================================================================================
-# Delivery: from the record to a sink, at least once
-# ==================================================================================================
-# One daemon thread for each sink reads events.jsonl from where it stopped, delivers, and writes
-# down how far it came. So nothing waits for a network, a killed run goes on where it was, and a
-# receiver that keys events by (run, session, seq) has each exactly once.
-
-LONGEST_BACKOFF = 60.0  # seconds
-PARKED_FOR = 600.0  # seconds between two tries of a webhook that is gone or forbidden
-TOO_LARGE = (400, 413, 422)  # the batch, or one event in it, is not taken
-
-
-class Pending(NamedTuple):
-    """Events not yet delivered, and the byte of the record where the last of them ends."""
-
-    events: list[Event]
-    end: int
-
-
-class Delivery(threading.Thread):
-    """Delivers the events of a reporter to one sink until it is closed. Never raises."""
-
-    def __init__(self, sink: Sink, report: Reporter, place: Path) -> None:
-        super().__init__(name=f"podium-{sink.name}", daemon=True)
-        self.sink, self.report, self.place, self.post = sink, report, place, Post()
-        self.memory: Memory = read_memory(place)
-        self.room = sink.largest  # events in the next delivery
-        self.failures, self.parked, self.skipped = 0, False, 0
-        self.next_try = self.next_turn = 0.0  # after a failure; out of politeness
-        self.closing, self.woken = threading.Event(), threading.Event()
-        report.listeners.append(self.woken)
-
-    def run(self) -> None:
-        """Delivers what is pending, waits for more, ends when it is closed and all is delivered."""
-        self.recall()
-        while True:
-            self.woken.clear()
-            pending = self.read_pending()
-            if pending.events:
-                if self.wait_turn(pending):
-                    self.try_delivery(pending)
-            elif self.closing.is_set():
-                return
-            else:
-                self.woken.wait()
-
-    def close(self, seconds: float) -> None:
-        """Gives the rest that many seconds; what is not delivered then stays in the record."""
-        self.closing.set()
-        self.woken.set()
-        self.join(seconds)
-
-    def recall(self) -> None:
-        """A card that an earlier session began is made again from the record."""
-        if isinstance(self.sink, CardSink):
-            place = 0
-            while part := list(read_record(self.report.path, place)):
-                self.sink.recall([one for one, end in part if end <= self.memory["offset"]])
-                place = part[-1][1]
-
-    def read_pending(self) -> Pending:
-        """The next events, as many as fit into one delivery."""
-        start = self.memory["offset"]
-        part = list(islice(read_record(self.report.path, start), self.room))
-        return Pending([event for event, _ in part], part[-1][1] if part else start)
-
-    def wait_turn(self, pending: Pending) -> bool:
-        """Says whether it is time; if not, waits until it is or until something new happened."""
-        urgent = self.closing.is_set() or self.sink.is_urgent(pending.events)
-        due = self.next_try if urgent else max(self.next_try, self.next_turn)
-        wait = due - time.monotonic()
-        if wait > 0:
-            self.woken.wait(wait)
-        return wait <= 0
-
-    def try_delivery(self, pending: Pending) -> None:
-        """One delivery; its outcome decides when the next is tried and what it holds."""
-        try:
-            self.sink.deliver(pending.events, self.memory, self.post)
-        except NoAnswerError:
-            self.back_off(0.0)
-        except RefusedError as refusal:
-            self.handle_refusal(refusal, pending)
-        except Exception as error:  # one odd event must not silence the run
-            self.skip(pending, type(error).__name__)
-        else:
-            self.accept(pending)
-            self.next_turn = time.monotonic() + self.sink.pause
-        self.remember()
-
-    def accept(self, pending: Pending) -> None:
-        """All that was pending is done with."""
-        self.memory["offset"] = pending.end
-        self.failures, self.parked, self.room = 0, False, self.sink.largest
-
-    def handle_refusal(self, refusal: RefusedError, pending: Pending) -> None:
-        """Waits, parks, halves the batch, or leaves out one event that is never taken."""
-        status = refusal.answer.status
-        if status == 429 or status >= 500:
-            self.back_off(read_wait(refusal.answer))
-        elif status not in TOO_LARGE:
-            self.park(status)
-        elif len(pending.events) > 1 and not isinstance(self.sink, CardSink):
-            self.room = len(pending.events) // 2
-        else:
-            self.skip(pending, f"status {status}")
-
-    def back_off(self, asked: float) -> None:
-        """Full jitter, doubled with each failure (Brooker 2015), but no less than was asked."""
-        self.failures += 1
-        longest = min(LONGEST_BACKOFF, 0.5 * 2 ** min(self.failures, 10))
-        self.next_try = time.monotonic() + max(asked, random.uniform(0, longest))  # noqa: S311
-
-    def park(self, status: int) -> None:
-        """A webhook that is gone or forbidden is said once and tried now and then."""
-        if not self.parked:
-            self.report.say(
-                f"! the {self.sink.name} webhook refuses with status {status}; its address may be "
-                f"wrong or revoked. It is tried each {PARKED_FOR / 60:.0f} minutes, and nothing is "
-                f"lost: events.jsonl has it all"
-            )
-        self.parked = True
-        self.next_try = time.monotonic() + PARKED_FOR
-
-    def skip(self, pending: Pending, reason: str) -> None:
-        """Leaves out what the sink never takes."""
-        if not self.skipped:
-            self.report.say(f"! the {self.sink.name} webhook does not take an event ({reason})")
-        self.skipped += len(pending.events)
-        self.accept(pending)
-
-    def remember(self) -> None:
-        """Keeps how far the sink came. On a full disk it may be told twice, which it can bear."""
-        with contextlib.suppress(OSError):
-            write_whole(self.place, json.dumps(self.memory).encode())
-
-
-def read_memory(place: Path) -> dict[str, Any]:
-    """What the sink knew when the last session ended."""
-    try:
-        memory = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        memory = {}
-    return {"offset": 0, **(memory if isinstance(memory, dict) else {})}
-
-
-# ==================================================================================================
-# Address: which sink an address stands for
-# ==================================================================================================
-# The kind follows from the exact host, or from a word before the scheme:
-#
-#     https://discord.com/api/webhooks/1/token         also ptb. and canary.
-#     https://hooks.slack.com/services/T/B/token
-#     https://api.telegram.org/bot1:token?chat_id=2    or tgram://1:token/2
-#     https://ntfy.sh/topic                            or ntfys://host/topic, ntfy:// for http
-#     keras+http://host:9000/publish/epoch/end/        keras-json+ for JSON in place of a form
-#     https://host/path#whsec_secret                   any other: JSON, signed with the secret
-
-KERAS_PATH = "/publish/epoch/end/"
-SINK_HOSTS = {
-    "discord.com": "discord",
-    "discordapp.com": "discord",
-    "ptb.discord.com": "discord",
-    "canary.discord.com": "discord",
-    "hooks.slack.com": "slack",
-    "hooks.slack-gov.com": "slack",
-    "api.telegram.org": "telegram",
-    "ntfy.sh": "ntfy",
-}
-SINK_KINDS = ("discord", "slack", "telegram", "ntfy", "keras", "keras-json", "json")
-
-
-class WebhookError(ValueError):
-    """An address that cannot be used; the message does not repeat it."""
-
-
-def split_address(word: str) -> tuple[str, SplitResult]:
-    """An address's kind and its parts; raises WebhookError if it has no known kind."""
-    scheme, _, rest = word.partition("://")
-    kind, _, inner = scheme.rpartition("+")
-    if scheme in ("ntfy", "ntfys"):
-        kind, inner = "ntfy", "http" + scheme.removeprefix("ntfy")
-    elif scheme == "tgram":
-        token, _, chat = rest.rstrip("/").partition("/")
-        kind, inner, rest = "telegram", "https", f"api.telegram.org/bot{token}?chat_id={chat}"
-    try:
-        parts = urlsplit(f"{inner}://{rest}")
-        host = parts.hostname or ""
-    except ValueError:
-        raise WebhookError("it is no address") from None
-    if not kind and parts.path.endswith(KERAS_PATH):
-        kind = "keras"
-    return kind or SINK_HOSTS.get(host, "json"), parts
-
-
-def read_webhook(word: str, folder: Path) -> Sink:
-    """The sink that an address stands for; raises WebhookError."""
-    kind, parts = split_address(word)
-    if kind not in SINK_KINDS:
-        raise WebhookError(f"its kind is none of {', '.join(SINK_KINDS)}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise WebhookError("it must begin with https:// and a host")
-    if parts.scheme == "http" and not is_near(parts.hostname):
-        raise WebhookError("over http anybody on the way can read it; write https://")
-    if kind == "telegram" and "chat_id=" not in parts.query:
-        raise WebhookError("a Telegram address needs ?chat_id=…, the chat to write to")
-    if kind == "ntfy" and not parts.path.strip("/"):
-        raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")
-    return make_sink(kind, parts, folder)
-
-
-def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
-    """The sink of a kind."""
-    url = parts._replace(fragment="").geturl()
-    people: dict[str, type[CardSink]] = {"discord": DiscordSink, "slack": SlackSink}
-    people |= {"telegram": TelegramSink, "ntfy": NtfySink}
-    if kind in people:
-        return people[kind](url, folder)
-    if kind.startswith("keras"):
-        return KerasSink(url, form=kind == "keras")
-    return JsonSink(url, parts.fragment)
-
-
-def is_near(host: str) -> bool:
-    """Is the host this machine, or one of a private network?"""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost"
-
-
-def list_secrets(word: str) -> list[str]:
-    """The parts of an address that give it away: what follows the host."""
-    try:
-        parts = split_address(word)[1]
-    except WebhookError:
-        return []
-    found = [parts.path.strip("/"), parts.query, parts.fragment, parts.password or ""]
-    pieces = [piece for part in found for piece in (part, *part.split("/"))]
-    return [piece for piece in pieces if len(piece) >= 16]
-
-
-# ==================================================================================================
-# Webhook: finds where the run is to be told, and tells it there
-# ==================================================================================================
-# The addresses are a secret. They come from the environment (PODIUM_WEBHOOK), else from the private
-# dataset that `make webhook-setup` writes, else from a Kaggle Secret of that name. Several are set
-# apart by blanks.
-
-SECRET_NAME = "PODIUM_WEBHOOK"  # noqa: S105
-SECRET_FILE = "podium-webhook.txt"  # noqa: S105
-SECRET_SECONDS = 5.0  # for Kaggle's service of secrets, which may be out of reach
-CLOSING_SECONDS = 10.0
-
-
-class Watch:
-    """The deliveries of a run: open until `close` or SIGTERM."""
-
-    def __init__(self, report: Reporter, sinks: Sequence[Sink]) -> None:
-        self.report = report
-        names = [f"{sink.name}{place or ''}" for place, sink in enumerate(sinks)]
-        self.deliveries = [
-            Delivery(sink, report, report.folder / f"webhook-{name}.json")
-            for name, sink in zip(names, sinks, strict=True)
-        ]
-        for delivery in self.deliveries:
-            delivery.start()
-        if self.deliveries and threading.current_thread() is threading.main_thread():
-            self.on_sigterm = signal.signal(signal.SIGTERM, self.stop)
-
-    def close(self) -> None:
-        """Delivers the rest, for ten seconds at most over all sinks."""
-        for delivery in self.deliveries:
-            delivery.closing.set()
-            delivery.woken.set()
-        for delivery in self.deliveries:
-            delivery.close(CLOSING_SECONDS / len(self.deliveries))
-        self.deliveries = []
-
-    def stop(self, number: int, frame: types.FrameType | None) -> None:
-        """Says that the session was ended, then does what SIGTERM did before."""
-        self.report.emit("run_stopped", signal=signal.Signals(number).name)
-        self.close()
-        signal.signal(number, self.on_sigterm or signal.SIG_DFL)
-        if callable(self.on_sigterm):
-            self.on_sigterm(number, frame)
-        elif self.on_sigterm != signal.SIG_IGN:
-            os.kill(os.getpid(), number)
-
-
-def watch_run(report: Reporter, environ: Mapping[str, str] = os.environ) -> Watch:
-    """Opens the run's webhooks and says which; none, or addresses that cannot be used, is no error.
-
-    After this no line of the reporter can hold an address.
-    """
-    if not report.leader:
-        return Watch(report, [])
-    source, text = find_secret(environ)
-    report.hidden += [part for word in text.split() for part in (word, *list_secrets(word))]
-    sinks = list[Sink]()
-    for place, word in enumerate(text.split(), start=1):
-        try:
-            sinks.append(read_webhook(word, report.folder))
-        except WebhookError as error:
-            report.warn(f"webhook {place} of {source} is not used: {error}")
-    names = ", ".join(sink.name for sink in sinks)
-    shown = f"{names}, from {source}" if names else f"none; {SECRET_NAME} would name one"
-    report.say(f"  webhook     {shown}")
-    return Watch(report, sinks)
-
-
-def find_secret(
-    environ: Mapping[str, str] = os.environ, inputs: Path = KAGGLE_INPUT
-) -> tuple[str, str]:
-    """Where the addresses were found, in words, and the addresses; "" and "" if nowhere."""
-    if environ.get(SECRET_NAME):
-        return "the environment", environ[SECRET_NAME]
-    for pattern in (f"*/{SECRET_FILE}", f"datasets/*/*/{SECRET_FILE}"):
-        for path in sorted(inputs.glob(pattern)):
-            return "the private dataset", path.read_text(encoding="utf-8")
-    if environ.get("KAGGLE_USER_SECRETS_TOKEN"):
-        try:
-            return "Kaggle Secrets", str(call_in_time(ask_kaggle, SECRET_SECONDS))
-        except Exception:  # not attached, no network, or not in time: there is no webhook then
-            return "", ""
-    return "", ""
-
-
-def ask_kaggle() -> str:
-    """Asks Kaggle's service of secrets."""
-    from kaggle_secrets import UserSecretsClient
-
-    return str(UserSecretsClient().get_secret(SECRET_NAME))
-
-
-# ==================================================================================================
-# Curves: one picture of all folds so far, for a phone
-# ==================================================================================================
-
-
-def write_curves(folder: Path) -> None:
-    """Draws loss and accuracy of every fold in the run folder into curves.png."""
-    paths = sorted(folder.glob("fold*/history.csv"), key=lambda path: int(path.parent.name[4:]))
-    histories = [pd.read_csv(path) for path in paths]
-    figure = Figure(figsize=(5.2, 2.6), dpi=140, layout="constrained")
-    for panel, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        panel.set(title=name, xlabel="epoch")
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.grid(alpha=0.3)
-        for place, history in enumerate(histories):
-            newest = place == len(histories) - 1
-            style = {"alpha": 1.0 if newest else 0.35, "linewidth": 1.8 if newest else 1.0}
-            for part, colour, dash in (("train", "#d55e00", "--"), ("valid", "#0072b2", "-")):
-                label = f"{part}, fold {place}" if newest else None
-                values = history[f"{part}/{name}"]
-                panel.plot(history["epoch"], values, dash, color=colour, label=label, **style)
-        if histories:
-            panel.legend(frameon=False, fontsize=7)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    write_whole(folder / CURVES_FILE, drawn.getvalue())
 
 
 # ==================================================================================================
@@ -4037,9 +2956,19 @@ def strip_augmentation(model: keras.Model, image_size: int) -> keras.Model:
     return keras.Model(pixels, body(centre(pixels)), name="podium")
 
 
+def open_session(precision: str, devices: int) -> None:
+    """Forgets earlier models, then sets precision and devices, which Keras forgets with them.
+
+    Must come before each model is built.
+    """
+    keras.backend.clear_session()
+    keras.config.set_dtype_policy(precision)
+    share_devices(devices)
+
+
 def share_devices(count: int) -> None:
-    """Splits every batch over all devices; must stand before the model is built."""
-    if count > 1:
+    """Splits every batch over all devices; Keras can do that on JAX alone."""
+    if count > 1 and keras.backend.backend() == "jax":
         devices = keras.distribution.list_devices()
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
 
@@ -4271,7 +3200,10 @@ def predict_probs(
     """Predicts the given rows of pixels [N, S, S, 3] uint8: probabilities [len(rows), C]."""
     batches = make_eval_batches(pixels, None, rows, batch_size)
     logits = model.predict(batches, verbose=0)[: len(rows)]
-    return softmax(logits)
+    # A model that diverged answers NaN, which would spread to the other folds' average; it knows
+    # nothing, so it says that all classes are equally likely.
+    known = np.isfinite(logits).all(axis=1, keepdims=True)
+    return softmax(np.where(known, logits, np.float32(0)))
 
 
 def predict_images(
@@ -4331,7 +3263,7 @@ def list_runs(inputs: Path) -> set[Path]:
 
 
 def answer_with_run(
-    config: Config, run: Path, competition: Competition, report: Reporter
+    config: Config, run: Path, competition: Competition, runtime: Runtime, report: Reporter
 ) -> Predictions:
     """Predicts the test images with every fold's model: their average, by image id.
 
@@ -4341,12 +3273,12 @@ def answer_with_run(
     paths = sorted(run.glob("fold*/model.keras"), key=lambda path: int(path.parent.name[4:]))
     answers, test = list[Predictions](), None
     for path in paths:
+        open_session(runtime.precision, len(runtime.devices))
         model = load_trained(path)
         if test is None:  # all folds see the same pixels
             test = read_images(competition.test, model.input_shape[1], "test", report)
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
-        keras.backend.clear_session()
     return average_predictions(answers)
 
 
@@ -4454,6 +3386,1108 @@ def write_submission(submission: pd.DataFrame, path: Path) -> None:
             f"and test.npz beside it may hold the predictions; free some space, or set "
             f"runtime.folder to a larger disk"
         ) from error
+
+
+# ==================================================================================================
+# Card: the run at a glance, as a phone shows it
+# ==================================================================================================
+# A card is folded from the events, one after the other, so it can be made again from the record at
+# any time. Few events are news that should ring: the start, a warning, a better best, a fold's end,
+# the finish, a crash.
+
+LIGHTS = {"running": "🟢", "warned": "🟡", "finished": "🏁", "failed": "🔴", "stopped": "🟠"}
+BAR_WIDTH = 12
+BEST_EVERY = 1800.0  # seconds between two news of a better best
+TRACE_LINES = 12
+ENDINGS = ("run_finished", "run_failed", "run_stopped")
+URGENT = ("run_started", "warning_raised", "fold_ended", *ENDINGS)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a run from its events so far."""
+
+    state: str = "running"  # a key of LIGHTS
+    title: str = "Podium"
+    machine: str = ""
+    folds: int = 0
+    epochs: int = 0  # of one fold
+    fold: int = 0
+    epoch: int = 0
+    step: str = ""  # inside a long epoch
+    accuracy: float | None = None
+    best: float | None = None  # of this fold
+    best_epoch: int = 0
+    best_told: float = 0.0  # when a better best was last news, seconds since 1970
+    loss: float | None = None
+    valid_loss: float | None = None
+    rate: float | None = None  # images per second
+    done: int = 0  # epochs, over all folds
+    spent: float = 0.0  # seconds in them
+    scores: tuple[float, ...] = ()  # of the folds that ended
+    started: float = 0.0
+    deadline: float | None = None
+    now: float = 0.0  # of the last event
+    note: str = ""  # the last warning, the result, or what stopped the run
+
+
+class News(NamedTuple):
+    """A message of its own, which rings."""
+
+    kind: str  # "started", "alert", "best", "fold", "finished", "failed"
+    text: str
+
+    @property
+    def shows_curves(self) -> bool:
+        """Is there a new picture to go with it?"""
+        return self.kind in ("fold", "finished")
+
+
+def update_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """The card after an event, and the news if it is some."""
+    card = replace(card, now=float(event["time"]))
+    readers = {
+        "run_started": start_card,
+        "step_reached": read_step,
+        "epoch_ended": read_epoch,
+        "fold_ended": read_fold,
+        "warning_raised": read_warning,
+        "run_finished": finish_card,
+        "run_failed": fail_card,
+        "run_stopped": stop_card,
+    }
+    read = readers.get(str(event["event"]))
+    return read(card, event) if read else (card, None)
+
+
+def start_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """A run, or a session that goes on with one."""
+    settings = event.get("settings") or {}
+    card = Card(
+        title=f"{settings.get('model.backbone', 'Podium')}, "
+        f"{settings.get('pixels.image_size', '?')} px",
+        machine=f"{event.get('devices', '?')} × {event.get('accelerator', '?')}",
+        folds=int(settings.get("folds.count") or 0),
+        epochs=int(settings.get("train.head_epochs") or 0) + int(settings.get("train.epochs") or 0),
+        started=card.now,
+        deadline=event.get("deadline"),
+        now=card.now,
+    )
+    plan = f"{card.folds} folds of {card.epochs} epochs"
+    if settings.get("predict.run"):
+        card, plan = replace(card, folds=0), "the models of an earlier run answer"
+    return card, News("started", f"started on {card.machine}: {plan}")
+
+
+def read_step(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """A sign of life inside a long epoch."""
+    step = f"step {event['step']} of {event['steps']}"
+    return replace(enter_fold(card, int(event["fold"])), epoch=int(event["epoch"]), step=step), None
+
+
+def enter_fold(card: Card, fold: int) -> Card:
+    """The card in a fold; in another than before, nothing is the best yet."""
+    return card if fold == card.fold else replace(card, fold=fold, best=None, best_epoch=0)
+
+
+def read_epoch(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """An epoch's figures; news if they are the best of the fold and none was told for long."""
+    fold, epoch = int(event["fold"]), int(event["epoch"])
+    accuracy = event.get("valid/accuracy")
+    card = replace(
+        enter_fold(card, fold),
+        epoch=epoch,
+        step="",
+        accuracy=accuracy,
+        loss=event.get("train/loss"),
+        valid_loss=event.get("valid/loss"),
+        rate=event.get("images_per_second"),
+        done=card.done + 1,
+        spent=card.spent + float(event.get("seconds") or 0),
+    )
+    if accuracy is None or (card.best is not None and accuracy <= card.best):
+        return card, None
+    first = card.best is None
+    card = replace(card, best=accuracy, best_epoch=epoch)
+    if first or card.now - max(card.best_told, card.started) < BEST_EVERY:
+        return card, None
+    text = f"new best: accuracy {accuracy:.4f} in fold {fold}, epoch {epoch}"
+    return replace(card, best_told=card.now), News("best", text)
+
+
+def read_fold(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """A fold's score."""
+    score = float(event["accuracy"])
+    card = replace(card, scores=(*card.scores, score))
+    text = f"fold {event['fold']} ended: accuracy {score:.4f}"
+    return card, News("fold", text)
+
+
+def read_warning(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """Something that a person should look at."""
+    text = clean_text(event["text"], 300)
+    return replace(card, state="warned", note=text), News("alert", text)
+
+
+def finish_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """The result."""
+    text = f"submission.csv has {event['rows']} rows"
+    if "accuracy" in event:  # an inference has none
+        low, high = event["interval"]
+        sure = f"(95 %: {low:.4f} to {high:.4f})"
+        text = f"out-of-fold accuracy {event['accuracy']:.4f} {sure}; {text}"
+    return replace(card, state="finished", note=text), News("finished", f"finished: {text}")
+
+
+def fail_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """What the run died of: the last lines of its traceback."""
+    lines = clean_text(event["reason"], 4000).strip().splitlines()
+    note = lines[-1] if lines else str(event["error"])
+    text = "\n".join(["crashed:", *lines[-TRACE_LINES:]])
+    return replace(card, state="failed", note=note), News("failed", text)
+
+
+def stop_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
+    """The session was ended from outside."""
+    text = f"stopped by {event['signal']}; what was finished before is in the run folder"
+    return replace(card, state="stopped", note=text), News("failed", text)
+
+
+def list_lines(card: Card) -> list[str]:
+    """The card's lines below its title."""
+    total = card.folds * card.epochs
+    share = min(1.0, card.done / total) if total else 0.0
+    filled = round(share * BAR_WIDTH)
+    bar = "█" * filled + "░" * (BAR_WIDTH - filled)
+    done = f"{bar} {share:.0%}, {len(card.scores)} of {card.folds} folds done"
+    lines = [done] if card.folds else []
+    if card.epoch:
+        step = f", {card.step}" if card.step else ""
+        lines.append(f"fold {card.fold}, epoch {card.epoch} of {card.epochs}{step}")
+    if card.accuracy is not None and card.best is not None:
+        best = f"best {card.best:.4f} in epoch {card.best_epoch}"
+        lines.append(f"accuracy {card.accuracy:.4f} ({best})")
+    if card.epoch:
+        losses = f"{format_loss(card.loss)} → {format_loss(card.valid_loss)}"
+        lines.append(f"loss {losses}, {card.rate or 0:.0f} images/s")
+    if card.scores:
+        lines.append("folds " + " ".join(f"{score:.4f}" for score in card.scores))
+    lines.append(describe_time(card, total))
+    return lines + ([card.note] if card.note else [])
+
+
+def describe_time(card: Card, total: int) -> str:
+    """What is left of the session, and what the epochs to come will need of it."""
+    if card.deadline is None or card.state in ("finished", "failed", "stopped"):
+        return f"took {format_hours(card.now - card.started)}"
+    left = card.deadline - card.now
+    text = f"left {format_hours(left)} of {format_hours(card.deadline - card.started)}"
+    if not card.done or card.done >= total:
+        return text
+    need = (total - card.done) * card.spent / card.done
+    return f"{text}, training needs {format_hours(need)}" + ("" if need < left else ": TOO LONG")
+
+
+def format_loss(loss: float | None) -> str:
+    """A loss, or what stands for one that is no number."""
+    return "not a number" if loss is None else f"{loss:.3f}"
+
+
+def format_hours(seconds: float) -> str:
+    """Hours and minutes."""
+    hours, minutes = divmod(max(0, round(seconds / 60)), 60)
+    return f"{hours} h {minutes:02}" if hours else f"{minutes} min"
+
+
+def clean_text(text: object, most: int) -> str:
+    """Text without control and direction marks, its end kept where it is too long."""
+    shown = "".join(one for one in str(text) if one.isprintable() or one == "\n")
+    return shown if len(shown) <= most else f"…{shown[1 - most :]}"
+
+
+# ==================================================================================================
+# Post: one request to a webhook, within a hard limit
+# ==================================================================================================
+# The address of a webhook is a secret: whoever has it can post. So nothing that a library says of a
+# request leaves this section; what is said of a failure is its kind alone.
+
+ATTEMPT_SECONDS = 10.0  # hard, for a server that drips or a name server that is silent
+WAITS = (3.05, 7.0)  # seconds for a connection, and between two bytes
+LONGEST_ANSWER = 65_536  # bytes
+LONGEST_WAIT = 3600.0  # seconds; no server may ask for more
+HANGING = 2  # requests that may still hang when the next is sent
+
+
+class Request(NamedTuple):
+    """What is sent: the body is JSON, a form, bytes, or a form with files."""
+
+    method: str
+    url: str
+    json: Any = None
+    data: bytes | Mapping[str, str] | None = None
+    files: Mapping[str, tuple[str, bytes, str]] | None = None  # name, content, media type
+    headers: Mapping[str, str] | None = None
+
+
+class Answer(NamedTuple):
+    """What came back; the body is its JSON, or None."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+class NoAnswerError(Exception):
+    """No connection, no answer in time, or too many requests that still hang."""
+
+
+class RefusedError(Exception):
+    """The server answered, but not with success."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"status {answer.status}")
+        self.answer = answer
+
+    @property
+    def code(self) -> int:
+        """The service's own error code, as Discord and ntfy give it; 0 if there is none."""
+        body = self.answer.body
+        code = body.get("code", 0) if isinstance(body, dict) else 0
+        return code if isinstance(code, int) else 0
+
+
+class Post:
+    """Sends requests one by one; at most two may be left hanging."""
+
+    def __init__(self) -> None:
+        self.slots = threading.Semaphore(HANGING)
+        logging.getLogger("urllib3.connectionpool").addFilter(hide_requests)
+
+    def __call__(self, request: Request) -> Answer:
+        """Returns the answer if it is a success; raises RefusedError or NoAnswerError."""
+        if not self.slots.acquire(blocking=False):
+            raise NoAnswerError("earlier requests still hang")
+
+        def send() -> Answer:
+            try:
+                return send_request(request)
+            finally:
+                self.slots.release()
+
+        try:
+            answer: Answer = call_in_time(send, ATTEMPT_SECONDS)
+        except Exception as error:  # whatever a library raises, its words may hold the address
+            raise NoAnswerError(type(error).__name__) from None
+        if not 200 <= answer.status < 300:
+            raise RefusedError(answer)
+        return answer
+
+
+def hide_requests(record: logging.LogRecord) -> bool:
+    """Keeps urllib3's lines about requests, which show the address's path, out of all logs."""
+    return not record.name.startswith("urllib3")
+
+
+def send_request(request: Request) -> Answer:
+    """Sends and reads a limited answer. Redirects are not followed: they would show the path."""
+    with requests.request(
+        request.method,
+        request.url,
+        json=request.json,
+        data=request.data,
+        files=request.files,
+        headers=request.headers,
+        timeout=WAITS,
+        stream=True,
+        allow_redirects=False,
+    ) as response:
+        content = response.raw.read(LONGEST_ANSWER, decode_content=True)
+        return Answer(response.status_code, response.headers, read_json(content))
+
+
+def read_json(content: bytes) -> Any:
+    """The JSON of an answer, or None if it is something else."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def read_wait(answer: Answer) -> float:
+    """The seconds that a server asks to wait: in a header, or in the body as Discord and Telegram.
+
+    Never more than an hour; 0 if it does not ask.
+    """
+    body = answer.body if isinstance(answer.body, dict) else {}
+    parameters = body.get("parameters")
+    asked = [answer.headers.get("Retry-After"), body.get("retry_after")]
+    asked += [parameters.get("retry_after")] if isinstance(parameters, dict) else []
+    return min(LONGEST_WAIT, max(0.0, *map(read_seconds, asked)))
+
+
+def read_seconds(value: Any) -> float:
+    """Seconds from a number, or from a date (RFC 9110, 10.2.3); 0 if it is neither."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        try:
+            seconds = email.utils.parsedate_to_datetime(str(value)).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return seconds if math.isfinite(seconds) else (0.0 if math.isnan(seconds) else LONGEST_WAIT)
+
+
+# ==================================================================================================
+# Sinks: who is told of the run, and in which words
+# ==================================================================================================
+# Programs get every event, in batches; people get one card that is edited in place, and a message
+# of its own for what should ring.
+
+Event = Mapping[str, Any]
+Memory = dict[str, Any]  # what a sink must know after a restart; it is kept as JSON
+CURVES_FILE = "curves.png"  # in the run folder, drawn when a fold has ended
+
+
+class Send(Protocol):
+    """Sends a request and returns the answer; raises RefusedError or NoAnswerError."""
+
+    def __call__(self, request: Request) -> Answer:  # noqa: D102
+        ...
+
+
+class Sink(Protocol):
+    """Where events go. What was delivered before an error is in the memory, not to be repeated."""
+
+    name: str  # for the log, where the address may not stand
+    pause: float  # least seconds between two deliveries
+    largest: int  # events in one delivery
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """Should these events not wait for the pause to end?"""
+        ...
+
+    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
+        """Delivers events, in order; raises what `send` raises."""
+        ...
+
+
+def sign(secret: str, name: str, moment: int, body: bytes) -> str:
+    """The signature of a body, as Standard Webhooks has it (standardwebhooks.com, 2023)."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    content = f"{name}.{moment}.".encode() + body
+    digest = hmac.new(key, content, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+class EventSink:
+    """What the sinks for programs share: a second of pause, in which events gather."""
+
+    name, pause, largest = "events", 1.0, 200
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """A second is soon enough."""
+        return False
+
+
+class JsonSink(EventSink):
+    """Posts batches as JSON, {"events": [...]}, signed if there is a secret."""
+
+    name = "json"
+
+    def __init__(self, url: str, secret: str = "") -> None:
+        self.url, self.secret = url, secret
+
+    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
+        """Posts all at once. A retry bears the same id and a new time."""
+        body = json.dumps({"events": list(events)}, allow_nan=False).encode()
+        first, last = events[0], events[-1]
+        name = "{}-{}-{}".format(first["run"], first["session"], first["seq"])
+        name += "-{}-{}".format(last["session"], last["seq"])
+        moment = int(time.time())
+        headers = {"content-type": "application/json", "webhook-id": name}
+        headers["webhook-timestamp"] = str(moment)
+        if self.secret:
+            headers["webhook-signature"] = sign(self.secret, name, moment, body)
+        send(Request("POST", self.url, data=body, headers=headers))
+
+
+class KerasSink(EventSink):
+    """Speaks as keras.callbacks.RemoteMonitor does: one post for each epoch, form or JSON."""
+
+    name = "keras"
+
+    def __init__(self, url: str, *, form: bool = True) -> None:
+        self.url, self.form = url, form
+
+    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
+        """Posts the epochs, one by one."""
+        for event in skip_told(events, memory):
+            if event["event"] == "epoch_ended":
+                logs = read_logs(event)
+                if self.form:
+                    send(Request("POST", self.url, data={"data": json.dumps(logs)}))
+                else:
+                    send(Request("POST", self.url, json=logs))
+            tell(event, memory)
+
+
+def read_logs(event: Event) -> dict[str, Any]:
+    """An epoch under Keras's names, counted from 0 as Keras counts."""
+    logs = {"epoch": event["epoch"] - 1}
+    for name, value in event.items():
+        part, slash, figure = name.partition("/")
+        if slash:
+            logs[("val_" if part == "valid" else "") + figure] = value
+    return {**logs, "learning_rate": event.get("learning_rate"), "fold": event.get("fold")}
+
+
+def skip_told(events: Sequence[Event], memory: Memory) -> Iterator[Event]:
+    """The events after the last one that was told, all if that is none of them."""
+    told = memory.get("told")
+    keys = [[event["session"], event["seq"]] for event in events]
+    yield from events[keys.index(told) + 1 if told in keys else 0 :]
+
+
+def tell(event: Event, memory: Memory) -> None:
+    """Remembers that an event was told."""
+    memory["told"] = [event["session"], event["seq"]]
+
+
+class CardSink:
+    """What the sinks for people share: news first, one by one, then the card if it changed."""
+
+    name, pause, largest = "card", 15.0, 10_000
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.curves = url, folder / CURVES_FILE
+        self.card = Card()
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """News should ring at once; a card may wait."""
+        return any(event["event"] in URGENT for event in events)
+
+    def recall(self, events: Sequence[Event]) -> None:
+        """Makes the card again from events that were delivered by an earlier session."""
+        self.card = reduce(lambda card, event: update_card(card, event)[0], events, self.card)
+
+    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
+        """Tells the news and shows the card as it is after the events."""
+        card, fresh = self.card, list(skip_told(events, memory))
+        for event in events:
+            card, news = update_card(card, event)
+            if news and event in fresh:
+                self.tell_news(news, card, memory, send)
+                tell(event, memory)
+        if card != self.card:
+            self.show_card(card, memory, send)
+        self.card = card
+
+    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
+        """Sends a message that rings."""
+        raise NotImplementedError
+
+    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
+        """Sends the card, or changes the one that was sent before."""
+        raise NotImplementedError
+
+    def read_curves(self) -> bytes | None:
+        """The picture of the curves, or None if there is none yet."""
+        try:
+            return self.curves.read_bytes()
+        except OSError:
+            return None
+
+
+# ==================================================================================================
+# Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+# ==================================================================================================
+# The limits are those of each service's documents: Discord, "Webhook Resource" and "Message";
+# Slack, "Incoming webhooks" and "Block Kit"; Telegram, "Bot API"; ntfy, "Publishing".
+
+COLOURS = {"running": 0x0072B2, "warned": 0xE69F00, "finished": 0x009E73}
+FAILED_COLOUR = 0xD55E00
+UNKNOWN_MESSAGE = 10008  # Discord: somebody deleted it
+TOO_MANY_EDITS = 30046  # Discord: of a message older than an hour
+SLOW_PAUSE = 60.0  # seconds between edits of such a message
+SLACK_EVERY = 900.0
+
+
+def head_line(card: Card) -> str:
+    """The card's title, with a light for its state."""
+    return f"{LIGHTS[card.state]} {card.title}"
+
+
+class DiscordSink(CardSink):
+    """One message whose embed is edited in place, the curves attached; news as messages."""
+
+    name = "discord"
+
+    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
+        """A message, with the curves if there are new ones."""
+        text = clean_text(news.text, 1900)
+        if news.kind == "failed":
+            text = f"```\n{text.replace('`', 'ʼ')}\n```"
+        content = {"content": f"**{clean_text(card.title, 80)}** {text}"}
+        picture = self.read_curves() if news.shows_curves else None
+        send(self.write("POST", f"{self.url}?wait=true", content, picture))
+
+    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
+        """Edits the message, or posts one if there is none or it was deleted."""
+        if "message" in memory:
+            self.pause = SLOW_PAUSE if card.now - memory["posted"] > 3600 else CardSink.pause
+            try:
+                send(self.draw("PATCH", f"{self.url}/messages/{memory['message']}", card))
+            except RefusedError as refusal:
+                if refusal.code not in (UNKNOWN_MESSAGE, TOO_MANY_EDITS):
+                    raise
+                memory.pop("message")
+                if refusal.code == TOO_MANY_EDITS:
+                    raise  # with the wait it asks for; the next card is a new message
+            else:
+                return
+        answer = send(self.draw("POST", f"{self.url}?wait=true", card))
+        if isinstance(answer.body, dict) and "id" in answer.body:
+            memory.update(message=str(answer.body["id"]), posted=card.now)
+
+    def draw(self, method: str, url: str, card: Card) -> Request:
+        """The embed, with the picture: an edit drops files that do not come with it again."""
+        embed: dict[str, Any] = {
+            "title": clean_text(head_line(card), 256),
+            "description": clean_text("\n".join(list_lines(card)), 4096),
+            "color": COLOURS.get(card.state, FAILED_COLOUR),
+        }
+        picture = self.read_curves()
+        if picture is not None:
+            embed["image"] = {"url": f"attachment://{CURVES_FILE}"}
+        return self.write(method, url, {"embeds": [embed]}, picture)
+
+    def write(
+        self, method: str, url: str, content: dict[str, Any], picture: bytes | None
+    ) -> Request:
+        """A message, perhaps with the picture, by which nobody is mentioned."""
+        content["allowed_mentions"] = {"parse": []}
+        if picture is None:
+            return Request(method, url, json=content)
+        content["attachments"] = [
+            {"id": 0, "filename": CURVES_FILE, "description": "Learning curves of all folds"}
+        ]
+        files = {
+            "payload_json": ("", json.dumps(content).encode(), "application/json"),
+            "files[0]": (CURVES_FILE, picture, "image/png"),
+        }
+        return Request(method, url, files=files)
+
+
+class SlackSink(CardSink):
+    """Milestones only: a Slack webhook cannot edit what it posted."""
+
+    name = "slack"
+    pause = 2.0
+
+    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
+        """A message with the card's lines below; the best that comes soon is left out."""
+        if news.kind == "best" and card.now - float(memory.get("spoke", 0)) < SLACK_EVERY:
+            return
+        title = escape_slack(f"{head_line(card)}: {news.text}", 2900)
+        lines = escape_slack("\n".join(list_lines(card)), 2900)
+        blocks = [
+            {"type": "section", "text": {"type": "mrkdwn", "text": title}},
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": lines}]},
+        ]
+        send(Request("POST", self.url, json={"text": title, "blocks": blocks}))
+        memory["spoke"] = card.now
+
+    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
+        """Nothing: there is no card to edit."""
+
+
+def escape_slack(text: str, most: int) -> str:
+    """Text for Slack's mrkdwn, where three characters are control characters."""
+    shown = clean_text(text, most // 5)  # an & becomes five characters
+    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class TelegramSink(CardSink):
+    """One message that is edited; news as messages, with the curves as a photo."""
+
+    name = "telegram"
+    pause = 20.0
+
+    def __init__(self, url: str, folder: Path) -> None:
+        parts = urlsplit(url)
+        super().__init__(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", folder)
+        self.chat = parse_qs(parts.query)["chat_id"][0]
+
+    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
+        """A message, or a photo with a caption; without markup nothing needs escaping."""
+        text, picture = f"{card.title}\n{news.text}", None
+        if news.shows_curves:
+            picture = self.read_curves()
+        if picture is None:
+            self.call("sendMessage", {"text": cut_utf16(text, 4096)}, send)
+            return
+        form = {"chat_id": self.chat, "caption": cut_utf16(text, 1024)}
+        photo = {"photo": (CURVES_FILE, picture, "image/png")}
+        send(Request("POST", f"{self.url}/sendPhoto", data=form, files=photo))
+
+    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
+        """Edits the message; that it is as it was is no failure, and a deleted one is sent anew."""
+        text = cut_utf16("\n".join([head_line(card), *list_lines(card)]), 4096)
+        if "message" in memory:
+            try:
+                edit = {"message_id": memory["message"], "text": text}
+                self.call("editMessageText", edit, send)
+            except RefusedError as refusal:
+                words = str(refusal.answer.body)
+                if "message is not modified" in words:
+                    return
+                if "message to edit not found" not in words:
+                    raise
+                memory.pop("message")
+            else:
+                return
+        quiet = {"text": text, "disable_notification": True}
+        answer = self.call("sendMessage", quiet, send)
+        if isinstance(answer, dict) and "result" in answer:
+            memory["message"] = answer["result"]["message_id"]
+
+    def call(self, method: str, content: dict[str, Any], send: Send) -> Any:
+        """Calls a method of the bot for our chat."""
+        content = {"chat_id": self.chat, **content}
+        return send(Request("POST", f"{self.url}/{method}", json=content)).body
+
+
+def cut_utf16(text: str, most: int) -> str:
+    """Cleaned text of at most so many UTF-16 units, as Telegram counts; the end is kept."""
+    text = clean_text(text, most)
+    while len(text.encode("utf-16-le")) // 2 > most:
+        text = f"…{text[max(2, len(text) // 50) :]}"
+    return text
+
+
+class NtfySink(CardSink):
+    """A notification that is updated in place (server 2.16 or newer), and louder ones for news.
+
+    A public server allows 250 messages a day, so the card changes each five minutes at most.
+    """
+
+    name = "ntfy"
+    pause = 300.0
+
+    def __init__(self, url: str, folder: Path) -> None:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        super().__init__(f"{parts.scheme}://{host}", folder)
+        self.topic = parts.path.strip("/")
+        self.headers = {"Authorization": f"Bearer {parts.password}"} if parts.password else None
+
+    def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
+        """A notification of its own, urgent if the run failed."""
+        loud = {"failed": 5, "alert": 4, "finished": 4}.get(news.kind, 3)
+        self.publish(card, news.text, {"priority": loud}, send)
+        picture = self.read_curves() if news.shows_curves else None
+        if picture is not None:
+            headers = {"Filename": CURVES_FILE, "Title": encode_header(card.title), "Priority": "2"}
+            headers |= self.headers or {}
+            send(Request("PUT", f"{self.url}/{self.topic}", data=picture, headers=headers))
+
+    def show_card(self, card: Card, memory: Memory, send: Send) -> None:
+        """The card, quietly, under one sequence id."""
+        name = hashlib.sha256(f"{card.title}{card.started}".encode()).hexdigest()[:16]
+        quiet = {"priority": 2, "sequence_id": memory.setdefault("message", name)}
+        self.publish(card, "\n".join(list_lines(card)), quiet, send)
+
+    def publish(self, card: Card, text: str, more: dict[str, Any], send: Send) -> None:
+        """Publishes as JSON, which takes any letters."""
+        title, text = clean_text(head_line(card), 200), clean_text(text, 1000)
+        content = {"topic": self.topic, "title": title, "message": text, **more}
+        send(Request("POST", self.url, json=content, headers=self.headers))
+
+
+def encode_header(text: str) -> str:
+    """Any text as an HTTP header (RFC 2047)."""
+    return f"=?UTF-8?B?{base64.b64encode(clean_text(text, 200).encode()).decode()}?="
+
+
+# ==================================================================================================
+# Delivery: from the record to a sink, at least once
+# ==================================================================================================
+# One daemon thread for each sink reads events.jsonl from where it stopped, delivers, and writes
+# down how far it came. So nothing waits for a network, a killed run goes on where it was, and a
+# receiver that keys events by (run, session, seq) has each exactly once.
+
+LONGEST_BACKOFF = 60.0  # seconds
+PARKED_FOR = 600.0  # seconds between two tries of a webhook that is gone or forbidden
+TOO_LARGE = (400, 413, 422)  # the batch, or one event in it, is not taken
+
+
+class Pending(NamedTuple):
+    """Events not yet delivered, and the byte of the record where the last of them ends."""
+
+    events: list[Event]
+    end: int
+
+
+class Delivery(threading.Thread):
+    """Delivers the events of a reporter to one sink until it is closed. Never raises."""
+
+    def __init__(self, sink: Sink, report: Reporter, place: Path) -> None:
+        super().__init__(name=f"podium-{sink.name}", daemon=True)
+        self.sink, self.report, self.place, self.post = sink, report, place, Post()
+        self.memory: Memory = read_memory(place)
+        self.room = sink.largest  # events in the next delivery
+        self.failures, self.parked, self.skipped = 0, False, 0
+        self.next_try = self.next_turn = 0.0  # after a failure; out of politeness
+        self.closing, self.woken = threading.Event(), threading.Event()
+        report.listeners.append(self.woken)
+
+    def run(self) -> None:
+        """Delivers what is pending, waits for more, ends when it is closed and all is delivered."""
+        self.recall()
+        while True:
+            self.woken.clear()
+            pending = self.read_pending()
+            if pending.events:
+                if self.wait_turn(pending):
+                    self.try_delivery(pending)
+            elif self.closing.is_set():
+                return
+            else:
+                self.woken.wait()
+
+    def close(self, seconds: float) -> None:
+        """Gives the rest that many seconds; what is not delivered then stays in the record."""
+        self.closing.set()
+        self.woken.set()
+        self.join(seconds)
+
+    def recall(self) -> None:
+        """A card that an earlier session began is made again from the record."""
+        if isinstance(self.sink, CardSink):
+            place = 0
+            while part := list(read_record(self.report.path, place)):
+                self.sink.recall([one for one, end in part if end <= self.memory["offset"]])
+                place = part[-1][1]
+
+    def read_pending(self) -> Pending:
+        """The next events, as many as fit into one delivery."""
+        start = self.memory["offset"]
+        part = list(islice(read_record(self.report.path, start), self.room))
+        return Pending([event for event, _ in part], part[-1][1] if part else start)
+
+    def wait_turn(self, pending: Pending) -> bool:
+        """Says whether it is time; if not, waits until it is or until something new happened."""
+        urgent = self.closing.is_set() or self.sink.is_urgent(pending.events)
+        due = self.next_try if urgent else max(self.next_try, self.next_turn)
+        wait = due - time.monotonic()
+        if wait > 0:
+            self.woken.wait(wait)
+        return wait <= 0
+
+    def try_delivery(self, pending: Pending) -> None:
+        """One delivery; its outcome decides when the next is tried and what it holds."""
+        try:
+            self.sink.deliver(pending.events, self.memory, self.post)
+        except NoAnswerError:
+            self.back_off(0.0)
+        except RefusedError as refusal:
+            self.handle_refusal(refusal, pending)
+        except Exception as error:  # one odd event must not silence the run
+            self.skip(pending, type(error).__name__)
+        else:
+            self.accept(pending)
+            self.next_turn = time.monotonic() + self.sink.pause
+        self.remember()
+
+    def accept(self, pending: Pending) -> None:
+        """All that was pending is done with."""
+        self.memory["offset"] = pending.end
+        self.failures, self.parked, self.room = 0, False, self.sink.largest
+
+    def handle_refusal(self, refusal: RefusedError, pending: Pending) -> None:
+        """Waits, parks, halves the batch, or leaves out one event that is never taken."""
+        status = refusal.answer.status
+        if status == 429 or status >= 500:
+            self.back_off(read_wait(refusal.answer))
+        elif status not in TOO_LARGE:
+            self.park(status)
+        elif len(pending.events) > 1 and not isinstance(self.sink, CardSink):
+            self.room = len(pending.events) // 2
+        else:
+            self.skip(pending, f"status {status}")
+
+    def back_off(self, asked: float) -> None:
+        """Full jitter, doubled with each failure (Brooker 2015), but no less than was asked."""
+        self.failures += 1
+        longest = min(LONGEST_BACKOFF, 0.5 * 2 ** min(self.failures, 10))
+        self.next_try = time.monotonic() + max(asked, random.uniform(0, longest))  # noqa: S311
+
+    def park(self, status: int) -> None:
+        """A webhook that is gone or forbidden is said once and tried now and then."""
+        if not self.parked:
+            self.report.say(
+                f"! the {self.sink.name} webhook refuses with status {status}; its address may be "
+                f"wrong or revoked. It is tried each {PARKED_FOR / 60:.0f} minutes, and nothing is "
+                f"lost: events.jsonl has it all"
+            )
+        self.parked = True
+        self.next_try = time.monotonic() + PARKED_FOR
+
+    def skip(self, pending: Pending, reason: str) -> None:
+        """Leaves out what the sink never takes."""
+        if not self.skipped:
+            self.report.say(f"! the {self.sink.name} webhook does not take an event ({reason})")
+        self.skipped += len(pending.events)
+        self.accept(pending)
+
+    def remember(self) -> None:
+        """Keeps how far the sink came. On a full disk it may be told twice, which it can bear."""
+        with contextlib.suppress(OSError):
+            write_whole(self.place, json.dumps(self.memory).encode())
+
+
+def read_memory(place: Path) -> dict[str, Any]:
+    """What the sink knew when the last session ended."""
+    try:
+        memory = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        memory = {}
+    return {"offset": 0, **(memory if isinstance(memory, dict) else {})}
+
+
+# ==================================================================================================
+# Address: which sink an address stands for
+# ==================================================================================================
+# The kind follows from the exact host, or from a word before the scheme:
+#
+#     https://discord.com/api/webhooks/1/token         also ptb. and canary.
+#     https://hooks.slack.com/services/T/B/token
+#     https://api.telegram.org/bot1:token?chat_id=2    or tgram://1:token/2
+#     https://ntfy.sh/topic                            or ntfys://host/topic, ntfy:// for http
+#     keras+http://host:9000/publish/epoch/end/        keras-json+ for JSON in place of a form
+#     https://host/path#whsec_secret                   any other: JSON, signed with the secret
+
+KERAS_PATH = "/publish/epoch/end/"
+SINK_HOSTS = {
+    "discord.com": "discord",
+    "discordapp.com": "discord",
+    "ptb.discord.com": "discord",
+    "canary.discord.com": "discord",
+    "hooks.slack.com": "slack",
+    "hooks.slack-gov.com": "slack",
+    "api.telegram.org": "telegram",
+    "ntfy.sh": "ntfy",
+}
+SINK_KINDS = ("discord", "slack", "telegram", "ntfy", "keras", "keras-json", "json")
+
+
+class WebhookError(ValueError):
+    """An address that cannot be used; the message does not repeat it."""
+
+
+def split_address(word: str) -> tuple[str, SplitResult]:
+    """An address's kind and its parts; raises WebhookError if it has no known kind."""
+    scheme, _, rest = word.partition("://")
+    kind, _, inner = scheme.rpartition("+")
+    if scheme in ("ntfy", "ntfys"):
+        kind, inner = "ntfy", "http" + scheme.removeprefix("ntfy")
+    elif scheme == "tgram":
+        token, _, chat = rest.rstrip("/").partition("/")
+        kind, inner, rest = "telegram", "https", f"api.telegram.org/bot{token}?chat_id={chat}"
+    try:
+        parts = urlsplit(f"{inner}://{rest}")
+        host = parts.hostname or ""
+    except ValueError:
+        raise WebhookError("it is no address") from None
+    if not kind and parts.path.endswith(KERAS_PATH):
+        kind = "keras"
+    return kind or SINK_HOSTS.get(host, "json"), parts
+
+
+def read_webhook(word: str, folder: Path) -> Sink:
+    """The sink that an address stands for; raises WebhookError."""
+    kind, parts = split_address(word)
+    if kind not in SINK_KINDS:
+        raise WebhookError(f"its kind is none of {', '.join(SINK_KINDS)}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise WebhookError("it must begin with https:// and a host")
+    if parts.scheme == "http" and not is_near(parts.hostname):
+        raise WebhookError("over http anybody on the way can read it; write https://")
+    if kind == "telegram" and "chat_id=" not in parts.query:
+        raise WebhookError("a Telegram address needs ?chat_id=…, the chat to write to")
+    if kind == "ntfy" and not parts.path.strip("/"):
+        raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")
+    return make_sink(kind, parts, folder)
+
+
+def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
+    """The sink of a kind."""
+    url = parts._replace(fragment="").geturl()
+    people: dict[str, type[CardSink]] = {"discord": DiscordSink, "slack": SlackSink}
+    people |= {"telegram": TelegramSink, "ntfy": NtfySink}
+    if kind in people:
+        return people[kind](url, folder)
+    if kind.startswith("keras"):
+        return KerasSink(url, form=kind == "keras")
+    if parts.fragment and not is_secret(parts.fragment):
+        raise WebhookError("what follows # must be whsec_ and a key in base64")
+    return JsonSink(url, parts.fragment)
+
+
+def is_secret(text: str) -> bool:
+    """Is this a signing secret as Standard Webhooks writes it?"""
+    try:
+        return text.startswith("whsec_") and bool(base64.b64decode(text[6:], validate=True))
+    except ValueError:
+        return False
+
+
+def is_near(host: str) -> bool:
+    """Is the host this machine, or one of a private network?"""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
+
+
+def list_secrets(word: str) -> list[str]:
+    """The parts of an address that give it away: what follows the host."""
+    try:
+        parts = split_address(word)[1]
+    except WebhookError:
+        return []
+    found = [parts.path.strip("/"), parts.query, parts.fragment, parts.password or ""]
+    pieces = [piece for part in found for piece in (part, *part.split("/"))]
+    return [piece for piece in pieces if len(piece) >= 16]
+
+
+# ==================================================================================================
+# Webhook: finds where the run is to be told, and tells it there
+# ==================================================================================================
+# The addresses are a secret. They come from the environment (PODIUM_WEBHOOK), else from the private
+# dataset that `make webhook-setup` writes, else from a Kaggle Secret of that name. Several are set
+# apart by blanks.
+
+SECRET_NAME = "PODIUM_WEBHOOK"  # noqa: S105
+SECRET_FILE = "podium-webhook.txt"  # noqa: S105
+SECRET_SECONDS = 5.0  # for Kaggle's service of secrets, which may be out of reach
+CLOSING_SECONDS = 10.0
+
+
+class Watch:
+    """The deliveries of a run: open until `close` or SIGTERM."""
+
+    def __init__(self, report: Reporter, sinks: Sequence[Sink]) -> None:
+        self.report = report
+        names = [f"{sink.name}{place or ''}" for place, sink in enumerate(sinks)]
+        self.deliveries = [
+            Delivery(sink, report, report.folder / f"webhook-{name}.json")
+            for name, sink in zip(names, sinks, strict=True)
+        ]
+        for delivery in self.deliveries:
+            delivery.start()
+        if self.deliveries and threading.current_thread() is threading.main_thread():
+            self.on_sigterm = signal.signal(signal.SIGTERM, self.stop)
+
+    def close(self) -> None:
+        """Delivers the rest, for ten seconds at most over all sinks."""
+        for delivery in self.deliveries:
+            delivery.closing.set()
+            delivery.woken.set()
+        for delivery in self.deliveries:
+            delivery.close(CLOSING_SECONDS / len(self.deliveries))
+        self.deliveries = []
+
+    def say_stopped(self, number: int) -> None:
+        """The run's last event, and its delivery."""
+        self.report.emit("run_stopped", signal=signal.Signals(number).name)
+        self.close()
+
+    def stop(self, number: int, frame: types.FrameType | None) -> None:
+        """Says that the session was ended, then does what SIGTERM did before."""
+        # In a thread of its own, with a limit: the signal may have come while the main thread held
+        # a lock that is needed for it.
+        with contextlib.suppress(TimeoutError):
+            call_in_time(lambda: self.say_stopped(number), CLOSING_SECONDS + 2)
+        signal.signal(number, self.on_sigterm or signal.SIG_DFL)
+        if callable(self.on_sigterm):
+            self.on_sigterm(number, frame)
+        elif self.on_sigterm != signal.SIG_IGN:
+            os.kill(os.getpid(), number)
+
+
+def watch_run(report: Reporter, environ: Mapping[str, str] = os.environ) -> Watch:
+    """Opens the run's webhooks and says which; none, or addresses that cannot be used, is no error.
+
+    After this no line of the reporter can hold an address.
+    """
+    if not report.leader:
+        return Watch(report, [])
+    source, text = find_secret(environ)
+    report.hidden += [part for word in text.split() for part in (word, *list_secrets(word))]
+    sinks = list[Sink]()
+    for place, word in enumerate(text.split(), start=1):
+        try:
+            sinks.append(read_webhook(word, report.folder))
+        except WebhookError as error:
+            report.warn(f"webhook {place} of {source} is not used: {error}")
+    names = ", ".join(sink.name for sink in sinks)
+    shown = f"{names}, from {source}" if names else f"none; {SECRET_NAME} would name one"
+    report.say(f"  webhook     {shown}")
+    return Watch(report, sinks)
+
+
+def find_secret(
+    environ: Mapping[str, str] = os.environ, inputs: Path = KAGGLE_INPUT
+) -> tuple[str, str]:
+    """Where the addresses were found, in words, and the addresses; "" and "" if nowhere."""
+    if environ.get(SECRET_NAME):
+        return "the environment", environ[SECRET_NAME]
+    for pattern in (f"*/{SECRET_FILE}", f"datasets/*/*/{SECRET_FILE}"):
+        for path in sorted(inputs.glob(pattern)):
+            return "the private dataset", path.read_text(encoding="utf-8")
+    if environ.get("KAGGLE_USER_SECRETS_TOKEN"):
+        try:
+            return "Kaggle Secrets", str(call_in_time(ask_kaggle, SECRET_SECONDS))
+        except Exception:  # not attached, no network, or not in time: there is no webhook then
+            return "", ""
+    return "", ""
+
+
+def ask_kaggle() -> str:
+    """Asks Kaggle's service of secrets."""
+    from kaggle_secrets import UserSecretsClient
+
+    return str(UserSecretsClient().get_secret(SECRET_NAME))
+
+
+# ==================================================================================================
+# Curves: one picture of all folds so far, for a phone
+# ==================================================================================================
+
+
+def write_curves(folder: Path) -> None:
+    """Draws loss and accuracy of every fold in the run folder into curves.png."""
+    paths = sorted(folder.glob("fold*/history.csv"), key=lambda path: int(path.parent.name[4:]))
+    histories = [pd.read_csv(path) for path in paths]
+    figure = Figure(figsize=(5.2, 2.6), dpi=140, layout="constrained")
+    for panel, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        panel.set(title=name, xlabel="epoch")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.grid(alpha=0.3)
+        for place, history in enumerate(histories):
+            newest = place == len(histories) - 1
+            style = {"alpha": 1.0 if newest else 0.35, "linewidth": 1.8 if newest else 1.0}
+            for part, colour, dash in (("train", "#d55e00", "--"), ("valid", "#0072b2", "-")):
+                label = f"{part}, fold {place}" if newest else None
+                values = history[f"{part}/{name}"]
+                panel.plot(history["epoch"], values, dash, color=colour, label=label, **style)
+        if histories:
+            panel.legend(frameon=False, fontsize=7)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    write_whole(folder / CURVES_FILE, drawn.getvalue())
 
 
 # ==================================================================================================
@@ -5011,7 +5045,10 @@ def main(argv: Sequence[str]) -> int:
         runtime = open_runtime(config, keras.backend.backend(), started)
     except EXPECTED_ERRORS as error:
         print(f"Stopped: {error}", file=sys.stderr)
-        return 1
+        if not is_on_kaggle():
+            return 1
+        write_status(KAGGLE_WORKING, "failed", f"{type(error).__name__}: {error}")
+        return 0
     report = Reporter(runtime.folder, leader=is_first_host(runtime.backend))
     report.say(f"Podium, built from {SOURCE[:12]}\n{describe_runtime(runtime)}")
     with closing(watch_run(report)):
@@ -5032,28 +5069,28 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
         deadline=runtime.deadline,
         settings=list_settings(config),
     )
-    write_status(runtime, "running")
+    write_status(runtime.folder, "running")
     try:
         run_stages(config, runtime, report)
     except BaseException as error:
         report.emit("run_failed", error=type(error).__name__, reason=traceback.format_exc())
-        write_status(runtime, "failed", report.hide(f"{type(error).__name__}: {error}"))
+        write_status(runtime.folder, "failed", report.hide(f"{type(error).__name__}: {error}"))
         if not isinstance(error, Exception):
             raise
         expected = isinstance(error, EXPECTED_ERRORS)
         words = f"Stopped: {error}" if expected else traceback.format_exc()
         print(report.hide(words.rstrip()), file=sys.stderr, flush=True)
         return 0 if is_on_kaggle() else 1
-    write_status(runtime, "finished")
+    write_status(runtime.folder, "finished")
     return 0
 
 
-def write_status(runtime: Runtime, state: str, error: str | None = None) -> None:
+def write_status(folder: Path, state: str, error: str | None = None) -> None:
     """Writes status.json: how the run stands, and whether there is a submission."""
-    submission = (runtime.folder / "submission.csv").is_file()
+    submission = (folder / "submission.csv").is_file()
     status = {"state": state, "error": error, "submission": submission, "source": SOURCE}
     try:
-        write_json(runtime.folder / "status.json", status)
+        write_json(folder / "status.json", status)
     except OSError as fault:
         print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
 
@@ -5062,7 +5099,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
     wait_for_inputs(config.data, report)
     write_json(runtime.folder / "config.json", list_settings(config))
-    keras.config.set_dtype_policy(runtime.precision)
+    open_session(runtime.precision, devices=1)
     check_backbone(config.model, config.pixels.image_size)
     competition = read_competition(config.data, config.runtime.seed)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
@@ -5076,8 +5113,7 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     """Answers with the models of an earlier run."""
     run = find_trained_run(config.predict.run or "attached")
     report.say(f"Inference\n  models of {run}")
-    share_devices(len(runtime.devices))
-    answers = answer_with_run(config, run, competition, report)
+    answers = answer_with_run(config, run, competition, runtime, report)
     write_submission_of(competition, answers, runtime.folder)
     write_json(runtime.folder / "summary.json", summarise_run(config, runtime, competition, report))
     seconds = round(time.time() - runtime.started, 1)
@@ -5096,19 +5132,18 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     test = read_images(competition.test, side, "test", report)
 
     report.say("Training: loss and accuracy, training → validation")
+    forget_folds(runtime.folder)
     folds = make_folds(images.table, config.folds, config.runtime.seed)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
-    share_devices(len(runtime.devices))
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
+        open_session(runtime.precision, len(runtime.devices))
         data = TrainingSet(images, folds, len(competition.classes))
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         write_answers(competition, oof, answers, runtime.folder)
-        write_curves(runtime.folder)
-        report_fold(fold, score_images(images.table, oof[-1]), report)
-        keras.backend.clear_session()
+        report_fold(fold, score_images(images.table, oof[-1]), runtime.folder, report)
 
     scores = summarise_scores(images, test, oof, answers)
     summary = summarise_run(config, runtime, competition, report) | scores
@@ -5135,8 +5170,19 @@ def write_submission_of(competition: Competition, answers: Predictions, folder: 
     write_submission(submission, folder / "submission.csv")
 
 
-def report_fold(fold: int, score: Score, report: Reporter) -> None:
-    """Says how a fold went."""
+def forget_folds(folder: Path) -> None:
+    """Removes models and histories of an earlier run, which had perhaps more folds."""
+    for pattern in ("fold*/model.keras", "fold*/history.csv"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def report_fold(fold: int, score: Score, folder: Path, report: Reporter) -> None:
+    """Draws the curves and says how a fold went."""
+    try:
+        write_curves(folder)
+    except Exception as error:  # a picture must not cost the folds to come
+        report.warn(f"the curves could not be drawn ({describe_error(error)})")
     report.emit("fold_ended", fold=fold, **score_fields(score))
     report.say(f"  fold {fold}: {format_score(score)}; submission.csv is up to date")
 

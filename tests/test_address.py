@@ -76,6 +76,8 @@ def test_addresses_become_what_their_service_wants(tmp_path: Path):
         ("https://[a-secret", "it is no address"),
         ("http://host.example/a-secret", "over http anybody on the way can read it; write https"),
         ("pager+https://host.example/a-secret", "its kind is none of discord, slack, telegram"),
+        ("https://host.example/#whsec_a-secret", "what follows # must be whsec_ and a key"),
+        ("https://host.example/#a-secret", "what follows # must be whsec_ and a key"),
         (TELEGRAM.partition("?")[0], "a Telegram address needs ?chat_id="),
         ("https://ntfy.sh/", "an ntfy address needs a topic"),
     ],

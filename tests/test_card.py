@@ -121,3 +121,22 @@ def test_cleaned_text_has_no_marks_that_turn_or_hide_it(text: str, most: int):
 def test_of_a_long_text_its_end_is_shown():
     assert clean_text(string.ascii_lowercase, 5) == "…wxyz"
     assert clean_text("a\u202eb\x00c\u200bd", 9) == "abcd"
+
+
+def test_a_new_fold_has_no_best_even_if_a_step_was_its_first_sign():
+    events = list(make_events())
+    card, _ = watch(events[:9])  # the first fold and its end
+    assert card.best == pytest.approx(0.83)
+    card, _ = watch(events[:10])  # a step of the second fold
+    assert (card.fold, card.best) == (1, None)
+    card, _ = watch(events[:11])
+    assert card.best == pytest.approx(0.811)
+
+
+def test_an_inference_announces_no_folds():
+    start = next(make_events())
+    start["settings"] = {**start["settings"], "predict.run": "attached"}
+    card, news = update_card(Card(), start)
+    assert news is not None
+    assert news.text == "started on 2 × gpu: the models of an earlier run answer"
+    assert not any("folds done" in line for line in list_lines(card))

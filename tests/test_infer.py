@@ -1,5 +1,7 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +17,7 @@ from podium.inputs import CompetitionError
 from podium.main import main
 from podium.predictions import read_predictions
 
+RUNTIME: Any = SimpleNamespace(precision="float32", devices=("cpu",))
 QUICK = ["--preset=dry-run", "--pixels.image_size=16", "--pixels.batch_size=8", "--train.epochs=1"]
 
 
@@ -83,7 +86,7 @@ def test_a_run_of_other_classes_or_with_a_broken_model_is_refused(trained: Path,
     (run / "fold0" / "model.keras").write_bytes(b"no model")
     (run / "summary.json").write_text(json.dumps({"classes": ["cat", "dog", "cow"]}))
     with pytest.raises(CompetitionError, match=r"knows 3 classes \(cat, dog, cow…\), the comp"):
-        answer_with_run(Config(), run, competition, report)
+        answer_with_run(Config(), run, competition, RUNTIME, report)
     (run / "summary.json").write_text(json.dumps({"classes": list(competition.classes)}))
     with pytest.raises(CompetitionError, match=r"fold0/model.keras cannot be loaded \("):
-        answer_with_run(Config(), run, competition, report)
+        answer_with_run(Config(), run, competition, RUNTIME, report)

@@ -205,6 +205,66 @@ def test_random_weights_of_a_known_backbone_are_warned_of_and_reported(tmp_path:
     assert "starts from random weights" in (target / "report.html").read_text()
 
 
+def test_every_fold_trains_in_the_precision_and_on_the_devices_of_the_run(
+    tmp_path: Path, monkeypatch
+):
+    """Keras forgets both when its session is cleared between two folds."""
+    import podium.main
+
+    make_csv_competition(tmp_path / "data")
+    train_fold, seen = podium.main.train_fold, []
+
+    def look(*arguments):
+        shared = keras.distribution.distribution()
+        devices = len(shared.device_mesh.devices.ravel()) if shared else 1
+        seen.append((keras.config.dtype_policy().name, devices))
+        return train_fold(*arguments)
+
+    monkeypatch.setattr(podium.main, "train_fold", look)
+    try:
+        code, _ = run(tmp_path, "--runtime.precision=mixed_bfloat16")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert code == 0
+    devices = 8 if keras.backend.backend() == "jax" else 1
+    assert seen == [("mixed_bfloat16", devices)] * 2
+
+
+def test_folds_of_an_earlier_run_are_forgotten(tmp_path: Path):
+    make_csv_competition(tmp_path / "data")
+    old = tmp_path / "run" / "fold4"
+    old.mkdir(parents=True)
+    (old / "model.keras").write_bytes(b"old")
+    (old / "history.csv").write_text("old")
+    code, _ = run(tmp_path)
+    assert code == 0
+    assert not list(old.iterdir())
+
+
+def test_curves_that_cannot_be_drawn_cost_no_fold(tmp_path: Path, monkeypatch):
+    import podium.main
+
+    make_csv_competition(tmp_path / "data")
+    monkeypatch.setattr(podium.main, "write_curves", lambda _: 1 / 0)
+    code, target = run(tmp_path)
+    assert code == 0
+    warnings = json.loads((target / "summary.json").read_text())["warnings"]
+    assert sum("the curves could not be drawn (ZeroDivisionError" in one for one in warnings) == 2
+
+
+def test_on_kaggle_a_machine_that_is_not_as_asked_ends_with_0_and_a_status(
+    tmp_path: Path, monkeypatch
+):
+    import podium.main
+
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setattr(podium.main, "KAGGLE_WORKING", tmp_path)
+    assert main([*QUICK, "--runtime.accelerator=tpu"]) == 0
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "runtime.accelerator is tpu, but" in status["error"]
+
+
 def test_nothing_is_written_outside_the_run_folder(tmp_path: Path, monkeypatch):
     make_csv_competition(tmp_path / "data")
     elsewhere = tmp_path / "elsewhere"

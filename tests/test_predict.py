@@ -45,3 +45,13 @@ def test_softmax_gives_probabilities_however_large_the_logits(logits: np.ndarray
     assert (probs >= 0).all()
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(probs[np.arange(6), logits.argmax(axis=1)], probs.max(axis=1))
+
+
+def test_a_model_that_diverged_spreads_no_nan():
+    pixels = keras.Input((4, 4, 3), dtype="uint8")
+    features = keras.layers.Flatten()(keras.layers.Rescaling(1.0)(pixels))
+    logits = keras.layers.Dense(3, kernel_initializer=keras.initializers.Constant(float("nan")))
+    model = keras.Model(pixels, logits(features))
+    images = np.zeros((5, 4, 4, 3), np.uint8)
+    probs = predict_probs(model, images, np.arange(5), 2)
+    np.testing.assert_allclose(probs, 1 / 3, rtol=1e-6)

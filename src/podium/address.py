@@ -10,6 +10,7 @@ The kind follows from the exact host, or from a word before the scheme:
     https://host/path#whsec_secret                   any other: JSON, signed with the secret
 """
 
+import base64
 import ipaddress
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -79,7 +80,17 @@ def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
         return people[kind](url, folder)
     if kind.startswith("keras"):
         return KerasSink(url, form=kind == "keras")
+    if parts.fragment and not is_secret(parts.fragment):
+        raise WebhookError("what follows # must be whsec_ and a key in base64")
     return JsonSink(url, parts.fragment)
+
+
+def is_secret(text: str) -> bool:
+    """Is this a signing secret as Standard Webhooks writes it?"""
+    try:
+        return text.startswith("whsec_") and bool(base64.b64decode(text[6:], validate=True))
+    except ValueError:
+        return False
 
 
 def is_near(host: str) -> bool:

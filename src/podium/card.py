@@ -88,25 +88,28 @@ def start_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]
         now=card.now,
     )
     plan = f"{card.folds} folds of {card.epochs} epochs"
+    if settings.get("predict.run"):
+        card, plan = replace(card, folds=0), "the models of an earlier run answer"
     return card, News("started", f"started on {card.machine}: {plan}")
 
 
 def read_step(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """A sign of life inside a long epoch."""
-    place = {"fold": int(event["fold"]), "epoch": int(event["epoch"])}
     step = f"step {event['step']} of {event['steps']}"
-    return replace(card, **place, step=step), None  # type: ignore[arg-type]
+    return replace(enter_fold(card, int(event["fold"])), epoch=int(event["epoch"]), step=step), None
+
+
+def enter_fold(card: Card, fold: int) -> Card:
+    """The card in a fold; in another than before, nothing is the best yet."""
+    return card if fold == card.fold else replace(card, fold=fold, best=None, best_epoch=0)
 
 
 def read_epoch(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """An epoch's figures; news if they are the best of the fold and none was told for long."""
     fold, epoch = int(event["fold"]), int(event["epoch"])
-    if fold != card.fold:
-        card = replace(card, best=None, best_epoch=0)
     accuracy = event.get("valid/accuracy")
     card = replace(
-        card,
-        fold=fold,
+        enter_fold(card, fold),
         epoch=epoch,
         step="",
         accuracy=accuracy,
@@ -170,7 +173,8 @@ def list_lines(card: Card) -> list[str]:
     share = min(1.0, card.done / total) if total else 0.0
     filled = round(share * BAR_WIDTH)
     bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-    lines = [f"{bar} {share:.0%}, {len(card.scores)} of {card.folds} folds done"]
+    done = f"{bar} {share:.0%}, {len(card.scores)} of {card.folds} folds done"
+    lines = [done] if card.folds else []
     if card.epoch:
         step = f", {card.step}" if card.step else ""
         lines.append(f"fold {card.fold}, epoch {card.epoch} of {card.epochs}{step}")

@@ -40,7 +40,7 @@ class Reporter:
         self.warnings: list[str] = []  # shown again in the report
         self.hidden: list[str] = []  # secrets, which no line may hold
         self.listeners: list[threading.Event] = []  # set at every event
-        self.lock = threading.RLock()  # a signal may come while an event is written
+        self.lock = threading.Lock()
 
     def emit(self, event: str, **values: Any) -> None:
         """Appends one event; its name is past tense ("fold_started"). Never raises.

@@ -16,10 +16,11 @@ from podium.competition import Competition
 from podium.config import Config
 from podium.events import Reporter
 from podium.inputs import CompetitionError
+from podium.model import open_session
 from podium.pixels import read_images
 from podium.predict import predict_images
 from podium.predictions import Predictions, average_predictions
-from podium.runtime import KAGGLE_INPUT
+from podium.runtime import KAGGLE_INPUT, Runtime
 
 RUN_DEPTH = 4  # folders below /kaggle/input in which an attached run is looked for
 
@@ -55,7 +56,7 @@ def list_runs(inputs: Path) -> set[Path]:
 
 
 def answer_with_run(
-    config: Config, run: Path, competition: Competition, report: Reporter
+    config: Config, run: Path, competition: Competition, runtime: Runtime, report: Reporter
 ) -> Predictions:
     """Predicts the test images with every fold's model: their average, by image id.
 
@@ -65,12 +66,12 @@ def answer_with_run(
     paths = sorted(run.glob("fold*/model.keras"), key=lambda path: int(path.parent.name[4:]))
     answers, test = list[Predictions](), None
     for path in paths:
+        open_session(runtime.precision, len(runtime.devices))
         model = load_trained(path)
         if test is None:  # all folds see the same pixels
             test = read_images(competition.test, model.input_shape[1], "test", report)
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
-        keras.backend.clear_session()
     return average_predictions(answers)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from podium.attempt import describe_error
 from podium.augment import crop_margin
 from podium.competition import Competition, read_competition
 from podium.config import Config, list_settings
@@ -19,7 +20,7 @@ from podium.handles import BackboneError
 from podium.infer import answer_with_run, find_trained_run
 from podium.inputs import CompetitionError, wait_for_inputs
 from podium.metrics import Score
-from podium.model import share_devices
+from podium.model import open_session
 from podium.network import check_backbone
 from podium.override import SettingsError, read_config
 from podium.pixels import PixelError, read_images
@@ -32,6 +33,7 @@ from podium.predictions import (
 )
 from podium.report import write_report
 from podium.runtime import (
+    KAGGLE_WORKING,
     DeviceError,
     Runtime,
     describe_runtime,
@@ -73,7 +75,10 @@ def main(argv: Sequence[str]) -> int:
         runtime = open_runtime(config, keras.backend.backend(), started)
     except EXPECTED_ERRORS as error:
         print(f"Stopped: {error}", file=sys.stderr)
-        return 1
+        if not is_on_kaggle():
+            return 1
+        write_status(KAGGLE_WORKING, "failed", f"{type(error).__name__}: {error}")
+        return 0
     report = Reporter(runtime.folder, leader=is_first_host(runtime.backend))
     report.say(f"Podium, built from {SOURCE[:12]}\n{describe_runtime(runtime)}")
     with closing(watch_run(report)):
@@ -94,28 +99,28 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
         deadline=runtime.deadline,
         settings=list_settings(config),
     )
-    write_status(runtime, "running")
+    write_status(runtime.folder, "running")
     try:
         run_stages(config, runtime, report)
     except BaseException as error:
         report.emit("run_failed", error=type(error).__name__, reason=traceback.format_exc())
-        write_status(runtime, "failed", report.hide(f"{type(error).__name__}: {error}"))
+        write_status(runtime.folder, "failed", report.hide(f"{type(error).__name__}: {error}"))
         if not isinstance(error, Exception):
             raise
         expected = isinstance(error, EXPECTED_ERRORS)
         words = f"Stopped: {error}" if expected else traceback.format_exc()
         print(report.hide(words.rstrip()), file=sys.stderr, flush=True)
         return 0 if is_on_kaggle() else 1
-    write_status(runtime, "finished")
+    write_status(runtime.folder, "finished")
     return 0
 
 
-def write_status(runtime: Runtime, state: str, error: str | None = None) -> None:
+def write_status(folder: Path, state: str, error: str | None = None) -> None:
     """Writes status.json: how the run stands, and whether there is a submission."""
-    submission = (runtime.folder / "submission.csv").is_file()
+    submission = (folder / "submission.csv").is_file()
     status = {"state": state, "error": error, "submission": submission, "source": SOURCE}
     try:
-        write_json(runtime.folder / "status.json", status)
+        write_json(folder / "status.json", status)
     except OSError as fault:
         print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
 
@@ -124,7 +129,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
     wait_for_inputs(config.data, report)
     write_json(runtime.folder / "config.json", list_settings(config))
-    keras.config.set_dtype_policy(runtime.precision)
+    open_session(runtime.precision, devices=1)
     check_backbone(config.model, config.pixels.image_size)
     competition = read_competition(config.data, config.runtime.seed)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
@@ -138,8 +143,7 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     """Answers with the models of an earlier run."""
     run = find_trained_run(config.predict.run or "attached")
     report.say(f"Inference\n  models of {run}")
-    share_devices(len(runtime.devices))
-    answers = answer_with_run(config, run, competition, report)
+    answers = answer_with_run(config, run, competition, runtime, report)
     write_submission_of(competition, answers, runtime.folder)
     write_json(runtime.folder / "summary.json", summarise_run(config, runtime, competition, report))
     seconds = round(time.time() - runtime.started, 1)
@@ -158,19 +162,18 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     test = read_images(competition.test, side, "test", report)
 
     report.say("Training: loss and accuracy, training → validation")
+    forget_folds(runtime.folder)
     folds = make_folds(images.table, config.folds, config.runtime.seed)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
-    share_devices(len(runtime.devices))
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
+        open_session(runtime.precision, len(runtime.devices))
         data = TrainingSet(images, folds, len(competition.classes))
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         write_answers(competition, oof, answers, runtime.folder)
-        write_curves(runtime.folder)
-        report_fold(fold, score_images(images.table, oof[-1]), report)
-        keras.backend.clear_session()
+        report_fold(fold, score_images(images.table, oof[-1]), runtime.folder, report)
 
     scores = summarise_scores(images, test, oof, answers)
     summary = summarise_run(config, runtime, competition, report) | scores
@@ -197,8 +200,19 @@ def write_submission_of(competition: Competition, answers: Predictions, folder: 
     write_submission(submission, folder / "submission.csv")
 
 
-def report_fold(fold: int, score: Score, report: Reporter) -> None:
-    """Says how a fold went."""
+def forget_folds(folder: Path) -> None:
+    """Removes models and histories of an earlier run, which had perhaps more folds."""
+    for pattern in ("fold*/model.keras", "fold*/history.csv"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def report_fold(fold: int, score: Score, folder: Path, report: Reporter) -> None:
+    """Draws the curves and says how a fold went."""
+    try:
+        write_curves(folder)
+    except Exception as error:  # a picture must not cost the folds to come
+        report.warn(f"the curves could not be drawn ({describe_error(error)})")
     report.emit("fold_ended", fold=fold, **score_fields(score))
     report.say(f"  fold {fold}: {format_score(score)}; submission.csv is up to date")
 

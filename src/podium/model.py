@@ -71,9 +71,19 @@ def strip_augmentation(model: keras.Model, image_size: int) -> keras.Model:
     return keras.Model(pixels, body(centre(pixels)), name="podium")
 
 
+def open_session(precision: str, devices: int) -> None:
+    """Forgets earlier models, then sets precision and devices, which Keras forgets with them.
+
+    Must come before each model is built.
+    """
+    keras.backend.clear_session()
+    keras.config.set_dtype_policy(precision)
+    share_devices(devices)
+
+
 def share_devices(count: int) -> None:
-    """Splits every batch over all devices; must stand before the model is built."""
-    if count > 1:
+    """Splits every batch over all devices; Keras can do that on JAX alone."""
+    if count > 1 and keras.backend.backend() == "jax":
         devices = keras.distribution.list_devices()
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
 

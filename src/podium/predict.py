@@ -14,7 +14,10 @@ def predict_probs(
     """Predicts the given rows of pixels [N, S, S, 3] uint8: probabilities [len(rows), C]."""
     batches = make_eval_batches(pixels, None, rows, batch_size)
     logits = model.predict(batches, verbose=0)[: len(rows)]
-    return softmax(logits)
+    # A model that diverged answers NaN, which would spread to the other folds' average; it knows
+    # nothing, so it says that all classes are equally likely.
+    known = np.isfinite(logits).all(axis=1, keepdims=True)
+    return softmax(np.where(known, logits, np.float32(0)))
 
 
 def predict_images(

@@ -5,6 +5,7 @@ dataset that `make webhook-setup` writes, else from a Kaggle Secret of that name
 apart by blanks.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -49,10 +50,17 @@ class Watch:
             delivery.close(CLOSING_SECONDS / len(self.deliveries))
         self.deliveries = []
 
-    def stop(self, number: int, frame: types.FrameType | None) -> None:
-        """Says that the session was ended, then does what SIGTERM did before."""
+    def say_stopped(self, number: int) -> None:
+        """The run's last event, and its delivery."""
         self.report.emit("run_stopped", signal=signal.Signals(number).name)
         self.close()
+
+    def stop(self, number: int, frame: types.FrameType | None) -> None:
+        """Says that the session was ended, then does what SIGTERM did before."""
+        # In a thread of its own, with a limit: the signal may have come while the main thread held
+        # a lock that is needed for it.
+        with contextlib.suppress(TimeoutError):
+            call_in_time(lambda: self.say_stopped(number), CLOSING_SECONDS + 2)
         signal.signal(number, self.on_sigterm or signal.SIG_DFL)
         if callable(self.on_sigterm):
             self.on_sigterm(number, frame)
