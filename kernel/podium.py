@@ -47,12 +47,12 @@ competition → folds → pixels → augment → backbones → model → train �
     4364  Webhook: finds where the run is to be told, and tells it there
     4464  Curves: one picture of all folds so far, for a phone
     4493  Summary: the run in figures
-    4566  Record: what a run folder holds, as far as the run has got
-    4632  Page: the pieces that the report is made of
-    4806  Report: one page that shows the run
-    5024  The run: the stages in order
+    4579  Record: what a run folder holds, as far as the run has got
+    4645  Page: the pieces that the report is made of
+    4819  Report: one page that shows the run
+    5038  The run: the stages in order
 
-Sources: sha256 a0a0e845ff28c1c66df509c2abf84501eaa77fcb2db5a2d618a24d96ec2e31ba
+Sources: sha256 0d7469376cceccc492f1e8af8d24f3b82112163fe46d888ccdd2308bb01f2102
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 a0a0e845ff28c1c66df509c2abf84501eaa77fcb2db5a2d618a24d96ec2e31ba
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "a0a0e845ff28c1c66df509c2abf84501eaa77fcb2db5a2d618a24d96ec2e31ba"
+SOURCE = "0d7469376cceccc492f1e8af8d24f3b82112163fe46d888ccdd2308bb01f2102"
 
 
 import base64
@@ -1082,7 +1082,7 @@ def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> float:
     return float(-np.log(np.clip(truth, 1e-7, 1.0)).mean())
 
 
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
+def wilson_interval(right: float, n: int) -> tuple[float, float]:
     """95 % score interval of a share, sound near 0 and 1 too (Wilson 1927, JASA 22:209)."""
     share, z2 = right / n, Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
@@ -4502,6 +4502,15 @@ def score_images(table: pd.DataFrame, predictions: Predictions) -> Score:
     return score_probs(labels, predictions.probs)
 
 
+def score_single_models(table: pd.DataFrame, answers: Sequence[Predictions]) -> Score:
+    """The mean score of each member by itself on one table: what out-of-fold figures foretell.
+
+    Members answer the same images, so the interval counts each image once.
+    """
+    score, n = score_images(table, join_predictions(answers)), len(answers[0].ids)
+    return score._replace(n=n, interval=wilson_interval(score.accuracy * n, n))
+
+
 def score_fields(score: Score) -> dict[str, Any]:
     """A score as JSON holds it."""
     return {**score._asdict(), "interval": list(score.interval)}
@@ -4544,12 +4553,16 @@ def summarise_run(
 def summarise_scores(
     train: Images, test: Images, oof: Sequence[Predictions], answers: Sequence[Predictions]
 ) -> dict[str, Any]:
-    """What summary.json says of accuracy, out of fold and, where the truth is known, on test."""
+    """What summary.json says of accuracy, out of fold and, where the truth is known, on test.
+
+    "test" is the average of all folds' models, which is submitted; "test_single" their mean score.
+    """
     known = "label" in test.table
     blended = average_predictions(answers)
     return {
         "out_of_fold": score_fields(score_images(train.table, join_predictions(oof))),
         "test": score_fields(score_images(test.table, blended)) if known else None,
+        "test_single": score_fields(score_single_models(test.table, answers)) if known else None,
         "folds": [
             {"fold": fold, **score_fields(score_images(train.table, part))}
             for fold, part in enumerate(oof)
@@ -4853,7 +4866,8 @@ def render_headline(run: RunRecord, competition: Competition) -> str:
     tiles = [
         render_score_tile("out-of-fold accuracy", score),
         (format_figure(score.get("log_loss"), ".4f"), "out-of-fold log loss", "lower is better"),
-        render_score_tile("test accuracy", run.part("test")),
+        render_score_tile("test accuracy, one model", run.part("test_single")),
+        render_score_tile("test accuracy, all averaged", run.part("test")),
         (counts.get("train", len(competition.train)), "training images", tests),
         (len(competition.classes), "classes", ""),
         (f"{scored} of {folds}" if folds else "–", "folds scored", ""),

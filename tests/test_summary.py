@@ -9,6 +9,7 @@ import pytest
 from podium.competition import Competition
 from podium.config import Config
 from podium.events import Reporter
+from podium.metrics import wilson_interval
 from podium.pixels import Images
 from podium.predictions import Predictions
 from podium.runtime import Runtime
@@ -16,6 +17,7 @@ from podium.summary import (
     format_score,
     score_fields,
     score_images,
+    score_single_models,
     summarise_run,
     summarise_scores,
     write_json,
@@ -46,10 +48,19 @@ def test_scores_are_summed_up_out_of_fold_by_fold_and_on_a_known_test():
     assert scores["unreadable"] == {"training": ["x"], "test": ["x"]}
 
 
+def test_single_models_are_scored_one_by_one_and_each_image_counts_once():
+    right, half = predict("abcd", [0.1, 0.9, 0.9, 0.1]), predict("dcba", [0.1, 0.1, 0.9, 0.9])
+    score = score_single_models(TABLE, [right, half])
+    assert (score.n, score.accuracy) == (4, 0.75)
+    assert score.interval == wilson_interval(3, 4)
+
+
 def test_a_test_part_without_truth_has_no_score():
     unknown = Images(TABLE.drop(columns="label"), PIXELS, [])
     one = [predict("abcd", [0.1] * 4)]
-    assert summarise_scores(Images(TABLE, PIXELS, []), unknown, one, one)["test"] is None
+    scores = summarise_scores(Images(TABLE, PIXELS, []), unknown, one, one)
+    assert scores["test"] is None
+    assert scores["test_single"] is None
 
 
 def test_the_run_is_summed_up_with_its_machine_and_warnings(tmp_path: Path):

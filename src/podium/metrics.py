@@ -35,7 +35,7 @@ def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> float:
     return float(-np.log(np.clip(truth, 1e-7, 1.0)).mean())
 
 
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
+def wilson_interval(right: float, n: int) -> tuple[float, float]:
     """95 % score interval of a share, sound near 0 and 1 too (Wilson 1927, JASA 22:209)."""
     share, z2 = right / n, Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)

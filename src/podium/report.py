@@ -72,7 +72,8 @@ def render_headline(run: RunRecord, competition: Competition) -> str:
     tiles = [
         render_score_tile("out-of-fold accuracy", score),
         (format_figure(score.get("log_loss"), ".4f"), "out-of-fold log loss", "lower is better"),
-        render_score_tile("test accuracy", run.part("test")),
+        render_score_tile("test accuracy, one model", run.part("test_single")),
+        render_score_tile("test accuracy, all averaged", run.part("test")),
         (counts.get("train", len(competition.train)), "training images", tests),
         (len(competition.classes), "classes", ""),
         (f"{scored} of {folds}" if folds else "–", "folds scored", ""),

@@ -15,7 +15,7 @@ import pandas as pd
 from podium.competition import Competition
 from podium.config import Config
 from podium.events import Reporter, clean_values
-from podium.metrics import Score, score_probs
+from podium.metrics import Score, score_probs, wilson_interval
 from podium.pixels import Images
 from podium.predictions import Predictions, average_predictions, join_predictions
 from podium.runtime import Runtime, read_versions
@@ -27,6 +27,15 @@ def score_images(table: pd.DataFrame, predictions: Predictions) -> Score:
     """Scores predictions against the labels of a table that holds their ids."""
     labels = table.set_index("id")["label"].loc[predictions.ids.tolist()].to_numpy(np.int64)
     return score_probs(labels, predictions.probs)
+
+
+def score_single_models(table: pd.DataFrame, answers: Sequence[Predictions]) -> Score:
+    """The mean score of each member by itself on one table: what out-of-fold figures foretell.
+
+    Members answer the same images, so the interval counts each image once.
+    """
+    score, n = score_images(table, join_predictions(answers)), len(answers[0].ids)
+    return score._replace(n=n, interval=wilson_interval(score.accuracy * n, n))
 
 
 def score_fields(score: Score) -> dict[str, Any]:
@@ -71,12 +80,16 @@ def summarise_run(
 def summarise_scores(
     train: Images, test: Images, oof: Sequence[Predictions], answers: Sequence[Predictions]
 ) -> dict[str, Any]:
-    """What summary.json says of accuracy, out of fold and, where the truth is known, on test."""
+    """What summary.json says of accuracy, out of fold and, where the truth is known, on test.
+
+    "test" is the average of all folds' models, which is submitted; "test_single" their mean score.
+    """
     known = "label" in test.table
     blended = average_predictions(answers)
     return {
         "out_of_fold": score_fields(score_images(train.table, join_predictions(oof))),
         "test": score_fields(score_images(test.table, blended)) if known else None,
+        "test_single": score_fields(score_single_models(test.table, answers)) if known else None,
         "folds": [
             {"fold": fold, **score_fields(score_images(train.table, part))}
             for fold, part in enumerate(oof)

@@ -111,7 +111,8 @@ def format_result(summary: Mapping[str, Any]) -> str:
     """The short table at the end."""
     rows = [
         ("out-of-fold accuracy", format_accuracy(summary["out_of_fold"])),
-        ("test accuracy", format_accuracy(summary["test"])),
+        ("test, one model", format_accuracy(summary["test_single"])),
+        ("test, all averaged", format_accuracy(summary["test"])),
         ("backend", f"{summary['run']['backend']}, {summary['run']['devices']} device(s)"),
         ("time", f"{summary['seconds']['total']:.0f} s"),
         ("submission", str((RUN / "submission.csv").relative_to(ROOT))),

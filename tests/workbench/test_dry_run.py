@@ -121,7 +121,8 @@ def test_the_demo_reaches_97_percent_and_the_test_part_agrees(turn: None, backen
     summary = json.loads((RUN / "summary.json").read_text())
     assert summary["run"]["backend"] == backend
     assert summary["run"]["devices"] == (8 if backend == "jax" else 1)
-    oof, test = summary["out_of_fold"], summary["test"]
+    # Out of fold speaks of models one by one; their average may well be better than that.
+    oof, test = summary["out_of_fold"], summary["test_single"]
     assert oof["accuracy"] >= 0.97
     assert test["interval"][0] <= oof["accuracy"] <= test["interval"][1]
     check_outputs(RUN, ROOT / "runs" / "demo" / "digits" / "sample_submission.csv")
