@@ -43,16 +43,16 @@ competition → folds → pixels → augment → backbones → model → train �
     3740  Sinks: who is told of the run, and in which words
     3901  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
     4112  Delivery: from the record to a sink, at least once
-    4258  Address: which sink an address stands for
-    4364  Webhook: finds where the run is to be told, and tells it there
-    4464  Curves: one picture of all folds so far, for a phone
-    4493  Summary: the run in figures
-    4579  Record: what a run folder holds, as far as the run has got
-    4645  Page: the pieces that the report is made of
-    4819  Report: one page that shows the run
-    5038  The run: the stages in order
+    4260  Address: which sink an address stands for
+    4366  Webhook: finds where the run is to be told, and tells it there
+    4466  Curves: one picture of all folds so far, for a phone
+    4495  Summary: the run in figures
+    4581  Record: what a run folder holds, as far as the run has got
+    4647  Page: the pieces that the report is made of
+    4821  Report: one page that shows the run
+    5040  The run: the stages in order
 
-Sources: sha256 0d7469376cceccc492f1e8af8d24f3b82112163fe46d888ccdd2308bb01f2102
+Sources: sha256 1eb2b1baa7b3bbf342485e5ca5f888635771df64fc0af7208da21db5f2585b6f
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 0d7469376cceccc492f1e8af8d24f3b82112163fe46d888ccdd2308bb01f2102
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "0d7469376cceccc492f1e8af8d24f3b82112163fe46d888ccdd2308bb01f2102"
+SOURCE = "1eb2b1baa7b3bbf342485e5ca5f888635771df64fc0af7208da21db5f2585b6f"
 
 
 import base64
@@ -4146,11 +4146,13 @@ class Delivery(threading.Thread):
         self.recall()
         while True:
             self.woken.clear()
+            # Asked before reading: what was said before the end was set is then read for certain.
+            last = self.closing.is_set()
             pending = self.read_pending()
             if pending.events:
                 if self.wait_turn(pending):
                     self.try_delivery(pending)
-            elif self.closing.is_set():
+            elif last:
                 return
             else:
                 self.woken.wait()

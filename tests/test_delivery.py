@@ -75,6 +75,26 @@ def test_every_event_arrives_once_and_in_order(tmp_path: Path):
     assert not delivery.is_alive()
 
 
+def test_what_is_said_while_the_record_is_read_for_the_last_time_is_delivered(tmp_path: Path):
+    collector, report = Collector(), Reporter(tmp_path)
+
+    class Overtaken(Delivery):
+        """Finds nothing to deliver; then, before it looks up, an event and the end come."""
+
+        def read_pending(self):
+            pending = super().read_pending()
+            if not self.closing.is_set():
+                emit(report, 1)
+                self.closing.set()
+                self.woken.set()
+            return pending
+
+    with serve(collector) as server:
+        delivery = Overtaken(JsonSink(server.url), report, tmp_path / "webhook-json.json")
+        delivery.run()
+    assert collector.numbers == [0]
+
+
 def test_an_outage_loses_nothing(tmp_path: Path):
     collector, report = Collector(), Reporter(tmp_path)
     with serve() as server:

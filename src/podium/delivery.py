@@ -49,11 +49,13 @@ class Delivery(threading.Thread):
         self.recall()
         while True:
             self.woken.clear()
+            # Asked before reading: what was said before the end was set is then read for certain.
+            last = self.closing.is_set()
             pending = self.read_pending()
             if pending.events:
                 if self.wait_turn(pending):
                     self.try_delivery(pending)
-            elif self.closing.is_set():
+            elif last:
                 return
             else:
                 self.woken.wait()
