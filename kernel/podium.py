@@ -29,30 +29,30 @@ competition → folds → pixels → augment → backbones → model → train �
     2229  Normalisation: from pixels of 0 to 255 to what a backbone expects
     2261  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
     2320  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2528  Network: the backbone built, as its row of the table says
-    2604  Weights: what the backbone starts from
-    2777  Freezing: which variables train, and how fast
-    2897  Model: augment, normalise, backbone, head
-    2992  Schedule: how fast the weights move
-    3050  Training: one fold, in two phases
-    3192  Prediction: from a trained model to class probabilities
-    3225  Inference: the models of an earlier run answer a competition's test part
-    3307  Submission: checked against the sample before it is written
-    3391  Card: the run at a glance, as a phone shows it
-    3608  Post: one request to a webhook, within a hard limit
-    3740  Sinks: who is told of the run, and in which words
-    3901  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4112  Delivery: from the record to a sink, at least once
-    4260  Address: which sink an address stands for
-    4366  Webhook: finds where the run is to be told, and tells it there
-    4466  Curves: one picture of all folds so far, for a phone
-    4495  Summary: the run in figures
-    4581  Record: what a run folder holds, as far as the run has got
-    4647  Page: the pieces that the report is made of
-    4821  Report: one page that shows the run
-    5040  The run: the stages in order
+    2540  Network: the backbone built, as its row of the table says
+    2616  Weights: what the backbone starts from
+    2789  Freezing: which variables train, and how fast
+    2909  Model: augment, normalise, backbone, head
+    3004  Schedule: how fast the weights move
+    3062  Training: one fold, in two phases
+    3204  Prediction: from a trained model to class probabilities
+    3237  Inference: the models of an earlier run answer a competition's test part
+    3319  Submission: checked against the sample before it is written
+    3403  Card: the run at a glance, as a phone shows it
+    3620  Post: one request to a webhook, within a hard limit
+    3752  Sinks: who is told of the run, and in which words
+    3913  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4124  Delivery: from the record to a sink, at least once
+    4272  Address: which sink an address stands for
+    4378  Webhook: finds where the run is to be told, and tells it there
+    4478  Curves: one picture of all folds so far, for a phone
+    4507  Summary: the run in figures
+    4593  Record: what a run folder holds, as far as the run has got
+    4659  Page: the pieces that the report is made of
+    4833  Report: one page that shows the run
+    5052  The run: the stages in order
 
-Sources: sha256 1eb2b1baa7b3bbf342485e5ca5f888635771df64fc0af7208da21db5f2585b6f
+Sources: sha256 21afae2c1180fd0815a5a5cb2562fad766a9abfa88ae4d0f5fc4282f80d588ab
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 1eb2b1baa7b3bbf342485e5ca5f888635771df64fc0af7208da21db5f2585b6f
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "1eb2b1baa7b3bbf342485e5ca5f888635771df64fc0af7208da21db5f2585b6f"
+SOURCE = "21afae2c1180fd0815a5a5cb2562fad766a9abfa88ae4d0f5fc4282f80d588ab"
 
 
 import base64
@@ -2383,13 +2383,25 @@ def port_module(module: Module, architecture: str = "") -> Port:
     Without an architecture, the number of blocks tells it. Raises UnportableModule.
     """
     architecture = architecture or guess_architecture(module)
-    with keras.device("cpu:0"):  # exact float32, and nothing on the accelerator yet
+    with exact_float32():
         network = getattr(keras.applications, architecture)(
             weights=None, include_top=False, pooling="avg", include_preprocessing=False
         )
         moved = move_weights(module, network)
         scaling, figures = find_scaling(module, network)
     return Port(network, scaling, {"architecture": architecture, "variables": moved, **figures})
+
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """On the CPU and in float32, whatever the run computes in: both sides must be exact."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        with keras.device("cpu:0"):  # and nothing on the accelerator yet
+            yield
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def guess_architecture(module: Module) -> str:
@@ -3167,7 +3179,7 @@ def train_fold(
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
-    check_pixels(next(iter(batches))[0].numpy())
+    check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
     model = build_model(config, start, data.classes, pixels.shape[1], seed)
     for phase in list_phases(config):
         log.phase = phase.name

@@ -35,6 +35,18 @@ def test_a_ported_network_answers_as_its_module(b0: Module):
     assert measure_parity(b0) <= 1e-5
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_the_port_is_exact_whatever_the_run_computes_in(b0: Module, policy: str):
+    keras.config.set_dtype_policy(policy)
+    try:
+        port = port_module(b0)
+        assert keras.config.dtype_policy().name == policy
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert port.figures["difference"] <= 1e-5
+    assert port.network.compute_dtype == "float32"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["b3", "s"])
 def test_other_sizes_answer_as_their_modules_too(size: str, tmp_path: Path):

@@ -7,6 +7,7 @@ shape must fit with nothing left over, and the network must then answer a probe 
 module does. Which input range makes it do so is the range that the module wants.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -79,13 +80,25 @@ def port_module(module: Module, architecture: str = "") -> Port:
     Without an architecture, the number of blocks tells it. Raises UnportableModule.
     """
     architecture = architecture or guess_architecture(module)
-    with keras.device("cpu:0"):  # exact float32, and nothing on the accelerator yet
+    with exact_float32():
         network = getattr(keras.applications, architecture)(
             weights=None, include_top=False, pooling="avg", include_preprocessing=False
         )
         moved = move_weights(module, network)
         scaling, figures = find_scaling(module, network)
     return Port(network, scaling, {"architecture": architecture, "variables": moved, **figures})
+
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """On the CPU and in float32, whatever the run computes in: both sides must be exact."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        with keras.device("cpu:0"):  # and nothing on the accelerator yet
+            yield
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def guess_architecture(module: Module) -> str:

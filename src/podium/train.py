@@ -143,7 +143,7 @@ def train_fold(
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
-    check_pixels(next(iter(batches))[0].numpy())
+    check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
     model = build_model(config, start, data.classes, pixels.shape[1], seed)
     for phase in list_phases(config):
         log.phase = phase.name
