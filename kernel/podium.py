@@ -19,40 +19,40 @@ competition → folds → pixels → augment → backbones → model → train �
      996  Predictions: class probabilities, keyed by image id
     1053  Metrics: how good the probabilities are, and how sure that figure is
     1102  Inputs: where the competition's files are
-    1247  Labels: what each training image shows
-    1428  Competition: from its files to one image table
-    1673  Folds: every training image is validated once, by a model that never saw it
-    1737  Pixels: from image files to batches of uint8
-    1926  Augmentation: what training images go through, on the device
-    1988  Handles: where pretrained weights lie
-    2089  Backbones: the table of networks that turn pixels into features
-    2229  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2261  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2320  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2540  Network: the backbone built, as its row of the table says
-    2616  Weights: what the backbone starts from
-    2789  Freezing: which variables train, and how fast
-    2909  Model: augment, normalise, backbone, head
-    3004  Schedule: how fast the weights move
-    3062  Training: one fold, in two phases
-    3204  Prediction: from a trained model to class probabilities
-    3237  Inference: the models of an earlier run answer a competition's test part
-    3319  Submission: checked against the sample before it is written
-    3403  Card: the run at a glance, as a phone shows it
-    3620  Post: one request to a webhook, within a hard limit
-    3752  Sinks: who is told of the run, and in which words
-    3913  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4124  Delivery: from the record to a sink, at least once
-    4272  Address: which sink an address stands for
-    4378  Webhook: finds where the run is to be told, and tells it there
-    4478  Curves: one picture of all folds so far, for a phone
-    4507  Summary: the run in figures
-    4593  Record: what a run folder holds, as far as the run has got
-    4659  Page: the pieces that the report is made of
-    4833  Report: one page that shows the run
-    5052  The run: the stages in order
+    1258  Labels: what each training image shows
+    1486  Competition: from its files to one image table
+    1742  Folds: every training image is validated once, by a model that never saw it
+    1811  Pixels: from image files to batches of uint8
+    2014  Augmentation: what training images go through, on the device
+    2076  Handles: where pretrained weights lie
+    2177  Backbones: the table of networks that turn pixels into features
+    2317  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2349  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2416  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2636  Network: the backbone built, as its row of the table says
+    2712  Weights: what the backbone starts from
+    2893  Freezing: which variables train, and how fast
+    3013  Model: augment, normalise, backbone, head
+    3108  Schedule: how fast the weights move
+    3166  Training: one fold, in two phases
+    3308  Prediction: from a trained model to class probabilities
+    3341  Inference: the models of an earlier run answer a competition's test part
+    3423  Submission: checked against the sample before it is written
+    3507  Card: the run at a glance, as a phone shows it
+    3724  Post: one request to a webhook, within a hard limit
+    3856  Sinks: who is told of the run, and in which words
+    4017  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4228  Delivery: from the record to a sink, at least once
+    4376  Address: which sink an address stands for
+    4482  Webhook: finds where the run is to be told, and tells it there
+    4582  Curves: one picture of all folds so far, for a phone
+    4611  Summary: the run in figures
+    4697  Record: what a run folder holds, as far as the run has got
+    4763  Page: the pieces that the report is made of
+    4937  Report: one page that shows the run
+    5156  The run: the stages in order
 
-Sources: sha256 21afae2c1180fd0815a5a5cb2562fad766a9abfa88ae4d0f5fc4282f80d588ab
+Sources: sha256 e78e04c19c8c6aa25127751fc5089c8c588dafa40100af5dc7be555453f2b656
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 21afae2c1180fd0815a5a5cb2562fad766a9abfa88ae4d0f5fc4282f80d588ab
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "21afae2c1180fd0815a5a5cb2562fad766a9abfa88ae4d0f5fc4282f80d588ab"
+SOURCE = "e78e04c19c8c6aa25127751fc5089c8c588dafa40100af5dc7be555453f2b656"
 
 
 import base64
@@ -1107,6 +1107,9 @@ def count_confusions(
 
 MOUNT_LIMIT, MOUNT_PAUSE = 300.0, 10.0  # seconds
 SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
+# Folders that say which part their images belong to: train_images, Test, stage1_test, Testing.
+TRAIN_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]rain|TRAIN")
+TEST_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]est(s|ing)?(?![a-z])|(?<![A-Z])TEST(?![A-Z])")
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 
@@ -1213,12 +1216,13 @@ class ImageIndex:
     def find(self, image_id: str, part: str) -> str | None:
         """The path of an image of the "train" or "test" part, or None if there is no such file.
 
-        Of several, the one that lies in a folder of its part; raises CompetitionError if that
-        leaves more than one.
+        Of several, it is the one in a folder of its part; the training part has none in a test
+        folder. Raises CompetitionError if that leaves more than one.
         """
         found = self.by_name.get(image_id, [])
-        if len(found) > 1:
-            found = [path for path in found if in_test_folder(path) == (part == "test")] or found
+        if part == "train":
+            found = [path for path in found if part_of(path) != "test"]
+        found = [path for path in found if part_of(path) == part] or found
         if len(found) > 1:
             raise CompetitionError(
                 f"{part} id {image_id!r} could be {found[0]} or {found[1]}; "
@@ -1239,9 +1243,16 @@ def list_names(path: str) -> list[str]:
     return tails + [tail.rpartition(".")[0] for tail in tails]
 
 
-def in_test_folder(path: str) -> bool:
-    """Does the image lie in a folder that calls itself test?"""
-    return any("test" in folder.lower() for folder in PurePosixPath(path).parts[:-1])
+def part_of(path: str) -> str | None:
+    """The part, "train" or "test", that an image's folders say it is of, or None if none says so.
+
+    The first folder that names one decides: a class called "test tube" below train is a class.
+    """
+    for folder in PurePosixPath(path).parts[:-1]:
+        train, test = bool(TRAIN_FOLDER.search(folder)), bool(TEST_FOLDER.search(folder))
+        if train != test:
+            return "train" if train else "test"
+    return None
 
 
 # ==================================================================================================
@@ -1270,40 +1281,74 @@ def read_labels(
     `set_aside` are tables that are not about training. Raises CompetitionError if no layout fits.
     """
     test_ids = set() if sample is None else set(sample.iloc[:, 0])
-    tables = find_label_tables(index, config, test_ids, set_aside)
-    if tables:
-        return read_label_table(index, config, tables, sample)
+    tables, unread = read_tables(index.folder, set_aside)
+    fitting = find_label_tables(index, config, test_ids, tables)
+    if fitting:
+        labels = read_label_table(index, config, fitting, sample)
+        return labels._replace(notes=labels.notes + unread)
     if config.group_column is not None:
         raise CompetitionError("data.group_column needs a train table, and there is none")
     asked = {index.find(image_id, "test") for image_id in test_ids}
-    paths = [path for path in index.paths if path not in asked and not in_test_folder(path)]
+    paths = [path for path in index.paths if path not in asked and part_of(path) != "test"]
     for what, labels in (
         ("folder", label_by_folder(paths)),
         ("file name", label_by_name(paths)),
     ):
         if labels:
             table = pd.DataFrame({"id": paths, "path": paths, "label": labels})
-            return Labels(table, [f"labels: from each image's {what}"])
+            return Labels(table, [f"labels: from each image's {what}", *unread])
     raise CompetitionError(
         f"found no labels in {index.folder}: no table with image ids and a label, no folder for "
         f"each class, no class in the file names of {len(paths)} images; see data.folder"
     )
 
 
-def find_label_tables(
-    index: ImageIndex, config: DataConfig, test_ids: set[str], set_aside: set[Path]
-) -> list[tuple[Path, pd.DataFrame, str]]:
-    """Tables that are about training images, each with its id column; those called train first."""
-    found = []
-    for path in sorted(index.folder.rglob("*.csv")):
+def read_tables(
+    folder: Path, set_aside: set[Path]
+) -> tuple[list[tuple[Path, pd.DataFrame]], list[str]]:
+    """All tables below a folder but those set aside, and notes on those that cannot be read.
+
+    Raises CompetitionError if one of these calls itself a train table.
+    """
+    tables, notes = [], []
+    for path in sorted(folder.rglob("*.csv")):
         if path in set_aside or path.name.startswith("."):
             continue
-        table = read_table(path)
+        try:
+            tables.append((path, read_table(path)))
+        except CompetitionError as error:
+            if is_called_train(path):
+                raise
+            notes.append(f"left aside: {error}")
+    return tables, notes
+
+
+def is_called_train(path: Path) -> bool:
+    """Does a table's name say that it is about training images?"""
+    name = path.name.lower()
+    return ("train" in name or "label" in name) and "test" not in name
+
+
+def find_label_tables(
+    index: ImageIndex,
+    config: DataConfig,
+    test_ids: set[str],
+    tables: Sequence[tuple[Path, pd.DataFrame]],
+) -> list[tuple[Path, pd.DataFrame, str]]:
+    """Tables that are about training images, each with its id column.
+
+    Of several, those with the label column of the settings, then those called train. A table of
+    the ids that are asked for is about test images, unless it is called train: both parts may be
+    numbered alike.
+    """
+    found = []
+    for path, table in tables:
         column = find_id_column(index, config, table)
-        if column and table.shape[1] > 1 and not table[column].isin(test_ids).mean() > ID_SHARE:
+        about_test = bool(column) and table[column].isin(test_ids).mean() > ID_SHARE
+        if column and table.shape[1] > 1 and (is_called_train(path) or not about_test):
             found.append((path, table, column))
-    named = [one for one in found if re.search("train|label", one[0].name, re.IGNORECASE)]
-    return named or found
+    found = [one for one in found if config.label_column in one[1]] or found
+    return [one for one in found if is_called_train(one[0])] or found
 
 
 def find_id_column(index: ImageIndex, config: DataConfig, table: pd.DataFrame) -> str | None:
@@ -1325,8 +1370,8 @@ def read_label_table(
     if len(tables) > 1:
         names = ", ".join(path.name for path, _, _ in tables)
         raise CompetitionError(
-            f"{index.folder} holds several tables of training images ({names}); keep one of them "
-            f"there, or name its columns with data.id_column and data.label_column"
+            f"{index.folder} holds several tables of training images ({names}); name a column that "
+            f"only one of them has with data.label_column or data.id_column"
         )
     path, table, id_column = tables[0]
     label_column = find_label_column(config, table, id_column, sample)
@@ -1410,16 +1455,29 @@ def check_folders_agree(images: pd.DataFrame, path: Path) -> None:
 
 
 def label_by_folder(paths: Sequence[str]) -> list[str]:
-    """The folder of each image, if these are two or more classes side by side; else nothing."""
-    parents = {PurePosixPath(path).parent for path in paths}
-    beside = len({parent.parent for parent in parents}) == 1 and PurePosixPath() not in parents
-    if len(parents) < 2 or not beside:
+    """The folder of each image, if these are two or more classes side by side; else nothing.
+
+    The classes may lie in several places, such as train and valid, of which one has them all.
+    """
+    places = defaultdict[PurePosixPath, set[str]](set)
+    for parent in {PurePosixPath(path).parent for path in paths}:
+        places[parent.parent].add(parent.name)
+    classes = max(places.values(), key=len, default=set())
+    alike = len({len(place.parts) for place in places}) == 1  # and none lies beside the folders
+    if len(classes) < 2 or "" in classes or not alike:
+        return []
+    if not all(names <= classes for names in places.values()):
         return []
     return [PurePosixPath(path).parent.name for path in paths]
 
 
 def label_by_name(paths: Sequence[str]) -> list[str]:
-    """What stands before the number in each file's name, if that makes two or more classes."""
+    """What stands before the number in each file's name, if that makes two or more classes.
+
+    All must lie in one folder: where there are several, names may be numbered by something else.
+    """
+    if len({PurePosixPath(path).parent for path in paths}) > 1:
+        return []
     matches = [CLASS_IN_NAME.fullmatch(PurePosixPath(path).stem) for path in paths]
     labels = [match.group(1) for match in matches if match and match.group(1)]
     return labels if len(labels) == len(paths) and len(set(labels)) > 1 else []
@@ -1551,12 +1609,23 @@ def hold_out(
             f"sample_submission.csv; name it with data.sample_submission, or hold labelled "
             f"images back as a test part for a rehearsal with data.holdout 0.2"
         )
-    held = images.index[draw_order(images, seed)[: max(1, round(share * len(images)))]]
+    held = images.index[draw_held(images, share, seed)]
     test = images.loc[sorted(held), ["id", "path", "label"]].reset_index(drop=True)
     train = images.drop(index=held).reset_index(drop=True)
     sample = pd.DataFrame({"id": test["id"], "label": images["label"].min()})
     note = f"no sample submission: {len(test)} labelled images are held back as the test part"
     return Parts(train, test, sample, [*notes, note])
+
+
+def draw_held(images: pd.DataFrame, share: float, seed: int) -> NDArray[np.int64]:
+    """Rows to hold back: that share, class by class; of groups, whole ones, at least one."""
+    wanted, order = max(1, round(share * len(images))), draw_order(images, seed)
+    if "group" not in images:
+        return order[:wanted]
+    drawn = images["group"].iloc[order].drop_duplicates()
+    reached = drawn.map(images["group"].value_counts()).cumsum()
+    chosen = drawn[(reached <= wanted) | (reached == reached.min())]
+    return np.flatnonzero(images["group"].isin(chosen))
 
 
 def draw_order(table: pd.DataFrame, seed: int) -> NDArray[np.int64]:
@@ -1686,7 +1755,7 @@ def make_folds(images: pd.DataFrame, config: FoldsConfig, seed: int) -> NDArray[
     """Assigns a fold to each row of the image table: [N] int64 in 0 … folds.count − 1.
 
     Reads columns id and label and, where there is one, group. Raises FoldError if there are fewer
-    images (or groups) than folds.
+    images (or groups) than folds, or if a fold would get none.
     """
     grouped = "group" in images
     units = images["group"].nunique() if grouped else len(images)
@@ -1699,6 +1768,11 @@ def make_folds(images: pd.DataFrame, config: FoldsConfig, seed: int) -> NDArray[
     rows = images.iloc[order]
     folds = np.empty(len(images), np.int64)
     for fold, validated in enumerate(split_rows(rows, config.count, seed)):
+        if len(validated) == 0:  # StratifiedGroupKFold may, where groups are few and uneven
+            raise FoldError(
+                f"folds.count is {config.count}, but {units} groups fill fewer folds; set "
+                f"folds.count to {max(2, config.count - 1)} or fewer"
+            )
         folds[order[validated]] = fold
     return folds
 
@@ -1755,7 +1829,7 @@ class PixelError(RuntimeError):
 class Images(NamedTuple):
     """An image table and its decoded pixels, row by row, unreadable images left out."""
 
-    table: pd.DataFrame  # [N] id, path, label where known
+    table: pd.DataFrame  # [N] id, path; label and group where known
     pixels: NDArray[np.uint8]  # [N, S, S, 3]
     unreadable: list[str]  # ids
 
@@ -1768,8 +1842,22 @@ def decode_image(path: str, side: int) -> NDArray[np.uint8]:
     """
     with Image.open(path) as image:
         image.draft("RGB", (side, side))
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = convert_to_rgb(ImageOps.exif_transpose(image))
         return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC))
+
+
+def convert_to_rgb(image: Image.Image) -> Image.Image:
+    """The image in 8 bits a channel; Pillow alone would clip 16 bits to white.
+
+    Of 16 bits the upper 8 are kept, whatever range an image uses, so that images compare. Raises
+    ValueError for floating-point pixels, whose range nothing tells.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; convert them to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        upper = np.clip(np.asarray(image, np.int64) >> 8, 0, 255)
+        image = Image.fromarray(upper.astype(np.uint8))
+    return image.convert("RGB")
 
 
 def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
@@ -1903,9 +1991,9 @@ def batch_dataset(generate: Any, side: int, batch_size: int, steps: int | None) 
         tf.TensorSpec((batch_size,), tf.int32),
         tf.TensorSpec((batch_size,), tf.float32),
     ]
-    kept = tuple(signature if steps else signature[:2])
+    kept = tuple(signature[:2] if steps is None else signature)
     dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
-    length = steps or tf.data.INFINITE_CARDINALITY
+    length = tf.data.INFINITE_CARDINALITY if steps is None else steps
     return dataset.apply(tf.data.experimental.assert_cardinality(length))
 
 
@@ -2049,7 +2137,7 @@ def find_module(source: str, minutes: float, inputs: Path = KAGGLE_INPUT) -> Pat
     `source` is a handle or a folder. Raises BackboneError listing what was looked for.
     """
     handle = read_handle(source)
-    places = [Path(source).expanduser()] + (list(list_mounts(handle, inputs)) if handle else [])
+    places = [*(list_mounts(handle, inputs) if handle else ()), Path(source).expanduser()]
     for place in places:
         if (place / "saved_model.pb").is_file():
             return place
@@ -2154,7 +2242,7 @@ class Backbone(NamedTuple):
     family: str
     architecture: str  # its name in keras.applications; "" if it is not there
     train_size: int  # px, at which it was pretrained
-    image_size: int  # px, at which it was tested then; may be larger
+    image_size: int  # px, at which it was tested then; may be larger; 0: any
     features: int  # width of the pooled output; 0: only the module knows
     parameters: float  # millions, without top; 0 likewise
     scaling: Scaling  # a ported module's is measured anew
@@ -2214,11 +2302,9 @@ def find_backbone(name: str) -> Backbone:
         for row in BACKBONES.values():
             if handle and handle.split("/")[:4] == row.weights.split("/")[:4]:
                 return row._replace(weights=handle) if handle.count("/") == 4 else row
-        if handle or "/" in where or "\\" in where:
+        if handle or "/" in where or "\\" in where or Path(where).is_dir():
             source = handle or where
-            return Backbone(
-                *(f"hub:{source}", "SavedModel", "", 224, 224, 0, 0.0, "unit", 16, source)
-            )
+            return Backbone(*(f"hub:{source}", "SavedModel", "", 0, 0, 0, 0.0, "unit", 16, source))
     near = difflib.get_close_matches(name, BACKBONES, n=4, cutoff=0.4) or list(BACKBONES)[:4]
     raise BackboneError(
         f"model.backbone {name!r} is not in the table; did you mean {', '.join(near)}? "
@@ -2304,6 +2390,14 @@ class HubModule(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """What rebuilds the layer: the folder must still be there."""
         return {**super().get_config(), "folder": self.folder}
+
+
+def find_side(module: Any) -> int | None:
+    """The side, in px, of the images that a SavedModel takes; None if it takes any."""
+    functions = getattr(module.__call__, "concrete_functions", [])
+    specs = [spec for one in functions for spec in tf.nest.flatten(one.structured_input_signature)]
+    shapes = [spec.shape for spec in specs if isinstance(spec, tf.TensorSpec)]
+    return next((shape[1] for shape in shapes if shape.rank == 4), None)
 
 
 def share_variable(shared: Any, place: int, trainable: bool) -> keras.Variable:
@@ -2482,7 +2576,7 @@ def find_scaling(module: Module, network: keras.Model) -> tuple[Scaling, dict[st
 
     Raises UnportableModule if none is within FLOORS_ALLOWED of the module's own unsteadiness.
     """
-    pixels = draw_probe()
+    pixels = draw_probe(find_side(module.call) or PROBE_SIDE)
     answer = ask_module(module, pixels / 255.0)
     floor = compare(ask_module(module, pixels / 255.0 + NUDGE), answer)
     allowed = FLOORS_ALLOWED * max(floor, float(np.finfo(np.float32).eps))
@@ -2500,13 +2594,13 @@ def find_scaling(module: Module, network: keras.Model) -> tuple[Scaling, dict[st
     )
 
 
-def draw_probe() -> NDArray[np.float32]:
+def draw_probe(side: int) -> NDArray[np.float32]:
     """Pixels like a photograph's, patches under noise around a colour: [B, S, S, 3], 0 to 255."""
     rng = np.random.default_rng(0)
-    patches = rng.normal(0, 50, (PROBE_IMAGES, PROBE_SIDE // 8, PROBE_SIDE // 8, 3))
+    patches = rng.normal(0, 50, (PROBE_IMAGES, -(-side // 8), -(-side // 8), 3))
     colour = rng.uniform(20, 235, (PROBE_IMAGES, 1, 1, 3))
-    noise = rng.normal(0, 10, (PROBE_IMAGES, PROBE_SIDE, PROBE_SIDE, 3))
-    pixels = colour + patches.repeat(8, axis=1).repeat(8, axis=2) + noise
+    noise = rng.normal(0, 10, (PROBE_IMAGES, side, side, 3))
+    pixels = colour + patches.repeat(8, axis=1).repeat(8, axis=2)[:, :side, :side] + noise
     return np.clip(pixels.round(), 0, 255).astype(np.float32)
 
 
@@ -2637,10 +2731,16 @@ def prepare_backbone(config: ModelConfig, image_size: int, folder: Path, report:
             return prepare_keras(backbone, folder, report)
         module = find_module(backbone.weights, DOWNLOAD_MINUTES)
     except BackboneError as error:
-        if config.weights == "pretrained":
-            raise
+        if config.weights == "pretrained" or not backbone.architecture:
+            raise  # of a module that is not there, not even the architecture is known
         return start_at_random(backbone, str(error), report)
-    return prepare_module(backbone, module, folder, report)
+    start = prepare_module(backbone, module, folder, report)
+    if start.module and start.backbone.image_size not in (0, image_size):
+        raise BackboneError(
+            f"pixels.image_size is {image_size} px, but {module} takes "
+            f"{start.backbone.image_size} px and no other; set pixels.image_size to that"
+        )
+    return start
 
 
 def start_at_random(backbone: Backbone, reason: str, report: Reporter) -> Start:
@@ -2732,7 +2832,8 @@ def prepare_module(backbone: Backbone, module: Path, folder: Path, report: Repor
                 f"table, or set runtime.backend to tensorflow and model.backbone to hub:{module}"
             ) from error
         report.warn(f"{error}; it is trained as it is: TensorFlow alone, in float32")
-        return Start(backbone, "unit", module=module)
+        side = find_side(loaded.call) or 0
+        return Start(backbone._replace(image_size=side), "unit", module=module)
     report.say(
         f"  ported {port.figures['variables']} variables to keras:{port.figures['architecture']}, "
         f"input {port.scaling}; largest relative difference {port.figures['difference']:.1e}, "
@@ -2753,6 +2854,7 @@ def keep_weights(
     path = folder / "backbone.weights.h5"
     about = {"backbone": start.backbone._asdict(), "scaling": start.scaling, **figures}
     try:
+        (folder / "backbone.json").unlink(missing_ok=True)  # it must not speak of other weights
         network.save_weights(path)
         write_whole(folder / "backbone.json", json.dumps(about, indent=1).encode())
     except OSError as error:

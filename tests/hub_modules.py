@@ -171,20 +171,29 @@ def export_efficientnet(
     classes: int | None = None,
     rename: Callable[[str], str | None] = lambda name: name,
     seed: int = 0,
+    side: int | None = None,
 ) -> Path:
-    """Writes a reusable SavedModel; `rename` may change a variable's name, or hide it by None."""
+    """Writes a reusable SavedModel; `rename` may change a variable's name, or hide it by None.
+
+    With a side it takes images of that size alone, as older published modules do.
+    """
     variables = Variables(f"efficientnetv2-{size}", seed, rename)
     network = EfficientNetV2(size, rescale, classes, variables)
     network.compute(tf.constant(draw_photographs(16, 96, seed) / 255.0, tf.float32), False)
-    return save_module(network.compute, variables, folder)
+    return save_module(network.compute, variables, folder, side)
 
 
-def save_module(compute: Callable[..., tf.Tensor], variables: Variables, folder: Path) -> Path:
+def save_module(
+    compute: Callable[..., tf.Tensor],
+    variables: Variables,
+    folder: Path,
+    side: int | None = None,
+) -> Path:
     """Saves a network as the published modules are: called as module(x, training=False)."""
     module = tf.__internal__.tracking.AutoTrackable()
     module.__call__ = tf.function(lambda inputs, training=False: compute(inputs, training))
     for training in (False, True):
-        pixels = tf.TensorSpec((None, None, None, 3), tf.float32)
+        pixels = tf.TensorSpec((None, side, side, 3), tf.float32)
         module.__call__.get_concrete_function(pixels, training=training)
     # Blocks first, then stem and head: the published order, which is not the graph's.
     shown = sorted(variables.made, key=lambda name: not name.startswith("blocks"))
@@ -196,7 +205,7 @@ def save_module(compute: Callable[..., tf.Tensor], variables: Variables, folder:
     return folder
 
 
-def export_tiny_module(folder: Path, seed: int = 0) -> Path:
+def export_tiny_module(folder: Path, seed: int = 0, side: int | None = None) -> Path:
     """A reusable SavedModel that is no EfficientNet: one convolution, a batch norm, a penalty."""
     variables = Variables("tiny", seed, lambda name: name)
     network = EfficientNetV2("b0", "none", None, variables)
@@ -208,4 +217,4 @@ def export_tiny_module(folder: Path, seed: int = 0) -> Path:
     compute(tf.constant(draw_photographs(8, 32, seed) / 255.0, tf.float32), False)
     kernel = variables.made["first/conv2d/kernel"]
     variables.penalties.append(lambda: 1e-3 * tf.nn.l2_loss(kernel))
-    return save_module(compute, variables, folder)
+    return save_module(compute, variables, folder, side)

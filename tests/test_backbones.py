@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import keras
 import pytest
 
@@ -60,6 +62,12 @@ def test_the_version_in_an_address_of_kaggle_is_kept():
     handle = "google/efficientnet-v2/tensorFlow2/imagenet21k-s-feature-vector"
     assert find_backbone(f"hub:{handle}/7").weights == f"{handle}/7"
     assert find_backbone(f"hub:{handle}").weights == find_backbone("hub:imagenet21k-s").weights
+
+
+def test_a_folder_needs_no_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "module").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_backbone("hub:module").family == "SavedModel"
 
 
 def test_a_folder_and_a_foreign_handle_are_saved_models_of_any_kind():

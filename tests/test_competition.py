@@ -81,6 +81,23 @@ def test_in_a_rehearsal_labelled_images_are_held_back_instead(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5])
+def test_images_of_one_group_are_held_back_together(tmp_path: Path, share: float):
+    folder = make_csv_competition(tmp_path)
+    (folder / "sample_submission.csv").unlink()
+    patients = [f"p{row // 3}" for row in range(20)]
+    table = pd.read_csv(folder / "train.csv").assign(patient=patients)
+    table.to_csv(folder / "train.csv", index=False)
+    competition = read(folder, holdout=share, group_column="patient", label_column="kind")
+    patient = dict(zip(table["image"], patients, strict=True))
+    held, kept = (
+        {patient[one] for one in part["id"]} for part in (competition.test, competition.train)
+    )
+    assert held
+    assert not held & kept
+    assert len(competition.test) <= max(3, share * 20)
+
+
 def test_the_truth_about_the_test_part_can_be_given(tmp_path: Path):
     folder = make_csv_competition(tmp_path / "data")
     solution = tmp_path / "solution.csv"

@@ -67,6 +67,17 @@ def test_a_class_with_one_image_is_split_without_a_fuss():
     assert sorted(np.bincount(folds)) == [4, 4, 4, 4, 5]
 
 
+def test_groups_that_leave_a_fold_empty_are_refused():
+    labels = [0, 1, 1, 2, 2, 1, 0, 2, 0, 0, 1, 2, 1, 2, 2, 2, 1, 0, 0]
+    groups = [*"a" * 1, *"b" * 4, *"c" * 8, *"d" * 6]
+    with pytest.raises(FoldError) as caught:
+        make_folds(make_table(labels, groups), FoldsConfig(4), 0)
+    assert str(caught.value) == (
+        "folds.count is 4, but 4 groups fill fewer folds; set folds.count to 3 or fewer"
+    )
+    assert set(make_folds(make_table(labels, groups), FoldsConfig(3), 0)) == {0, 1, 2}
+
+
 def test_fewer_images_than_folds_are_refused():
     with pytest.raises(FoldError) as caught:
         make_folds(make_table([0, 1, 0]), FoldsConfig(5), 0)

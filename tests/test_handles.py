@@ -74,6 +74,18 @@ def test_a_folder_is_a_module_where_it_lies(tmp_path: Path):
     assert find_module(str(folder), 0.0, tmp_path / "input") == folder
 
 
+def test_an_attached_module_comes_before_a_folder_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    mounted = tmp_path / "models/google/efficientnet-v2/tensorflow2/imagenet1k-b0-feature-vector/2"
+    for folder in (mounted, tmp_path / "here" / HANDLE / "2"):
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_module(f"{HANDLE}/2", 0.0, tmp_path) == mounted
+    assert find_module(f"{HANDLE}/2", 0.0, tmp_path / "nothing") == Path(HANDLE) / "2"
+
+
 def test_a_folder_without_a_module_is_an_error_that_says_where_it_looked(tmp_path: Path):
     with pytest.raises(BackboneError) as caught:
         find_module(str(tmp_path / "nothing"), 0.0, tmp_path)

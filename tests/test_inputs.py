@@ -14,6 +14,7 @@ from podium.inputs import (
     find_competition_folder,
     find_sample,
     list_names,
+    part_of,
     read_table,
     wait_for_inputs,
 )
@@ -101,6 +102,34 @@ def test_of_two_images_with_one_name_the_part_decides(tmp_path: Path):
     index = ImageIndex(tmp_path)
     assert index.find("1", "train") == "train/1.png"
     assert index.find("1", "test") == "test_images/1.png"
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("test_upload/1.jpg", "test"),
+        ("stage1_test/1.jpg", "test"),
+        ("Testing/1.jpg", "test"),
+        ("TestImages/1.jpg", "test"),
+        ("TEST/1.jpg", "test"),
+        ("train/test tube/1.jpg", "train"),
+        ("train_images/1.jpg", "train"),
+        ("Training/cat/1.jpg", "train"),
+        ("train_test_images/1.jpg", None),
+        ("latest/1.jpg", None),
+        ("contest/testudo/1.jpg", None),
+        ("images/test.jpg", None),
+    ],
+)
+def test_the_first_folder_that_names_a_part_decides(path: str, part: str | None):
+    assert part_of(path) == part
+
+
+def test_a_training_image_is_not_taken_from_a_test_folder(tmp_path: Path):
+    write_images(tmp_path, ["train/1.jpg", "test/2.jpg", "more/3.jpg"])
+    index = ImageIndex(tmp_path)
+    assert [index.find(one, "train") for one in "123"] == ["train/1.jpg", None, "more/3.jpg"]
+    assert [index.find(one, "test") for one in "23"] == ["test/2.jpg", "more/3.jpg"]
 
 
 def test_what_the_part_cannot_decide_is_an_error_with_both_readings(tmp_path: Path):

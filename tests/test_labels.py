@@ -134,6 +134,55 @@ def test_a_folder_for_each_class_gives_the_labels(tmp_path: Path):
     assert labels.notes == ["labels: from each image's folder"]
 
 
+PLACES = [("train", "cat"), ("train", "dog"), ("train", "testudo"), ("valid", "dog")]
+
+
+def test_classes_may_lie_in_several_places_of_which_one_has_them_all(tmp_path: Path):
+    names = [f"data/{part}/{kind}/img_{part}_{kind}.jpg" for part, kind in PLACES]
+    write_images(tmp_path, names)
+    labels = read(tmp_path)
+    assert labels.table["label"].tolist() == [kind for _, kind in sorted(PLACES)]
+
+
+@pytest.mark.parametrize("odd", ["loose.jpg", "train/loose.jpg", "valid/bird/1.jpg"])
+def test_folders_that_are_not_classes_side_by_side_are_no_labels(tmp_path: Path, odd: str):
+    write_images(tmp_path, ["train/cat/img_1.jpg", "train/dog/photo_2.jpg", odd])
+    with pytest.raises(CompetitionError, match="found no labels"):
+        read(tmp_path)
+
+
+def test_a_train_table_is_one_even_if_the_test_images_are_numbered_alike(tmp_path: Path):
+    write_images(tmp_path, [f"{part}/{n}.png" for part in ("train", "test") for n in range(4)])
+    ids = {"id": list(range(4))}
+    write_csv(tmp_path / "train.csv", {**ids, "kind": ["a", "b", "a", "b"]})
+    write_csv(tmp_path / "test.csv", {**ids, "width": [8] * 4})
+    write_csv(tmp_path / "sample_submission.csv", {**ids, "kind": ["a"] * 4})
+    table = read(tmp_path).table
+    assert table["label"].tolist() == ["a", "b", "a", "b"]
+    assert table["path"].tolist() == [f"train/{n}.png" for n in range(4)]
+
+
+def test_a_setting_chooses_between_two_tables_of_training_images(tmp_path: Path):
+    make_csv_competition(tmp_path)
+    ids = [f"{row:03d}.png" for row in range(20)]
+    write_csv(tmp_path / "train_colours.csv", {"image": ids, "colour": ["red", "blue"] * 10})
+    with pytest.raises(CompetitionError, match="name a column that only one of them has with"):
+        read(tmp_path)
+    labels = read(tmp_path, DataConfig(label_column="colour"))
+    assert labels.table["label"].tolist() == ["red", "blue"] * 10
+
+
+def test_a_table_that_cannot_be_read_is_left_aside_unless_it_is_called_train(tmp_path: Path):
+    make_csv_competition(tmp_path)
+    (tmp_path / "notes.csv").write_bytes("café\n".encode("latin-1"))
+    labels = read(tmp_path)
+    assert len(labels.table) == 20
+    assert labels.notes[-1].startswith(f"left aside: {tmp_path / 'notes.csv'} cannot be read as a")
+    (tmp_path / "train_more.csv").write_bytes("café\n".encode("latin-1"))
+    with pytest.raises(CompetitionError, match=r"train_more.csv cannot be read as a CSV table"):
+        read(tmp_path)
+
+
 def test_the_name_of_a_file_gives_the_label(tmp_path: Path):
     names = ["train/cat.0.jpg", "train/cat.1.jpg", "train/dog.0.jpg", "train/red-car_3.jpg"]
     write_images(tmp_path, [*names, "test/1.jpg", "test/2.jpg"])

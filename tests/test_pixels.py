@@ -56,6 +56,21 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str):
     assert decode_image(str(path), 16).shape == (16, 16, 3)
 
 
+def test_of_16_bits_the_upper_8_are_kept(tmp_path: Path):
+    ramp = np.linspace(0, 65535, 32 * 32, dtype=np.uint16).reshape(32, 32)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        shown = decode_image(str(tmp_path / name), 32)
+        np.testing.assert_array_equal(shown[..., 0], ramp >> 8)
+        np.testing.assert_array_equal(shown[..., 0], shown[..., 2])
+
+
+def test_floating_point_pixels_are_no_image_of_a_known_range(tmp_path: Path):
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(BROKEN_IMAGE, match="convert them to 8 or 16 bits"):
+        decode_image(str(tmp_path / "a.tif"), 8)
+
+
 def test_a_photo_taken_with_a_turned_camera_is_upright(tmp_path: Path):
     half = np.zeros((40, 40, 3), np.uint8)
     half[:, :20] = 255  # the left half is bright

@@ -48,6 +48,13 @@ def test_the_port_is_exact_whatever_the_run_computes_in(b0: Module, policy: str)
 
 
 @pytest.mark.slow
+def test_a_module_that_takes_one_size_alone_is_ported_too(tmp_path: Path):
+    folder = hub_modules.export_efficientnet("b0", tmp_path, side=100)
+    port = port_module(read_module(folder))
+    assert port.figures["difference"] <= 1e-5
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["b3", "s"])
 def test_other_sizes_answer_as_their_modules_too(size: str, tmp_path: Path):
     assert measure_parity(read_module(hub_modules.export_efficientnet(size, tmp_path))) <= 1e-5

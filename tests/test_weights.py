@@ -135,6 +135,42 @@ def test_in_a_rehearsal_weights_that_cannot_be_had_are_random_and_warned_of(
     assert warning.startswith("keras:EfficientNetV2B0 starts from random weights: this run rehea")
 
 
+def test_a_module_that_is_not_there_is_an_error_in_a_rehearsal_too(
+    tmp_path: Path, report: Reporter
+):
+    with pytest.raises(BackboneError, match="no SavedModel is there; looked for"):
+        prepare(f"hub:{tmp_path}/typo", "pretrained-if-found", report)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="a SavedModel runs on TensorFlow alone")
+def test_a_module_of_one_size_names_it_before_anything_is_decoded(tmp_path: Path, report: Reporter):
+    folder = hub_modules.export_tiny_module(tmp_path / "tiny", side=32)
+    assert prepare(f"hub:{folder}", "pretrained", report).module == folder
+    with pytest.raises(BackboneError) as caught:
+        prepare_backbone(ModelConfig(f"hub:{folder}"), 64, tmp_path, report)
+    assert str(caught.value) == (
+        f"pixels.image_size is 64 px, but {folder} takes 32 px and no other; "
+        "set pixels.image_size to that"
+    )
+
+
+def test_what_is_told_of_kept_weights_never_speaks_of_others(
+    report: Reporter, monkeypatch: pytest.MonkeyPatch
+):
+    """A process that is killed while it writes new weights leaves no word about them."""
+    row, folder = find_backbone("tiny"), report.path.parent
+    network = build_architecture(row, 32)
+    keep_weights(Start(row, "unit"), network, folder, report, {"source": "the first"})
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(network), "save_weights", end)
+    with pytest.raises(KeyboardInterrupt):
+        keep_weights(Start(row, "unit"), network, folder, report, {"source": "the second"})
+    assert not (folder / "backbone.json").exists()
+
+
 def test_a_hub_module_is_ported_once_and_found_again(exported: Path, report: Reporter, capsys):
     start = prepare(f"hub:{exported}", "pretrained", report)
     assert (start.scaling, start.module) == ("unit", None)

@@ -12,6 +12,7 @@ table is the only place that knows it. A Hub module's range is measured when it 
 
 import difflib
 import re
+from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from podium.handles import BackboneError, read_handle
@@ -72,7 +73,7 @@ class Backbone(NamedTuple):
     family: str
     architecture: str  # its name in keras.applications; "" if it is not there
     train_size: int  # px, at which it was pretrained
-    image_size: int  # px, at which it was tested then; may be larger
+    image_size: int  # px, at which it was tested then; may be larger; 0: any
     features: int  # width of the pooled output; 0: only the module knows
     parameters: float  # millions, without top; 0 likewise
     scaling: Scaling  # a ported module's is measured anew
@@ -132,11 +133,9 @@ def find_backbone(name: str) -> Backbone:
         for row in BACKBONES.values():
             if handle and handle.split("/")[:4] == row.weights.split("/")[:4]:
                 return row._replace(weights=handle) if handle.count("/") == 4 else row
-        if handle or "/" in where or "\\" in where:
+        if handle or "/" in where or "\\" in where or Path(where).is_dir():
             source = handle or where
-            return Backbone(
-                *(f"hub:{source}", "SavedModel", "", 224, 224, 0, 0.0, "unit", 16, source)
-            )
+            return Backbone(*(f"hub:{source}", "SavedModel", "", 0, 0, 0, 0.0, "unit", 16, source))
     near = difflib.get_close_matches(name, BACKBONES, n=4, cutoff=0.4) or list(BACKBONES)[:4]
     raise BackboneError(
         f"model.backbone {name!r} is not in the table; did you mean {', '.join(near)}? "

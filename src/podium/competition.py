@@ -143,12 +143,23 @@ def hold_out(
             f"sample_submission.csv; name it with data.sample_submission, or hold labelled "
             f"images back as a test part for a rehearsal with data.holdout 0.2"
         )
-    held = images.index[draw_order(images, seed)[: max(1, round(share * len(images)))]]
+    held = images.index[draw_held(images, share, seed)]
     test = images.loc[sorted(held), ["id", "path", "label"]].reset_index(drop=True)
     train = images.drop(index=held).reset_index(drop=True)
     sample = pd.DataFrame({"id": test["id"], "label": images["label"].min()})
     note = f"no sample submission: {len(test)} labelled images are held back as the test part"
     return Parts(train, test, sample, [*notes, note])
+
+
+def draw_held(images: pd.DataFrame, share: float, seed: int) -> NDArray[np.int64]:
+    """Rows to hold back: that share, class by class; of groups, whole ones, at least one."""
+    wanted, order = max(1, round(share * len(images))), draw_order(images, seed)
+    if "group" not in images:
+        return order[:wanted]
+    drawn = images["group"].iloc[order].drop_duplicates()
+    reached = drawn.map(images["group"].value_counts()).cumsum()
+    chosen = drawn[(reached <= wanted) | (reached == reached.min())]
+    return np.flatnonzero(images["group"].isin(chosen))
 
 
 def draw_order(table: pd.DataFrame, seed: int) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ def make_folds(images: pd.DataFrame, config: FoldsConfig, seed: int) -> NDArray[
     """Assigns a fold to each row of the image table: [N] int64 in 0 … folds.count − 1.
 
     Reads columns id and label and, where there is one, group. Raises FoldError if there are fewer
-    images (or groups) than folds.
+    images (or groups) than folds, or if a fold would get none.
     """
     grouped = "group" in images
     units = images["group"].nunique() if grouped else len(images)
@@ -36,6 +36,11 @@ def make_folds(images: pd.DataFrame, config: FoldsConfig, seed: int) -> NDArray[
     rows = images.iloc[order]
     folds = np.empty(len(images), np.int64)
     for fold, validated in enumerate(split_rows(rows, config.count, seed)):
+        if len(validated) == 0:  # StratifiedGroupKFold may, where groups are few and uneven
+            raise FoldError(
+                f"folds.count is {config.count}, but {units} groups fill fewer folds; set "
+                f"folds.count to {max(2, config.count - 1)} or fewer"
+            )
         folds[order[validated]] = fold
     return folds
 

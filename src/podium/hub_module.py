@@ -53,6 +53,14 @@ class HubModule(keras.layers.Layer):
         return {**super().get_config(), "folder": self.folder}
 
 
+def find_side(module: Any) -> int | None:
+    """The side, in px, of the images that a SavedModel takes; None if it takes any."""
+    functions = getattr(module.__call__, "concrete_functions", [])
+    specs = [spec for one in functions for spec in tf.nest.flatten(one.structured_input_signature)]
+    shapes = [spec.shape for spec in specs if isinstance(spec, tf.TensorSpec)]
+    return next((shape[1] for shape in shapes if shape.rank == 4), None)
+
+
 def share_variable(shared: Any, place: int, trainable: bool) -> keras.Variable:
     """A Keras variable that is the module's own."""
     name = f"{place:04d}_{shared.name.partition(':')[0].replace('/', '_')}"

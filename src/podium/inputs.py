@@ -19,6 +19,9 @@ from podium.runtime import KAGGLE_INPUT
 
 MOUNT_LIMIT, MOUNT_PAUSE = 300.0, 10.0  # seconds
 SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
+# Folders that say which part their images belong to: train_images, Test, stage1_test, Testing.
+TRAIN_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]rain|TRAIN")
+TEST_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]est(s|ing)?(?![a-z])|(?<![A-Z])TEST(?![A-Z])")
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 
@@ -125,12 +128,13 @@ class ImageIndex:
     def find(self, image_id: str, part: str) -> str | None:
         """The path of an image of the "train" or "test" part, or None if there is no such file.
 
-        Of several, the one that lies in a folder of its part; raises CompetitionError if that
-        leaves more than one.
+        Of several, it is the one in a folder of its part; the training part has none in a test
+        folder. Raises CompetitionError if that leaves more than one.
         """
         found = self.by_name.get(image_id, [])
-        if len(found) > 1:
-            found = [path for path in found if in_test_folder(path) == (part == "test")] or found
+        if part == "train":
+            found = [path for path in found if part_of(path) != "test"]
+        found = [path for path in found if part_of(path) == part] or found
         if len(found) > 1:
             raise CompetitionError(
                 f"{part} id {image_id!r} could be {found[0]} or {found[1]}; "
@@ -151,6 +155,13 @@ def list_names(path: str) -> list[str]:
     return tails + [tail.rpartition(".")[0] for tail in tails]
 
 
-def in_test_folder(path: str) -> bool:
-    """Does the image lie in a folder that calls itself test?"""
-    return any("test" in folder.lower() for folder in PurePosixPath(path).parts[:-1])
+def part_of(path: str) -> str | None:
+    """The part, "train" or "test", that an image's folders say it is of, or None if none says so.
+
+    The first folder that names one decides: a class called "test tube" below train is a class.
+    """
+    for folder in PurePosixPath(path).parts[:-1]:
+        train, test = bool(TRAIN_FOLDER.search(folder)), bool(TEST_FOLDER.search(folder))
+        if train != test:
+            return "train" if train else "test"
+    return None

@@ -5,6 +5,7 @@ file's name. Where a table and folders both name the class, they must agree.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from podium.config import DataConfig
-from podium.inputs import CompetitionError, ImageIndex, in_test_folder, read_table
+from podium.inputs import CompetitionError, ImageIndex, part_of, read_table
 
 LABEL_NAMES = re.compile(r"label|class|category|target|species|breed|diagnosis", re.IGNORECASE)
 CLASS_IN_NAME = re.compile(r"(.*?)[._\- ]*\d+")
@@ -34,40 +35,74 @@ def read_labels(
     `set_aside` are tables that are not about training. Raises CompetitionError if no layout fits.
     """
     test_ids = set() if sample is None else set(sample.iloc[:, 0])
-    tables = find_label_tables(index, config, test_ids, set_aside)
-    if tables:
-        return read_label_table(index, config, tables, sample)
+    tables, unread = read_tables(index.folder, set_aside)
+    fitting = find_label_tables(index, config, test_ids, tables)
+    if fitting:
+        labels = read_label_table(index, config, fitting, sample)
+        return labels._replace(notes=labels.notes + unread)
     if config.group_column is not None:
         raise CompetitionError("data.group_column needs a train table, and there is none")
     asked = {index.find(image_id, "test") for image_id in test_ids}
-    paths = [path for path in index.paths if path not in asked and not in_test_folder(path)]
+    paths = [path for path in index.paths if path not in asked and part_of(path) != "test"]
     for what, labels in (
         ("folder", label_by_folder(paths)),
         ("file name", label_by_name(paths)),
     ):
         if labels:
             table = pd.DataFrame({"id": paths, "path": paths, "label": labels})
-            return Labels(table, [f"labels: from each image's {what}"])
+            return Labels(table, [f"labels: from each image's {what}", *unread])
     raise CompetitionError(
         f"found no labels in {index.folder}: no table with image ids and a label, no folder for "
         f"each class, no class in the file names of {len(paths)} images; see data.folder"
     )
 
 
-def find_label_tables(
-    index: ImageIndex, config: DataConfig, test_ids: set[str], set_aside: set[Path]
-) -> list[tuple[Path, pd.DataFrame, str]]:
-    """Tables that are about training images, each with its id column; those called train first."""
-    found = []
-    for path in sorted(index.folder.rglob("*.csv")):
+def read_tables(
+    folder: Path, set_aside: set[Path]
+) -> tuple[list[tuple[Path, pd.DataFrame]], list[str]]:
+    """All tables below a folder but those set aside, and notes on those that cannot be read.
+
+    Raises CompetitionError if one of these calls itself a train table.
+    """
+    tables, notes = [], []
+    for path in sorted(folder.rglob("*.csv")):
         if path in set_aside or path.name.startswith("."):
             continue
-        table = read_table(path)
+        try:
+            tables.append((path, read_table(path)))
+        except CompetitionError as error:
+            if is_called_train(path):
+                raise
+            notes.append(f"left aside: {error}")
+    return tables, notes
+
+
+def is_called_train(path: Path) -> bool:
+    """Does a table's name say that it is about training images?"""
+    name = path.name.lower()
+    return ("train" in name or "label" in name) and "test" not in name
+
+
+def find_label_tables(
+    index: ImageIndex,
+    config: DataConfig,
+    test_ids: set[str],
+    tables: Sequence[tuple[Path, pd.DataFrame]],
+) -> list[tuple[Path, pd.DataFrame, str]]:
+    """Tables that are about training images, each with its id column.
+
+    Of several, those with the label column of the settings, then those called train. A table of
+    the ids that are asked for is about test images, unless it is called train: both parts may be
+    numbered alike.
+    """
+    found = []
+    for path, table in tables:
         column = find_id_column(index, config, table)
-        if column and table.shape[1] > 1 and not table[column].isin(test_ids).mean() > ID_SHARE:
+        about_test = bool(column) and table[column].isin(test_ids).mean() > ID_SHARE
+        if column and table.shape[1] > 1 and (is_called_train(path) or not about_test):
             found.append((path, table, column))
-    named = [one for one in found if re.search("train|label", one[0].name, re.IGNORECASE)]
-    return named or found
+    found = [one for one in found if config.label_column in one[1]] or found
+    return [one for one in found if is_called_train(one[0])] or found
 
 
 def find_id_column(index: ImageIndex, config: DataConfig, table: pd.DataFrame) -> str | None:
@@ -89,8 +124,8 @@ def read_label_table(
     if len(tables) > 1:
         names = ", ".join(path.name for path, _, _ in tables)
         raise CompetitionError(
-            f"{index.folder} holds several tables of training images ({names}); keep one of them "
-            f"there, or name its columns with data.id_column and data.label_column"
+            f"{index.folder} holds several tables of training images ({names}); name a column that "
+            f"only one of them has with data.label_column or data.id_column"
         )
     path, table, id_column = tables[0]
     label_column = find_label_column(config, table, id_column, sample)
@@ -174,16 +209,29 @@ def check_folders_agree(images: pd.DataFrame, path: Path) -> None:
 
 
 def label_by_folder(paths: Sequence[str]) -> list[str]:
-    """The folder of each image, if these are two or more classes side by side; else nothing."""
-    parents = {PurePosixPath(path).parent for path in paths}
-    beside = len({parent.parent for parent in parents}) == 1 and PurePosixPath() not in parents
-    if len(parents) < 2 or not beside:
+    """The folder of each image, if these are two or more classes side by side; else nothing.
+
+    The classes may lie in several places, such as train and valid, of which one has them all.
+    """
+    places = defaultdict[PurePosixPath, set[str]](set)
+    for parent in {PurePosixPath(path).parent for path in paths}:
+        places[parent.parent].add(parent.name)
+    classes = max(places.values(), key=len, default=set())
+    alike = len({len(place.parts) for place in places}) == 1  # and none lies beside the folders
+    if len(classes) < 2 or "" in classes or not alike:
+        return []
+    if not all(names <= classes for names in places.values()):
         return []
     return [PurePosixPath(path).parent.name for path in paths]
 
 
 def label_by_name(paths: Sequence[str]) -> list[str]:
-    """What stands before the number in each file's name, if that makes two or more classes."""
+    """What stands before the number in each file's name, if that makes two or more classes.
+
+    All must lie in one folder: where there are several, names may be numbered by something else.
+    """
+    if len({PurePosixPath(path).parent for path in paths}) > 1:
+        return []
     matches = [CLASS_IN_NAME.fullmatch(PurePosixPath(path).stem) for path in paths]
     labels = [match.group(1) for match in matches if match and match.group(1)]
     return labels if len(labels) == len(paths) and len(set(labels)) > 1 else []

@@ -35,7 +35,7 @@ class PixelError(RuntimeError):
 class Images(NamedTuple):
     """An image table and its decoded pixels, row by row, unreadable images left out."""
 
-    table: pd.DataFrame  # [N] id, path, label where known
+    table: pd.DataFrame  # [N] id, path; label and group where known
     pixels: NDArray[np.uint8]  # [N, S, S, 3]
     unreadable: list[str]  # ids
 
@@ -48,8 +48,22 @@ def decode_image(path: str, side: int) -> NDArray[np.uint8]:
     """
     with Image.open(path) as image:
         image.draft("RGB", (side, side))
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = convert_to_rgb(ImageOps.exif_transpose(image))
         return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC))
+
+
+def convert_to_rgb(image: Image.Image) -> Image.Image:
+    """The image in 8 bits a channel; Pillow alone would clip 16 bits to white.
+
+    Of 16 bits the upper 8 are kept, whatever range an image uses, so that images compare. Raises
+    ValueError for floating-point pixels, whose range nothing tells.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; convert them to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        upper = np.clip(np.asarray(image, np.int64) >> 8, 0, 255)
+        image = Image.fromarray(upper.astype(np.uint8))
+    return image.convert("RGB")
 
 
 def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
@@ -183,9 +197,9 @@ def batch_dataset(generate: Any, side: int, batch_size: int, steps: int | None) 
         tf.TensorSpec((batch_size,), tf.int32),
         tf.TensorSpec((batch_size,), tf.float32),
     ]
-    kept = tuple(signature if steps else signature[:2])
+    kept = tuple(signature[:2] if steps is None else signature)
     dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
-    length = steps or tf.data.INFINITE_CARDINALITY
+    length = tf.data.INFINITE_CARDINALITY if steps is None else steps
     return dataset.apply(tf.data.experimental.assert_cardinality(length))
 
 

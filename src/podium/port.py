@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from podium.attempt import describe_error
 from podium.backbones import Scaling
 from podium.handles import BackboneError
+from podium.hub_module import find_side
 from podium.normalise import scale_pixels
 
 # How many blocks an EfficientNetV2 has tells its size.
@@ -179,7 +180,7 @@ def find_scaling(module: Module, network: keras.Model) -> tuple[Scaling, dict[st
 
     Raises UnportableModule if none is within FLOORS_ALLOWED of the module's own unsteadiness.
     """
-    pixels = draw_probe()
+    pixels = draw_probe(find_side(module.call) or PROBE_SIDE)
     answer = ask_module(module, pixels / 255.0)
     floor = compare(ask_module(module, pixels / 255.0 + NUDGE), answer)
     allowed = FLOORS_ALLOWED * max(floor, float(np.finfo(np.float32).eps))
@@ -197,13 +198,13 @@ def find_scaling(module: Module, network: keras.Model) -> tuple[Scaling, dict[st
     )
 
 
-def draw_probe() -> NDArray[np.float32]:
+def draw_probe(side: int) -> NDArray[np.float32]:
     """Pixels like a photograph's, patches under noise around a colour: [B, S, S, 3], 0 to 255."""
     rng = np.random.default_rng(0)
-    patches = rng.normal(0, 50, (PROBE_IMAGES, PROBE_SIDE // 8, PROBE_SIDE // 8, 3))
+    patches = rng.normal(0, 50, (PROBE_IMAGES, -(-side // 8), -(-side // 8), 3))
     colour = rng.uniform(20, 235, (PROBE_IMAGES, 1, 1, 3))
-    noise = rng.normal(0, 10, (PROBE_IMAGES, PROBE_SIDE, PROBE_SIDE, 3))
-    pixels = colour + patches.repeat(8, axis=1).repeat(8, axis=2) + noise
+    noise = rng.normal(0, 10, (PROBE_IMAGES, side, side, 3))
+    pixels = colour + patches.repeat(8, axis=1).repeat(8, axis=2)[:, :side, :side] + noise
     return np.clip(pixels.round(), 0, 255).astype(np.float32)
 
 

@@ -18,6 +18,7 @@ from podium.backbones import Backbone, find_backbone
 from podium.config import ModelConfig
 from podium.events import Reporter
 from podium.handles import BackboneError, find_module, find_weights_file
+from podium.hub_module import find_side
 from podium.network import Start, build_architecture, check_backbone
 from podium.port import UnportableModule, port_module, read_module
 from podium.storage import write_whole
@@ -39,10 +40,16 @@ def prepare_backbone(config: ModelConfig, image_size: int, folder: Path, report:
             return prepare_keras(backbone, folder, report)
         module = find_module(backbone.weights, DOWNLOAD_MINUTES)
     except BackboneError as error:
-        if config.weights == "pretrained":
-            raise
+        if config.weights == "pretrained" or not backbone.architecture:
+            raise  # of a module that is not there, not even the architecture is known
         return start_at_random(backbone, str(error), report)
-    return prepare_module(backbone, module, folder, report)
+    start = prepare_module(backbone, module, folder, report)
+    if start.module and start.backbone.image_size not in (0, image_size):
+        raise BackboneError(
+            f"pixels.image_size is {image_size} px, but {module} takes "
+            f"{start.backbone.image_size} px and no other; set pixels.image_size to that"
+        )
+    return start
 
 
 def start_at_random(backbone: Backbone, reason: str, report: Reporter) -> Start:
@@ -134,7 +141,8 @@ def prepare_module(backbone: Backbone, module: Path, folder: Path, report: Repor
                 f"table, or set runtime.backend to tensorflow and model.backbone to hub:{module}"
             ) from error
         report.warn(f"{error}; it is trained as it is: TensorFlow alone, in float32")
-        return Start(backbone, "unit", module=module)
+        side = find_side(loaded.call) or 0
+        return Start(backbone._replace(image_size=side), "unit", module=module)
     report.say(
         f"  ported {port.figures['variables']} variables to keras:{port.figures['architecture']}, "
         f"input {port.scaling}; largest relative difference {port.figures['difference']:.1e}, "
@@ -155,6 +163,7 @@ def keep_weights(
     path = folder / "backbone.weights.h5"
     about = {"backbone": start.backbone._asdict(), "scaling": start.scaling, **figures}
     try:
+        (folder / "backbone.json").unlink(missing_ok=True)  # it must not speak of other weights
         network.save_weights(path)
         write_whole(folder / "backbone.json", json.dumps(about, indent=1).encode())
     except OSError as error:

@@ -79,12 +79,19 @@ def choose_settings(options: argparse.Namespace) -> dict[str, object]:
     if options.solution:
         settings["data.solution"] = options.solution.resolve()
     if options.backbone:
-        settings["model.backbone"] = options.backbone
+        settings["model.backbone"] = resolve_module(options.backbone)
     if options.backend:
         settings["runtime.backend"] = options.backend
     if options.backend == "jax":
         settings["runtime.devices"] = VIRTUAL_DEVICES
     return settings
+
+
+def resolve_module(backbone: str) -> str:
+    """The backbone's name; a module's folder from the root on, as the script runs elsewhere."""
+    folder = Path(backbone.removeprefix("hub:")).expanduser()
+    local = backbone.startswith("hub:") and folder.is_dir()
+    return f"hub:{folder.resolve()}" if local else backbone
 
 
 def command_line(settings: Mapping[str, object]) -> list[str]:

@@ -19,6 +19,7 @@ from workbench.dry_run import (
     format_accuracy,
     main,
     parse_options,
+    resolve_module,
     run_as_kaggle,
 )
 
@@ -45,6 +46,16 @@ def test_the_settings_of_a_rehearsal_are_settings_of_the_script(tmp_path: Path):
     assert config.data.folder == str(tmp_path)
     assert (config.runtime.backend, config.runtime.devices) == ("jax", 8)
     assert config.folds.count == 2
+
+
+def test_a_module_in_a_folder_is_named_from_the_root_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "module").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve_module("hub:module") == f"hub:{tmp_path}/module"
+    for name in ("hub:imagenet21k-b0", "tiny", "module"):
+        assert resolve_module(name) == name
 
 
 def test_an_unknown_test_score_says_how_to_know_it():
