@@ -10,49 +10,49 @@ competition → folds → pixels → augment → backbones → model → train �
 
       58  Settings: the block to edit on Kaggle
      110  Configuration: every setting, its default and its limit
-     408  Overrides: from defaults to the settings of this run
-     559  Runtime: the machine, and the Keras backend that suits it
-     794  Libraries
-     811  Storage: a file is there whole, or as it was before
-     832  Attempts: an answer within a time limit, or none
-     868  Events: what the run says, to the reader of the log and to programs
-     996  Predictions: class probabilities, keyed by image id
-    1053  Metrics: how good the probabilities are, and how sure that figure is
-    1102  Inputs: where the competition's files are
-    1258  Labels: what each training image shows
-    1486  Competition: from its files to one image table
-    1742  Folds: every training image is validated once, by a model that never saw it
-    1811  Pixels: from image files to batches of uint8
-    2014  Augmentation: what training images go through, on the device
-    2076  Handles: where pretrained weights lie
-    2177  Backbones: the table of networks that turn pixels into features
-    2317  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2349  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2416  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2636  Network: the backbone built, as its row of the table says
-    2712  Weights: what the backbone starts from
-    2893  Freezing: which variables train, and how fast
-    3013  Model: augment, normalise, backbone, head
-    3108  Schedule: how fast the weights move
-    3166  Training: one fold, in two phases
-    3308  Prediction: from a trained model to class probabilities
-    3341  Inference: the models of an earlier run answer a competition's test part
-    3423  Submission: checked against the sample before it is written
-    3507  Card: the run at a glance, as a phone shows it
-    3724  Post: one request to a webhook, within a hard limit
-    3856  Sinks: who is told of the run, and in which words
-    4017  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4228  Delivery: from the record to a sink, at least once
-    4376  Address: which sink an address stands for
-    4482  Webhook: finds where the run is to be told, and tells it there
-    4582  Curves: one picture of all folds so far, for a phone
-    4611  Summary: the run in figures
-    4697  Record: what a run folder holds, as far as the run has got
-    4763  Page: the pieces that the report is made of
-    4937  Report: one page that shows the run
-    5156  The run: the stages in order
+     409  Overrides: from defaults to the settings of this run
+     560  Runtime: the machine, and the Keras backend that suits it
+     810  Libraries
+     827  Storage: a file is there whole, or as it was before
+     848  Attempts: an answer within a time limit, or none
+     884  Events: what the run says, to the reader of the log and to programs
+    1012  Predictions: class probabilities, keyed by image id
+    1069  Metrics: how good the probabilities are, and how sure that figure is
+    1118  Inputs: where the competition's files are
+    1274  Labels: what each training image shows
+    1502  Competition: from its files to one image table
+    1758  Folds: every training image is validated once, by a model that never saw it
+    1827  Pixels: from image files to batches of uint8
+    2030  Augmentation: what training images go through, on the device
+    2092  Handles: where pretrained weights lie
+    2194  Backbones: the table of networks that turn pixels into features
+    2332  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2364  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2431  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2651  Network: the backbone built, as its row of the table says
+    2727  Weights: what the backbone starts from
+    2908  Freezing: which variables train, and how fast
+    3036  Model: augment, normalise, backbone, head
+    3131  Schedule: how fast the weights move
+    3199  Training: one fold, in two phases
+    3341  Prediction: from a trained model to class probabilities
+    3374  Inference: the models of an earlier run answer a competition's test part
+    3456  Submission: checked against the sample before it is written
+    3540  Card: the run at a glance, as a phone shows it
+    3757  Post: one request to a webhook, within a hard limit
+    3889  Sinks: who is told of the run, and in which words
+    4050  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4261  Delivery: from the record to a sink, at least once
+    4409  Address: which sink an address stands for
+    4515  Webhook: finds where the run is to be told, and tells it there
+    4615  Curves: one picture of all folds so far, for a phone
+    4644  Summary: the run in figures
+    4730  Record: what a run folder holds, as far as the run has got
+    4796  Page: the pieces that the report is made of
+    4970  Report: one page that shows the run
+    5189  The run: the stages in order
 
-Sources: sha256 e78e04c19c8c6aa25127751fc5089c8c588dafa40100af5dc7be555453f2b656
+Sources: sha256 c5c86a9f94597e123a8a437395042be5cd189e7e721409ad7953c3246f688712
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 e78e04c19c8c6aa25127751fc5089c8c588dafa40100af5dc7be555453f2b656
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "e78e04c19c8c6aa25127751fc5089c8c588dafa40100af5dc7be555453f2b656"
+SOURCE = "c5c86a9f94597e123a8a437395042be5cd189e7e721409ad7953c3246f688712"
 
 
 import base64
@@ -137,7 +137,8 @@ class RuntimeConfig:
         "auto", "what the run must find; auto takes the best there is"
     )
     backend: Literal["auto", "tensorflow", "jax"] = setting(
-        "auto", "Keras backend; auto is jax on a TPU or GPU and tensorflow on a CPU"
+        "auto",
+        "Keras backend; auto is jax on a TPU or GPU and tensorflow on a CPU; tensorflow uses one GPU",
     )
     devices: int | None = setting(
         None,
@@ -154,7 +155,7 @@ class RuntimeConfig:
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = setting(
         "auto",
         "what the backbone computes in; auto is mixed_bfloat16 on a TPU and on GPUs since Ampere, "
-        "mixed_float16 on older GPUs such as T4, float32 on a CPU",
+        "mixed_float16 on T4 and V100, float32 on a CPU and on still older GPUs",
     )
     seed: int = setting(
         0, "seed of folds, data order, weights and augmentation", low=0, high=999_999
@@ -610,10 +611,12 @@ def choose_backend(config: RuntimeConfig, accelerator: str) -> str:
 
 def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
     """The environment variables that must stand before Keras, JAX or TensorFlow is imported."""
+    if config.accelerator != "auto":
+        accelerator = config.accelerator
     backend = choose_backend(config, accelerator)
     plan = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}  # warnings are not for users
     if accelerator == "cpu":  # keeps both libraries quiet about the driver that is not there
-        plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     if accelerator == "cpu" and backend == "jax" and config.devices:
         plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={config.devices}"
     return plan
@@ -646,7 +649,10 @@ class Devices(NamedTuple):
 
 
 def list_devices(backend: str) -> Devices:
-    """Opens the backend's devices. The other library is kept off the accelerator."""
+    """Opens the backend's devices. The other library is kept off the accelerator.
+
+    TensorFlow takes the first GPU alone: Keras shares a batch over several on JAX only.
+    """
     import tensorflow as tf
 
     if backend == "jax":
@@ -660,9 +666,10 @@ def list_devices(backend: str) -> Devices:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return Devices("cpu", ("CPU:0",))
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-    lowest = min(float("{}.{}".format(*one.get("compute_capability", (0, 0)))) for one in details)
-    return Devices("gpu", tuple(gpu.name for gpu in gpus), lowest)
+    tf.config.set_visible_devices(gpus[:1], "GPU")
+    details = tf.config.experimental.get_device_details(gpus[0])
+    capability = float("{}.{}".format(*details.get("compute_capability", (0, 0))))
+    return Devices("gpu", (gpus[0].name,), capability)
 
 
 def choose_precision(config: RuntimeConfig, devices: Devices) -> str:
@@ -687,8 +694,14 @@ def is_first_host(backend: str) -> bool:
     return int(jax.process_index()) == 0
 
 
-def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str]) -> None:
-    """Raises DeviceError unless backend, kind and number of devices are those asked for."""
+def check_devices(
+    config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str], present: str
+) -> None:
+    """Raises DeviceError unless backend, kind and number of devices are those asked for.
+
+    `present` is what the machine's device files say there is: a library that cannot use it falls
+    back to the CPU without a word, and hours later there is nothing.
+    """
     if config.backend not in ("auto", backend):
         raise DeviceError(
             f"runtime.backend is {config.backend}, but Keras was already loaded with {backend}; "
@@ -699,6 +712,11 @@ def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Seque
             f"runtime.accelerator is {config.accelerator}, but {backend} found {kind} "
             f"({', '.join(devices)}); choose the accelerator in the session's settings, "
             f"or set runtime.accelerator to auto"
+        )
+    if config.accelerator == "auto" and kind != present:
+        raise DeviceError(
+            f"this machine has a {present}, but {backend} found {kind} ({', '.join(devices)}); "
+            f"see that its driver and {backend} fit, or set runtime.accelerator to {kind}"
         )
     if config.devices not in (None, len(devices)):
         raise DeviceError(
@@ -744,7 +762,7 @@ def open_runtime(config: Config, backend: str, started: float) -> Runtime:
     Raises DeviceError if the machine is not the one that was asked for.
     """
     found = list_devices(backend)
-    check_devices(config.runtime, backend, found.kind, found.names)
+    check_devices(config.runtime, backend, found.kind, found.names, find_accelerator())
     check_batch(config.pixels.batch_size, len(found.names))
     hours = config.runtime.session_hours or SESSION_HOURS.get(found.kind, 12.0)
     return Runtime(
@@ -762,11 +780,9 @@ def read_versions() -> dict[str, str]:
     """Versions of Python and of the libraries a run depends on."""
     names = ("keras", "tensorflow", "jax", "numpy", "pandas", "scikit-learn", "pillow")
     found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # tensorflow-cpu on the TPU image
-            found[name] = "not installed"
+    installed = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
+    for name in names:  # tensorflow is tensorflow-cpu on Kaggle's TPU image
+        found[name] = installed.get(name) or installed.get(f"{name}-cpu", "not installed")
     return found
 
 
@@ -1284,8 +1300,8 @@ def read_labels(
     tables, unread = read_tables(index.folder, set_aside)
     fitting = find_label_tables(index, config, test_ids, tables)
     if fitting:
-        labels = read_label_table(index, config, fitting, sample)
-        return labels._replace(notes=labels.notes + unread)
+        found = read_label_table(index, config, fitting, sample)
+        return found._replace(notes=found.notes + unread)
     if config.group_column is not None:
         raise CompetitionError("data.group_column needs a train table, and there is none")
     asked = {index.find(image_id, "test") for image_id in test_ids}
@@ -2137,7 +2153,8 @@ def find_module(source: str, minutes: float, inputs: Path = KAGGLE_INPUT) -> Pat
     `source` is a handle or a folder. Raises BackboneError listing what was looked for.
     """
     handle = read_handle(source)
-    places = [*(list_mounts(handle, inputs) if handle else ()), Path(source).expanduser()]
+    places = list(list_mounts(handle, inputs)) if handle else []
+    places.append(Path(source).expanduser())
     for place in places:
         if (place / "saved_model.pb").is_file():
             return place
@@ -2905,10 +2922,16 @@ def list_stages(backbone: keras.layers.Layer) -> Iterator[tuple[keras.layers.Lay
     side, stage = backbone.input_shape[1], 1
     for layer in backbone.layers:
         # Only what looks at neighbours: squeeze-and-excitation makes maps of 1 × 1 on its way.
-        window = getattr(layer, "kernel_size", getattr(layer, "pool_size", (1, 1)))
-        if max(window) > 1:
+        if find_window(layer) > 1:
             stage = max(stage, round(math.log2(side / layer.output.shape[1])))
         yield layer, stage
+
+
+def find_window(layer: keras.layers.Layer) -> int:
+    """The side of what a layer, or the widest of those inside it, looks at: 1 is a pixel."""
+    inside = getattr(layer, "layers", [layer])  # ConvNeXt's stem is a Sequential
+    windows = [getattr(one, "kernel_size", getattr(one, "pool_size", (1, 1))) for one in inside]
+    return max(int(max(window)) for window in windows)
 
 
 def freeze_backbone(model: keras.Model, config: ModelConfig, *, frozen: bool) -> None:
@@ -2997,7 +3020,9 @@ def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) ->
         for layer in layers
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
-    slowest = max(momenta, default=0.0)
+    if not momenta:
+        return
+    slowest = max(momenta)
     needed = math.ceil(round(3 / (1 - slowest), 6))
     if steps < needed:
         fitting = math.floor(round(100 * (1 - 3 / steps), 6)) / 100
@@ -3145,6 +3170,16 @@ class StagewiseAdamW(keras.optimizers.AdamW):
         # TensorFlow hands over its own variable here, which does not know its path.
         path = self._trainable_variables[self._get_variable_index(variable)].path
         super().update_step(gradient, variable, learning_rate * self.shares.get(path, 1.0))
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Decays each variable at its share too: decoupled decay is measured in the rate."""
+        if not self.shares:
+            super()._apply_weight_decay(variables)
+            return
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                pull = self.weight_decay * self.shares.get(variable.path, 1.0)
+                variable.assign(variable - variable * pull * self.learning_rate)
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds the optimizer."""

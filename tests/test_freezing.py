@@ -100,6 +100,15 @@ def test_stages_end_where_the_resolution_halves():
     assert {name: stages[name] for name in expected} == expected
 
 
+def test_stages_of_a_network_made_of_blocks_end_where_the_resolution_halves_too():
+    row = find_backbone("keras:ConvNeXtTiny")
+    layers = list_stages(build_network(Start(row, "imagenet"), 64))
+    stages = {layer.name.partition("convnext_tiny_")[2]: stage for layer, stage in layers}
+    ends = ("stem", "downsampling_block_0", "downsampling_block_1", "downsampling_block_2")
+    assert [stages[name] for name in ends] == [2, 3, 4, 5]
+    assert stages["stage_0_block_2_depthwise_conv"] == 2
+
+
 def test_frozen_stages_keep_their_weights_and_later_ones_train():
     model, config = make_model("tiny", frozen_stages=1)
     freeze_backbone(model, config.model, frozen=False)
@@ -180,6 +189,15 @@ def test_statistics_that_lag_an_epoch_are_warned_of(tmp_path):
         "batch norm's statistics lag: with momentum 0.9 they need 30 steps, and an epoch has 10; "
         "set model.bn_momentum to 0.7 or less, or model.batch_norm to frozen"
     )
+
+
+@pytest.mark.parametrize("settings", [{"batch_norm": "frozen"}, {"frozen_stages": 5}])
+def test_statistics_that_do_not_train_are_not_warned_of(tmp_path, settings):
+    model, config = make_model("tiny", **settings)
+    freeze_backbone(model, config.model, frozen=False)
+    report = Reporter(tmp_path)
+    warn_of_slow_statistics(model, 1, report)
+    assert report.warnings == []
 
 
 def test_the_momentum_that_a_warning_names_is_not_warned_of_again(tmp_path):

@@ -4,9 +4,11 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import pytest
+import tensorflow as tf
 
 from podium.config import Config, RuntimeConfig
 from podium.runtime import (
@@ -90,13 +92,18 @@ def test_looking_at_the_machine_loads_no_heavy_library():
 
 
 def test_the_devices_got_are_the_devices_asked_for():
-    check_devices(RuntimeConfig(accelerator="gpu", devices=2), "jax", "gpu", ["a", "b"])
+    check_devices(RuntimeConfig(accelerator="gpu", devices=2), "jax", "gpu", ["a", "b"], "gpu")
+    check_devices(RuntimeConfig(accelerator="cpu"), "jax", "cpu", ["cpu:0"], "gpu")
     with pytest.raises(DeviceError, match=r"runtime.devices is 8, but jax found 1 \(TPU_0\); set"):
-        check_devices(RuntimeConfig(devices=8), "jax", "tpu", ["TPU_0"])
+        check_devices(RuntimeConfig(devices=8), "jax", "tpu", ["TPU_0"], "tpu")
     with pytest.raises(DeviceError, match=r"runtime.accelerator is tpu, but jax found cpu"):
-        check_devices(RuntimeConfig(accelerator="tpu"), "jax", "cpu", ["cpu:0"])
+        check_devices(RuntimeConfig(accelerator="tpu"), "jax", "cpu", ["cpu:0"], "cpu")
+    with pytest.raises(
+        DeviceError, match=r"this machine has a gpu, but jax found cpu \(cpu:0\); see"
+    ):
+        check_devices(RuntimeConfig(), "jax", "cpu", ["cpu:0"], "gpu")
     with pytest.raises(DeviceError, match="set KERAS_BACKEND=jax before Python starts"):
-        check_devices(RuntimeConfig(backend="jax"), "tensorflow", "cpu", ["cpu:0"])
+        check_devices(RuntimeConfig(backend="jax"), "tensorflow", "cpu", ["cpu:0"], "cpu")
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused_with_two_that_they_do():
@@ -163,5 +170,28 @@ def test_the_precision_is_what_the_devices_have_units_for(devices: Devices, prec
     assert choose_precision(RuntimeConfig(precision="float32"), devices) == "float32"
 
 
-def test_versions_of_the_libraries_are_read():
+def test_a_gpu_is_left_alone_where_a_cpu_is_asked_for():
+    plan = plan_environment(RuntimeConfig(accelerator="cpu"), "gpu")
+    assert plan["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert (plan["KERAS_BACKEND"], plan["JAX_PLATFORMS"]) == ("tensorflow", "cpu")
+    assert "CUDA_VISIBLE_DEVICES" not in plan_environment(RuntimeConfig(), "gpu")
+
+
+def test_tensorflow_takes_the_first_of_two_gpus_since_keras_shares_on_jax_alone(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    gpus = [SimpleNamespace(name=f"/physical_device:GPU:{place}") for place in range(2)]
+    visible, details = [], {"compute_capability": (7, 5)}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: visible.append(given))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert list_devices("tensorflow") == Devices("gpu", (gpus[0].name,), 7.5)
+    assert visible == [(gpus[:1], "GPU")]
+
+
+def test_versions_of_the_libraries_are_read(monkeypatch: pytest.MonkeyPatch):
     assert read_versions()["keras"] == keras.version()
+    on_tpu = [SimpleNamespace(name="tensorflow-cpu", version="2.20.0")]
+    monkeypatch.setattr("importlib.metadata.distributions", lambda: on_tpu)
+    assert read_versions()["tensorflow"] == "2.20.0"
+    assert read_versions()["jax"] == "not installed"

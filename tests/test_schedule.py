@@ -60,6 +60,15 @@ def test_each_variable_moves_at_its_share_of_the_rate():
     assert moved[0] == pytest.approx(0.25 * moved[1], rel=1e-4)
 
 
+def test_each_variable_decays_at_its_share_of_the_rate():
+    slow, fast = (keras.Variable(np.ones(3), name=name) for name in ("slow", "fast"))
+    optimizer = StagewiseAdamW(0.1, weight_decay=0.5, shares={slow.path: 0.25})
+    optimizer.build([slow, fast])
+    optimizer.apply([keras.ops.zeros(3), keras.ops.zeros(3)])
+    left = [float(keras.ops.convert_to_numpy(one)[0]) for one in (slow, fast)]
+    assert left == pytest.approx([1 - 0.25 * 0.05, 1 - 0.05], rel=1e-6)
+
+
 def test_without_shares_it_is_the_adamw_of_keras():
     both = [
         optimizer(0.1, weight_decay=0.01) for optimizer in (StagewiseAdamW, keras.optimizers.AdamW)

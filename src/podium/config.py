@@ -33,7 +33,8 @@ class RuntimeConfig:
         "auto", "what the run must find; auto takes the best there is"
     )
     backend: Literal["auto", "tensorflow", "jax"] = setting(
-        "auto", "Keras backend; auto is jax on a TPU or GPU and tensorflow on a CPU"
+        "auto",
+        "Keras backend; auto is jax on a TPU or GPU and tensorflow on a CPU; tensorflow uses one GPU",
     )
     devices: int | None = setting(
         None,
@@ -50,7 +51,7 @@ class RuntimeConfig:
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = setting(
         "auto",
         "what the backbone computes in; auto is mixed_bfloat16 on a TPU and on GPUs since Ampere, "
-        "mixed_float16 on older GPUs such as T4, float32 on a CPU",
+        "mixed_float16 on T4 and V100, float32 on a CPU and on still older GPUs",
     )
     seed: int = setting(
         0, "seed of folds, data order, weights and augmentation", low=0, high=999_999

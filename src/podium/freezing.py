@@ -24,10 +24,16 @@ def list_stages(backbone: keras.layers.Layer) -> Iterator[tuple[keras.layers.Lay
     side, stage = backbone.input_shape[1], 1
     for layer in backbone.layers:
         # Only what looks at neighbours: squeeze-and-excitation makes maps of 1 × 1 on its way.
-        window = getattr(layer, "kernel_size", getattr(layer, "pool_size", (1, 1)))
-        if max(window) > 1:
+        if find_window(layer) > 1:
             stage = max(stage, round(math.log2(side / layer.output.shape[1])))
         yield layer, stage
+
+
+def find_window(layer: keras.layers.Layer) -> int:
+    """The side of what a layer, or the widest of those inside it, looks at: 1 is a pixel."""
+    inside = getattr(layer, "layers", [layer])  # ConvNeXt's stem is a Sequential
+    windows = [getattr(one, "kernel_size", getattr(one, "pool_size", (1, 1))) for one in inside]
+    return max(int(max(window)) for window in windows)
 
 
 def freeze_backbone(model: keras.Model, config: ModelConfig, *, frozen: bool) -> None:
@@ -116,7 +122,9 @@ def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) ->
         for layer in layers
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
-    slowest = max(momenta, default=0.0)
+    if not momenta:
+        return
+    slowest = max(momenta)
     needed = math.ceil(round(3 / (1 - slowest), 6))
     if steps < needed:
         fitting = math.floor(round(100 * (1 - 3 / steps), 6)) / 100

@@ -70,7 +70,8 @@ def find_module(source: str, minutes: float, inputs: Path = KAGGLE_INPUT) -> Pat
     `source` is a handle or a folder. Raises BackboneError listing what was looked for.
     """
     handle = read_handle(source)
-    places = [*(list_mounts(handle, inputs) if handle else ()), Path(source).expanduser()]
+    places = list(list_mounts(handle, inputs)) if handle else []
+    places.append(Path(source).expanduser())
     for place in places:
         if (place / "saved_model.pb").is_file():
             return place

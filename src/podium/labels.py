@@ -38,8 +38,8 @@ def read_labels(
     tables, unread = read_tables(index.folder, set_aside)
     fitting = find_label_tables(index, config, test_ids, tables)
     if fitting:
-        labels = read_label_table(index, config, fitting, sample)
-        return labels._replace(notes=labels.notes + unread)
+        found = read_label_table(index, config, fitting, sample)
+        return found._replace(notes=found.notes + unread)
     if config.group_column is not None:
         raise CompetitionError("data.group_column needs a train table, and there is none")
     asked = {index.find(image_id, "test") for image_id in test_ids}

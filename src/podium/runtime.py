@@ -66,10 +66,12 @@ def choose_backend(config: RuntimeConfig, accelerator: str) -> str:
 
 def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
     """The environment variables that must stand before Keras, JAX or TensorFlow is imported."""
+    if config.accelerator != "auto":
+        accelerator = config.accelerator
     backend = choose_backend(config, accelerator)
     plan = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}  # warnings are not for users
     if accelerator == "cpu":  # keeps both libraries quiet about the driver that is not there
-        plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     if accelerator == "cpu" and backend == "jax" and config.devices:
         plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={config.devices}"
     return plan
@@ -102,7 +104,10 @@ class Devices(NamedTuple):
 
 
 def list_devices(backend: str) -> Devices:
-    """Opens the backend's devices. The other library is kept off the accelerator."""
+    """Opens the backend's devices. The other library is kept off the accelerator.
+
+    TensorFlow takes the first GPU alone: Keras shares a batch over several on JAX only.
+    """
     import tensorflow as tf
 
     if backend == "jax":
@@ -116,9 +121,10 @@ def list_devices(backend: str) -> Devices:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return Devices("cpu", ("CPU:0",))
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-    lowest = min(float("{}.{}".format(*one.get("compute_capability", (0, 0)))) for one in details)
-    return Devices("gpu", tuple(gpu.name for gpu in gpus), lowest)
+    tf.config.set_visible_devices(gpus[:1], "GPU")
+    details = tf.config.experimental.get_device_details(gpus[0])
+    capability = float("{}.{}".format(*details.get("compute_capability", (0, 0))))
+    return Devices("gpu", (gpus[0].name,), capability)
 
 
 def choose_precision(config: RuntimeConfig, devices: Devices) -> str:
@@ -143,8 +149,14 @@ def is_first_host(backend: str) -> bool:
     return int(jax.process_index()) == 0
 
 
-def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str]) -> None:
-    """Raises DeviceError unless backend, kind and number of devices are those asked for."""
+def check_devices(
+    config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str], present: str
+) -> None:
+    """Raises DeviceError unless backend, kind and number of devices are those asked for.
+
+    `present` is what the machine's device files say there is: a library that cannot use it falls
+    back to the CPU without a word, and hours later there is nothing.
+    """
     if config.backend not in ("auto", backend):
         raise DeviceError(
             f"runtime.backend is {config.backend}, but Keras was already loaded with {backend}; "
@@ -155,6 +167,11 @@ def check_devices(config: RuntimeConfig, backend: str, kind: str, devices: Seque
             f"runtime.accelerator is {config.accelerator}, but {backend} found {kind} "
             f"({', '.join(devices)}); choose the accelerator in the session's settings, "
             f"or set runtime.accelerator to auto"
+        )
+    if config.accelerator == "auto" and kind != present:
+        raise DeviceError(
+            f"this machine has a {present}, but {backend} found {kind} ({', '.join(devices)}); "
+            f"see that its driver and {backend} fit, or set runtime.accelerator to {kind}"
         )
     if config.devices not in (None, len(devices)):
         raise DeviceError(
@@ -200,7 +217,7 @@ def open_runtime(config: Config, backend: str, started: float) -> Runtime:
     Raises DeviceError if the machine is not the one that was asked for.
     """
     found = list_devices(backend)
-    check_devices(config.runtime, backend, found.kind, found.names)
+    check_devices(config.runtime, backend, found.kind, found.names, find_accelerator())
     check_batch(config.pixels.batch_size, len(found.names))
     hours = config.runtime.session_hours or SESSION_HOURS.get(found.kind, 12.0)
     return Runtime(
@@ -218,11 +235,9 @@ def read_versions() -> dict[str, str]:
     """Versions of Python and of the libraries a run depends on."""
     names = ("keras", "tensorflow", "jax", "numpy", "pandas", "scikit-learn", "pillow")
     found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # tensorflow-cpu on the TPU image
-            found[name] = "not installed"
+    installed = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
+    for name in names:  # tensorflow is tensorflow-cpu on Kaggle's TPU image
+        found[name] = installed.get(name) or installed.get(f"{name}-cpu", "not installed")
     return found
 
 

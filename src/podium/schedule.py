@@ -5,7 +5,7 @@ The learning rate climbs linearly from zero and falls along half a cosine to 1 %
 and normalisation parameters are not decayed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -47,6 +47,16 @@ class StagewiseAdamW(keras.optimizers.AdamW):
         # TensorFlow hands over its own variable here, which does not know its path.
         path = self._trainable_variables[self._get_variable_index(variable)].path
         super().update_step(gradient, variable, learning_rate * self.shares.get(path, 1.0))
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Decays each variable at its share too: decoupled decay is measured in the rate."""
+        if not self.shares:
+            super()._apply_weight_decay(variables)
+            return
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                pull = self.weight_decay * self.shares.get(variable.path, 1.0)
+                variable.assign(variable - variable * pull * self.learning_rate)
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds the optimizer."""

@@ -69,6 +69,7 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def choose_settings(options: argparse.Namespace) -> dict[str, object]:
     """The script's settings: the rehearsal preset, and what the options ask for."""
     settings: dict[str, object] = {"preset": "dry-run", "runtime.folder": RUN}
+    settings["runtime.accelerator"] = "cpu"  # the packages at home are those of a CPU
     if options.data:
         settings["data.folder"] = options.data.resolve()
     else:
