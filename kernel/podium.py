@@ -37,22 +37,22 @@ competition → folds → pixels → augment → backbones → model → train �
     3199  Training: one fold, in two phases
     3341  Prediction: from a trained model to class probabilities
     3374  Inference: the models of an earlier run answer a competition's test part
-    3456  Submission: checked against the sample before it is written
-    3540  Card: the run at a glance, as a phone shows it
-    3757  Post: one request to a webhook, within a hard limit
-    3889  Sinks: who is told of the run, and in which words
-    4050  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4261  Delivery: from the record to a sink, at least once
-    4409  Address: which sink an address stands for
-    4515  Webhook: finds where the run is to be told, and tells it there
-    4615  Curves: one picture of all folds so far, for a phone
-    4644  Summary: the run in figures
-    4730  Record: what a run folder holds, as far as the run has got
-    4796  Page: the pieces that the report is made of
-    4970  Report: one page that shows the run
-    5189  The run: the stages in order
+    3463  Submission: checked against the sample before it is written
+    3547  Card: the run at a glance, as a phone shows it
+    3764  Post: one request to a webhook, within a hard limit
+    3896  Sinks: who is told of the run, and in which words
+    4057  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4268  Delivery: from the record to a sink, at least once
+    4416  Address: which sink an address stands for
+    4522  Webhook: finds where the run is to be told, and tells it there
+    4622  Curves: one picture of all folds so far, for a phone
+    4651  Summary: the run in figures
+    4737  Record: what a run folder holds, as far as the run has got
+    4803  Page: the pieces that the report is made of
+    4977  Report: one page that shows the run
+    5196  The run: the stages in order
 
-Sources: sha256 c5c86a9f94597e123a8a437395042be5cd189e7e721409ad7953c3246f688712
+Sources: sha256 f9866c880008b5f321638379d2724ecd58913a84b306f0c96300326b36bf4e33
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 c5c86a9f94597e123a8a437395042be5cd189e7e721409ad7953c3246f688712
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "c5c86a9f94597e123a8a437395042be5cd189e7e721409ad7953c3246f688712"
+SOURCE = "f9866c880008b5f321638379d2724ecd58913a84b306f0c96300326b36bf4e33"
 
 
 import base64
@@ -138,7 +138,7 @@ class RuntimeConfig:
     )
     backend: Literal["auto", "tensorflow", "jax"] = setting(
         "auto",
-        "Keras backend; auto is jax on a TPU or GPU and tensorflow on a CPU; tensorflow uses one GPU",
+        "Keras backend; auto is jax on a TPU or GPU, tensorflow on a CPU; tensorflow uses one GPU",
     )
     devices: int | None = setting(
         None,
@@ -3427,13 +3427,20 @@ def answer_with_run(
         if test is None:  # all folds see the same pixels
             test = read_images(competition.test, model.input_shape[1], "test", report)
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        del model  # the next one needs the room that it takes on the device
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
     return average_predictions(answers)
 
 
 def check_classes(run: Path, competition: Competition) -> None:
     """Raises CompetitionError unless the run was trained for these classes in this order."""
-    trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))["classes"]
+    try:
+        trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))["classes"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CompetitionError(
+            f"{run / 'summary.json'} does not tell the run's classes ({describe_error(error)}); "
+            f"it is written with the first fold's answers: attach a run that got so far"
+        ) from error
     if trained != list(competition.classes):
         raise CompetitionError(
             f"the run in {run} knows {len(trained)} classes ({', '.join(trained[:5])}…), the "
@@ -4675,12 +4682,12 @@ def format_score(score: Score) -> str:
 
 
 def summarise_run(
-    config: Config, runtime: Runtime, competition: Competition, report: Reporter
+    config: Config, runtime: Runtime, competition: Competition, report: Reporter, state: str
 ) -> dict[str, Any]:
-    """What summary.json says of the run itself."""
+    """What summary.json says of the run itself; its state is "running" or "complete"."""
     return {
         "run": {
-            "state": "complete",
+            "state": state,
             "backend": runtime.backend,
             "accelerator": runtime.accelerator,
             "devices": len(runtime.devices),
@@ -5280,14 +5287,15 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.say(f"Inference\n  models of {run}")
     answers = answer_with_run(config, run, competition, runtime, report)
     write_submission_of(competition, answers, runtime.folder)
-    write_json(runtime.folder / "summary.json", summarise_run(config, runtime, competition, report))
+    summary = summarise_run(config, runtime, competition, report, "complete")
+    write_json(runtime.folder / "summary.json", summary)
     seconds = round(time.time() - runtime.started, 1)
     report.emit("run_finished", seconds=seconds, rows=len(competition.test))
     report.say(f"Submission  {runtime.folder / 'submission.csv'}")
 
 
 def train(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
-    """Pixels and folds; training, prediction and submission fold by fold; report."""
+    """Pixels and folds; then training, prediction, submission and report, fold by fold."""
     report.say("Backbone")
     start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
 
@@ -5307,16 +5315,19 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        del model  # the next one needs the room that it and its optimizer take on the device
         write_answers(competition, oof, answers, runtime.folder)
         report_fold(fold, score_images(images.table, oof[-1]), runtime.folder, report)
+        state = "complete" if len(oof) == config.folds.count else "running"
+        summary = summarise_run(config, runtime, competition, report, state)
+        summary |= summarise_scores(images, test, oof, answers)
+        write_json(runtime.folder / "summary.json", summary)
+        show_run(competition, runtime.folder, report)
 
-    scores = summarise_scores(images, test, oof, answers)
-    summary = summarise_run(config, runtime, competition, report) | scores
-    write_json(runtime.folder / "summary.json", summary)
-    page = write_report(runtime.folder, competition)
-    figures = {"rows": len(competition.test), **scores["out_of_fold"]}
+    figures = {"rows": len(competition.test), **summary["out_of_fold"]}
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
-    report.say(f"Submission  {runtime.folder / 'submission.csv'}\nReport      {page}")
+    places = (runtime.folder / name for name in ("submission.csv", "report.html"))
+    report.say("Submission  {}\nReport      {}".format(*places))
 
 
 def write_answers(
@@ -5340,6 +5351,14 @@ def forget_folds(folder: Path) -> None:
     for pattern in ("fold*/model.keras", "fold*/history.csv"):
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
+    """Writes the report as far as the run has got, so that a run that is cut off has one too."""
+    try:
+        write_report(folder, competition)
+    except Exception as error:  # a page must not cost the folds to come, nor a finished run
+        report.warn(f"the report could not be written ({describe_error(error)})")
 
 
 def report_fold(fold: int, score: Score, folder: Path, report: Reporter) -> None:

@@ -167,14 +167,24 @@ def test_a_bug_keeps_its_traceback_and_is_an_event(
     assert status["error"] == "ZeroDivisionError: division by zero"
 
 
+def fail_in_second_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    import podium.main
+
+    train_fold, seen = podium.main.train_fold, []
+
+    def train_once(*given):
+        seen.append(given)
+        return train_fold(*given) if len(seen) == 1 else 1 / 0
+
+    monkeypatch.setattr(podium.main, "train_fold", train_once)
+
+
 def test_on_kaggle_a_run_that_fails_late_ends_with_0_a_status_and_its_submission(
     tmp_path: Path, monkeypatch
 ):
-    import podium.main
-
     make_csv_competition(tmp_path / "data")
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    monkeypatch.setattr(podium.main, "write_report", lambda *_: 1 / 0)
+    fail_in_second_fold(monkeypatch)
     code, target = run(tmp_path)
     assert code == 0
     status = json.loads((target / "status.json").read_text())
@@ -250,6 +260,32 @@ def test_curves_that_cannot_be_drawn_cost_no_fold(tmp_path: Path, monkeypatch):
     assert code == 0
     warnings = json.loads((target / "summary.json").read_text())["warnings"]
     assert sum("the curves could not be drawn (ZeroDivisionError" in one for one in warnings) == 2
+
+
+def test_a_report_that_cannot_be_written_costs_no_fold(tmp_path: Path, monkeypatch):
+    import podium.main
+
+    make_csv_competition(tmp_path / "data")
+    monkeypatch.setattr(podium.main, "write_report", lambda *_: 1 / 0)
+    code, target = run(tmp_path)
+    assert code == 0
+    assert events_of(target)[-1] == "run_finished"
+    assert (target / "submission.csv").is_file()
+
+
+def test_a_run_that_is_cut_off_has_a_report_and_models_that_answer(tmp_path: Path, monkeypatch):
+    make_csv_competition(tmp_path / "data")
+    fail_in_second_fold(monkeypatch)
+    code, target = run(tmp_path)
+    assert code == 1
+    assert json.loads((target / "summary.json").read_text())["run"]["state"] == "running"
+    page = (target / "report.html").read_text()
+    assert "1 of 2" in page
+    words = [f"--data.folder={tmp_path / 'data'}", f"--runtime.folder={tmp_path / 'answer'}"]
+    assert main([*QUICK, *words, f"--predict.run={target}"]) == 0
+    pd.testing.assert_frame_equal(
+        pd.read_csv(target / "submission.csv"), pd.read_csv(tmp_path / "answer/submission.csv")
+    )
 
 
 def test_on_kaggle_a_machine_that_is_not_as_asked_ends_with_0_and_a_status(

@@ -98,9 +98,7 @@ def test_the_devices_got_are_the_devices_asked_for():
         check_devices(RuntimeConfig(devices=8), "jax", "tpu", ["TPU_0"], "tpu")
     with pytest.raises(DeviceError, match=r"runtime.accelerator is tpu, but jax found cpu"):
         check_devices(RuntimeConfig(accelerator="tpu"), "jax", "cpu", ["cpu:0"], "cpu")
-    with pytest.raises(
-        DeviceError, match=r"this machine has a gpu, but jax found cpu \(cpu:0\); see"
-    ):
+    with pytest.raises(DeviceError, match=r"has a gpu, but jax found cpu \(cpu:0\); see"):
         check_devices(RuntimeConfig(), "jax", "cpu", ["cpu:0"], "gpu")
     with pytest.raises(DeviceError, match="set KERAS_BACKEND=jax before Python starts"):
         check_devices(RuntimeConfig(backend="jax"), "tensorflow", "cpu", ["cpu:0"], "cpu")

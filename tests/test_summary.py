@@ -70,7 +70,7 @@ def test_the_run_is_summed_up_with_its_machine_and_warnings(tmp_path: Path):
     runtime = Runtime("cpu", "jax", ("a", "b"), "float32", tmp_path, time.time() - 5, time.time())
     report = Reporter(tmp_path)
     report.warn("look here")
-    summary = summarise_run(Config(), runtime, competition, report)
+    summary = summarise_run(Config(), runtime, competition, report, "complete")
     assert summary["run"]["devices"] == 2
     assert summary["counts"] == {"train": 4, "test": 1, "classes": 2, "folds": 5}
     assert summary["seconds"]["total"] == pytest.approx(5, abs=2)

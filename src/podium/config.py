@@ -34,7 +34,7 @@ class RuntimeConfig:
     )
     backend: Literal["auto", "tensorflow", "jax"] = setting(
         "auto",
-        "Keras backend; auto is jax on a TPU or GPU and tensorflow on a CPU; tensorflow uses one GPU",
+        "Keras backend; auto is jax on a TPU or GPU, tensorflow on a CPU; tensorflow uses one GPU",
     )
     devices: int | None = setting(
         None,

@@ -71,13 +71,20 @@ def answer_with_run(
         if test is None:  # all folds see the same pixels
             test = read_images(competition.test, model.input_shape[1], "test", report)
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        del model  # the next one needs the room that it takes on the device
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
     return average_predictions(answers)
 
 
 def check_classes(run: Path, competition: Competition) -> None:
     """Raises CompetitionError unless the run was trained for these classes in this order."""
-    trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))["classes"]
+    try:
+        trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))["classes"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CompetitionError(
+            f"{run / 'summary.json'} does not tell the run's classes ({describe_error(error)}); "
+            f"it is written with the first fold's answers: attach a run that got so far"
+        ) from error
     if trained != list(competition.classes):
         raise CompetitionError(
             f"the run in {run} knows {len(trained)} classes ({', '.join(trained[:5])}…), the "

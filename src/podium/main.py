@@ -145,14 +145,15 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.say(f"Inference\n  models of {run}")
     answers = answer_with_run(config, run, competition, runtime, report)
     write_submission_of(competition, answers, runtime.folder)
-    write_json(runtime.folder / "summary.json", summarise_run(config, runtime, competition, report))
+    summary = summarise_run(config, runtime, competition, report, "complete")
+    write_json(runtime.folder / "summary.json", summary)
     seconds = round(time.time() - runtime.started, 1)
     report.emit("run_finished", seconds=seconds, rows=len(competition.test))
     report.say(f"Submission  {runtime.folder / 'submission.csv'}")
 
 
 def train(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
-    """Pixels and folds; training, prediction and submission fold by fold; report."""
+    """Pixels and folds; then training, prediction, submission and report, fold by fold."""
     report.say("Backbone")
     start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
 
@@ -172,16 +173,19 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        del model  # the next one needs the room that it and its optimizer take on the device
         write_answers(competition, oof, answers, runtime.folder)
         report_fold(fold, score_images(images.table, oof[-1]), runtime.folder, report)
+        state = "complete" if len(oof) == config.folds.count else "running"
+        summary = summarise_run(config, runtime, competition, report, state)
+        summary |= summarise_scores(images, test, oof, answers)
+        write_json(runtime.folder / "summary.json", summary)
+        show_run(competition, runtime.folder, report)
 
-    scores = summarise_scores(images, test, oof, answers)
-    summary = summarise_run(config, runtime, competition, report) | scores
-    write_json(runtime.folder / "summary.json", summary)
-    page = write_report(runtime.folder, competition)
-    figures = {"rows": len(competition.test), **scores["out_of_fold"]}
+    figures = {"rows": len(competition.test), **summary["out_of_fold"]}
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
-    report.say(f"Submission  {runtime.folder / 'submission.csv'}\nReport      {page}")
+    places = (runtime.folder / name for name in ("submission.csv", "report.html"))
+    report.say("Submission  {}\nReport      {}".format(*places))
 
 
 def write_answers(
@@ -205,6 +209,14 @@ def forget_folds(folder: Path) -> None:
     for pattern in ("fold*/model.keras", "fold*/history.csv"):
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
+    """Writes the report as far as the run has got, so that a run that is cut off has one too."""
+    try:
+        write_report(folder, competition)
+    except Exception as error:  # a page must not cost the folds to come, nor a finished run
+        report.warn(f"the report could not be written ({describe_error(error)})")
 
 
 def report_fold(fold: int, score: Score, folder: Path, report: Reporter) -> None:

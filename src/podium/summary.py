@@ -51,12 +51,12 @@ def format_score(score: Score) -> str:
 
 
 def summarise_run(
-    config: Config, runtime: Runtime, competition: Competition, report: Reporter
+    config: Config, runtime: Runtime, competition: Competition, report: Reporter, state: str
 ) -> dict[str, Any]:
-    """What summary.json says of the run itself."""
+    """What summary.json says of the run itself; its state is "running" or "complete"."""
     return {
         "run": {
-            "state": "complete",
+            "state": state,
             "backend": runtime.backend,
             "accelerator": runtime.accelerator,
             "devices": len(runtime.devices),
