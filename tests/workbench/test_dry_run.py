@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hub_modules import export_tiny_module
 from PIL import Image
 
+from podium.augment import crop_margin
 from podium.override import read_config
+from podium.pixels import decode_image
+from podium.predictions import read_predictions, select_probs
 from workbench.dry_run import (
     RUN,
     choose_settings,
@@ -122,12 +126,18 @@ def test_a_second_dry_run_does_not_empty_the_folder_of_the_first(
     assert "Another dry run is writing to" in capsys.readouterr().err
 
 
+def make_dry_run(*words: str) -> subprocess.CompletedProcess[str]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "dry-run", *words]
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_the_demo_reaches_97_percent_and_the_test_part_agrees(turn: None, backend: str):
-    words = ["make", "dry-run"] + (["BACKEND=jax"] if backend == "jax" else [])
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    done = make_dry_run(*(["BACKEND=jax"] if backend == "jax" else []))
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((RUN / "summary.json").read_text())
     assert summary["run"]["backend"] == backend
@@ -137,8 +147,33 @@ def test_the_demo_reaches_97_percent_and_the_test_part_agrees(turn: None, backen
     assert oof["accuracy"] >= 0.97
     assert test["interval"][0] <= oof["accuracy"] <= test["interval"][1]
     check_outputs(RUN, ROOT / "runs" / "demo" / "digits" / "sample_submission.csv")
+    check_export(RUN, ROOT / "runs" / "demo" / "digits")
     assert "out-of-fold accuracy" in done.stdout
     assert f"{oof['accuracy']:.4f}" in done.stdout
+
+
+def check_export(run: Path, data: Path) -> None:
+    """A fold's model.keras, where there is only Keras, answers raw pixels as the run did."""
+    config = read_config([], json.loads((run / "config.json").read_text()))
+    side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
+    folds = pd.read_csv(run / "folds.csv", dtype={"id": str})
+    ids = folds["id"][folds["fold"] == 0].tolist()[:64]
+    pixels = np.stack([decode_image(str(data / "train" / one), side) for one in ids])
+    np.save(run / "pixels.npy", pixels)
+    program = (
+        "import sys, keras, numpy as np; "
+        "model = keras.models.load_model(sys.argv[1], compile=False); "
+        "logits = model.predict(np.load(sys.argv[2]), verbose=0); "
+        "np.save(sys.argv[2], keras.ops.softmax(logits)); "
+        "print([name for name in sys.modules if 'podium' in name])"
+    )
+    words = [sys.executable, "-I", "-c", program, str(run / "fold0" / "model.keras")]
+    done = subprocess.run(
+        [*words, str(run / "pixels.npy")], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+    expected = select_probs(read_predictions(run / "oof.npz"), ids)
+    np.testing.assert_allclose(np.load(run / "pixels.npy"), expected, atol=1e-5)
 
 
 def check_outputs(run: Path, sample: Path) -> None:
@@ -208,6 +243,69 @@ def test_photographs_with_broken_and_missing_files_still_end_in_a_submission(
     assert summary["unreadable"]["test"] == ["103.jpg"]
     assert any("random weights" in warning for warning in summary["warnings"])
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("tensorflow", "float32"), ("jax", "mixed_bfloat16")]
+)
+def test_a_ported_module_trains_whole_on_both_backends_and_as_on_a_tpu(
+    turn: None, exported: Path, tmp_path: Path, backend: str, precision: str
+):
+    data = make_photos(tmp_path, "csv")
+    settings = f"--pixels.image_size 32 --train.epochs 1 --runtime.precision {precision}"
+    words = [f"DATA={data}", f"BACKBONE=hub:{exported}", f"BACKEND={backend}", f"ARGS={settings}"]
+    done = make_dry_run(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ported 359 variables to keras:EfficientNetV2B0, input unit; largest" in done.stdout
+    check_outputs(RUN, data / "sample_submission.csv")
+    summary = json.loads((RUN / "summary.json").read_text())
+    assert (summary["run"]["backend"], summary["warnings"]) == (
+        backend,
+        [one for one in summary["warnings"] if "random weights" not in one],
+    )
+    phases = pd.read_csv(RUN / "fold0" / "history.csv")["phase"].tolist()
+    assert phases == ["head", "all"]
+    check_unfrozen(RUN / "backbone.weights.h5", RUN / "fold0" / "model.keras")
+
+
+def check_unfrozen(start: Path, trained: Path) -> None:
+    """Kernels and moving statistics of the backbone are not those that it started from; the
+    trained model loads in a process that has Keras and nothing of ours.
+    """
+    program = (
+        "import sys, keras; "
+        "model = keras.models.load_model(sys.argv[1], compile=False); "
+        "body = next(one for one in model._flatten_layers() if one.name == 'backbone'); "
+        "after = {one.path: keras.ops.convert_to_numpy(one) for one in body.weights}; "
+        "body.load_weights(sys.argv[2]); "
+        "print([name.rpartition('/')[2] for name, value in after.items() if 'stem_' in name "
+        "and (value != {one.path: keras.ops.convert_to_numpy(one) for one in body.weights}[name])"
+        ".any()])"
+    )
+    words = [sys.executable, "-I", "-c", program, str(trained), str(start)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    changed = "['kernel', 'gamma', 'beta', 'moving_mean', 'moving_variance']"
+    assert done.stdout.strip() == changed, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_module_that_cannot_be_ported_trains_on_tensorflow_and_is_refused_on_jax(
+    turn: None, tmp_path: Path, backend: str
+):
+    data = make_photos(tmp_path, "folders")
+    module = export_tiny_module(tmp_path / "module")
+    words = [f"DATA={data}", f"BACKBONE=hub:{module}", f"BACKEND={backend}"]
+    done = make_dry_run(*words, "ARGS=--pixels.image_size 32 --train.epochs 1")
+    if backend == "tensorflow":
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "it is trained as it is: TensorFlow alone, in float32" in done.stdout
+        check_outputs(RUN, data / "sample_submission.csv")
+    else:
+        assert done.returncode != 0
+        assert "Stopped: " in done.stderr
+        assert "as it is, only TensorFlow can run it: choose another backbone" in done.stderr
 
 
 @pytest.mark.slow
