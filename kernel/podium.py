@@ -25,34 +25,34 @@ competition → folds → pixels → augment → backbones → model → train �
     1827  Pixels: from image files to batches of uint8
     2030  Augmentation: what training images go through, on the device
     2092  Handles: where pretrained weights lie
-    2194  Backbones: the table of networks that turn pixels into features
-    2332  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2364  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2431  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2651  Network: the backbone built, as its row of the table says
-    2727  Weights: what the backbone starts from
-    2908  Freezing: which variables train, and how fast
-    3036  Model: augment, normalise, backbone, head
-    3131  Schedule: how fast the weights move
-    3199  Training: one fold, in two phases
-    3341  Prediction: from a trained model to class probabilities
-    3374  Inference: the models of an earlier run answer a competition's test part
-    3463  Submission: checked against the sample before it is written
-    3547  Card: the run at a glance, as a phone shows it
-    3764  Post: one request to a webhook, within a hard limit
-    3896  Sinks: who is told of the run, and in which words
-    4057  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4268  Delivery: from the record to a sink, at least once
-    4416  Address: which sink an address stands for
-    4522  Webhook: finds where the run is to be told, and tells it there
-    4622  Curves: one picture of all folds so far, for a phone
-    4651  Summary: the run in figures
-    4737  Record: what a run folder holds, as far as the run has got
-    4803  Page: the pieces that the report is made of
-    4977  Report: one page that shows the run
-    5196  The run: the stages in order
+    2195  Backbones: the table of networks that turn pixels into features
+    2334  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2366  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2433  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2653  Network: the backbone built, as its row of the table says
+    2729  Weights: what the backbone starts from
+    2910  Freezing: which variables train, and how fast
+    3038  Model: augment, normalise, backbone, head
+    3133  Schedule: how fast the weights move
+    3201  Training: one fold, in two phases
+    3343  Prediction: from a trained model to class probabilities
+    3376  Inference: the models of an earlier run answer a competition's test part
+    3465  Submission: checked against the sample before it is written
+    3549  Card: the run at a glance, as a phone shows it
+    3766  Post: one request to a webhook, within a hard limit
+    3898  Sinks: who is told of the run, and in which words
+    4059  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4270  Delivery: from the record to a sink, at least once
+    4418  Address: which sink an address stands for
+    4524  Webhook: finds where the run is to be told, and tells it there
+    4624  Curves: one picture of all folds so far, for a phone
+    4653  Summary: the run in figures
+    4739  Record: what a run folder holds, as far as the run has got
+    4805  Page: the pieces that the report is made of
+    4979  Report: one page that shows the run
+    5198  The run: the stages in order
 
-Sources: sha256 f9866c880008b5f321638379d2724ecd58913a84b306f0c96300326b36bf4e33
+Sources: sha256 0373f037396d8fed045a2a0058d977ef73a8265f8e88b9d2c94d7d0eedc06732
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 f9866c880008b5f321638379d2724ecd58913a84b306f0c96300326b36bf4e33
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "f9866c880008b5f321638379d2724ecd58913a84b306f0c96300326b36bf4e33"
+SOURCE = "0373f037396d8fed045a2a0058d977ef73a8265f8e88b9d2c94d7d0eedc06732"
 
 
 import base64
@@ -2105,9 +2105,10 @@ KAGGLE_ADDRESS = re.compile(
     r"/(?:variations/)?([\w.-]+?)(?:/(?:versions/)?(\d+))?/?(?:\?.*)?",
     re.IGNORECASE,
 )
-# tfhub.dev/google/imagenet/efficientnet_v2_imagenet21k_ft1k_b0/feature_vector/2
+# tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2: model and variation in one,
+# which Kaggle has apart: google/efficientnet-v2/tensorFlow2/imagenet1k-b0-feature-vector
 TFHUB_ADDRESS = re.compile(
-    r"https?://tfhub\.dev/google/imagenet/efficientnet_v2_(imagenet\w+?)_([bsmlx]+\d?)"
+    r"https?://tfhub\.dev/google/imagenet/([a-z_]+_v\d)(?:_(\w+?))?"
     r"/(feature_vector|classification)(?:/\d+)?/?(?:\?.*)?"
 )
 INPUT_DEPTH = 6  # folders below /kaggle/input in which a weights file is looked for
@@ -2124,8 +2125,8 @@ def read_handle(text: str) -> str | None:
     for an address that cannot be understood.
     """
     if tfhub := TFHUB_ADDRESS.fullmatch(text):
-        data, size, kind = (part.replace("_", "-") for part in tfhub.groups())
-        return f"google/efficientnet-v2/tensorFlow2/{data}-{size}-{kind}"
+        model, variant, kind = ((part or "").replace("_", "-") for part in tfhub.groups())
+        return f"google/{model}/tensorFlow2/{variant}-{kind}".replace("/-", "/")
     if found := HANDLE.fullmatch(text) or KAGGLE_ADDRESS.fullmatch(text):
         owner, model, _, variation, version = found.groups()
         return "/".join(filter(None, (owner, model, "tensorFlow2", variation, version)))
@@ -2224,6 +2225,7 @@ keras:ConvNeXtTiny       ConvNeXt          224  224      768   27.8 imagenet    
 keras:ConvNeXtSmall      ConvNeXt          224  224      768   49.5 imagenet     32 convnext_small_notop.h5
 keras:ConvNeXtBase       ConvNeXt          224  224     1024   87.6 imagenet     32 convnext_base_notop.h5
 keras:ConvNeXtLarge      ConvNeXt          224  224     1536  196.2 imagenet     32 convnext_large_notop.h5
+keras:ConvNeXtXLarge     ConvNeXt          224  224     2048  348.1 imagenet     32 convnext_xlarge_notop.h5
 keras:DenseNet121        DenseNet          224  224     1024    7.0 imagenet     32 densenet121_*_notop.h5
 keras:DenseNet169        DenseNet          224  224     1664   12.6 imagenet     32 densenet169_*_notop.h5
 keras:DenseNet201        DenseNet          224  224     1920   18.3 imagenet     32 densenet201_*_notop.h5

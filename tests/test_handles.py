@@ -38,6 +38,14 @@ def put_module(folder: Path) -> Path:
             "https://tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2",
             HANDLE,
         ),
+        (
+            "https://tfhub.dev/google/imagenet/mobilenet_v2_140_224/feature_vector/5",
+            "google/mobilenet-v2/tensorFlow2/140-224-feature-vector",
+        ),
+        (
+            "https://tfhub.dev/google/imagenet/inception_v3/classification/5",
+            "google/inception-v3/tensorFlow2/classification",
+        ),
         ("/data/module", None),
         ("module", None),
     ],

@@ -38,6 +38,7 @@ keras:ConvNeXtTiny       ConvNeXt          224  224      768   27.8 imagenet    
 keras:ConvNeXtSmall      ConvNeXt          224  224      768   49.5 imagenet     32 convnext_small_notop.h5
 keras:ConvNeXtBase       ConvNeXt          224  224     1024   87.6 imagenet     32 convnext_base_notop.h5
 keras:ConvNeXtLarge      ConvNeXt          224  224     1536  196.2 imagenet     32 convnext_large_notop.h5
+keras:ConvNeXtXLarge     ConvNeXt          224  224     2048  348.1 imagenet     32 convnext_xlarge_notop.h5
 keras:DenseNet121        DenseNet          224  224     1024    7.0 imagenet     32 densenet121_*_notop.h5
 keras:DenseNet169        DenseNet          224  224     1664   12.6 imagenet     32 densenet169_*_notop.h5
 keras:DenseNet201        DenseNet          224  224     1920   18.3 imagenet     32 densenet201_*_notop.h5

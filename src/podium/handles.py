@@ -22,9 +22,10 @@ KAGGLE_ADDRESS = re.compile(
     r"/(?:variations/)?([\w.-]+?)(?:/(?:versions/)?(\d+))?/?(?:\?.*)?",
     re.IGNORECASE,
 )
-# tfhub.dev/google/imagenet/efficientnet_v2_imagenet21k_ft1k_b0/feature_vector/2
+# tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2: model and variation in one,
+# which Kaggle has apart: google/efficientnet-v2/tensorFlow2/imagenet1k-b0-feature-vector
 TFHUB_ADDRESS = re.compile(
-    r"https?://tfhub\.dev/google/imagenet/efficientnet_v2_(imagenet\w+?)_([bsmlx]+\d?)"
+    r"https?://tfhub\.dev/google/imagenet/([a-z_]+_v\d)(?:_(\w+?))?"
     r"/(feature_vector|classification)(?:/\d+)?/?(?:\?.*)?"
 )
 INPUT_DEPTH = 6  # folders below /kaggle/input in which a weights file is looked for
@@ -41,8 +42,8 @@ def read_handle(text: str) -> str | None:
     for an address that cannot be understood.
     """
     if tfhub := TFHUB_ADDRESS.fullmatch(text):
-        data, size, kind = (part.replace("_", "-") for part in tfhub.groups())
-        return f"google/efficientnet-v2/tensorFlow2/{data}-{size}-{kind}"
+        model, variant, kind = ((part or "").replace("_", "-") for part in tfhub.groups())
+        return f"google/{model}/tensorFlow2/{variant}-{kind}".replace("/-", "/")
     if found := HANDLE.fullmatch(text) or KAGGLE_ADDRESS.fullmatch(text):
         owner, model, _, variation, version = found.groups()
         return "/".join(filter(None, (owner, model, "tensorFlow2", variation, version)))
