@@ -39,20 +39,20 @@ competition → folds → pixels → augment → backbones → model → train �
     3376  Inference: the models of an earlier run answer a competition's test part
     3465  Submission: checked against the sample before it is written
     3549  Card: the run at a glance, as a phone shows it
-    3766  Post: one request to a webhook, within a hard limit
-    3898  Sinks: who is told of the run, and in which words
-    4059  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4270  Delivery: from the record to a sink, at least once
-    4418  Address: which sink an address stands for
-    4524  Webhook: finds where the run is to be told, and tells it there
-    4624  Curves: one picture of all folds so far, for a phone
-    4653  Summary: the run in figures
-    4739  Record: what a run folder holds, as far as the run has got
-    4805  Page: the pieces that the report is made of
-    4979  Report: one page that shows the run
-    5198  The run: the stages in order
+    3782  Post: one request to a webhook, within a hard limit
+    3936  Sinks: who is told of the run, and in which words
+    4126  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4366  Delivery: from the record to a sink, at least once
+    4564  Address: which sink an address stands for
+    4670  Webhook: finds where the run is to be told, and tells it there
+    4770  Curves: one picture of all folds so far, for a phone
+    4799  Summary: the run in figures
+    4885  Record: what a run folder holds, as far as the run has got
+    4951  Page: the pieces that the report is made of
+    5125  Report: one page that shows the run
+    5344  The run: the stages in order
 
-Sources: sha256 0373f037396d8fed045a2a0058d977ef73a8265f8e88b9d2c94d7d0eedc06732
+Sources: sha256 ab75e92f9d42448e161478d1ee565f2060b615be24e988341bd57d48a50b6c99
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 0373f037396d8fed045a2a0058d977ef73a8265f8e88b9d2c94d7d0eedc06732
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "0373f037396d8fed045a2a0058d977ef73a8265f8e88b9d2c94d7d0eedc06732"
+SOURCE = "ab75e92f9d42448e161478d1ee565f2060b615be24e988341bd57d48a50b6c99"
 
 
 import base64
@@ -101,11 +101,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Union, cast, get_args, get_origin
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit
 
 # ==================================================================================================
 # Configuration: every setting, its default and its limit
@@ -3558,7 +3558,6 @@ BAR_WIDTH = 12
 BEST_EVERY = 1800.0  # seconds between two news of a better best
 TRACE_LINES = 12
 ENDINGS = ("run_finished", "run_failed", "run_stopped")
-URGENT = ("run_started", "warning_raised", "fold_ended", *ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -3582,11 +3581,16 @@ class Card:
     rate: float | None = None  # images per second
     done: int = 0  # epochs, over all folds
     spent: float = 0.0  # seconds in them
-    scores: tuple[float, ...] = ()  # of the folds that ended
+    scores: tuple[float | None, ...] = ()  # of the folds that ended
     started: float = 0.0
     deadline: float | None = None
     now: float = 0.0  # of the last event
     note: str = ""  # the last warning, the result, or what stopped the run
+
+    @property
+    def headline(self) -> str:
+        """The title, with a light for the state."""
+        return f"{LIGHTS[self.state]} {self.title}"
 
 
 class News(NamedTuple):
@@ -3602,8 +3606,10 @@ class News(NamedTuple):
 
 
 def update_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """The card after an event, and the news if it is some."""
-    card = replace(card, now=float(event["time"]))
+    """The card after an event, and the news if it is some; one that cannot be read is passed over.
+
+    So an event that was too long, or that a later version wrote, costs only itself.
+    """
     readers = {
         "run_started": start_card,
         "step_reached": read_step,
@@ -3615,7 +3621,11 @@ def update_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None
         "run_stopped": stop_card,
     }
     read = readers.get(str(event["event"]))
-    return read(card, event) if read else (card, None)
+    try:
+        card = replace(card, now=float(event["time"]))
+        return read(card, event) if read else (card, None)
+    except Exception:  # whatever is wrong with it, the events after it are shown
+        return card, None
 
 
 def start_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
@@ -3675,9 +3685,9 @@ def read_epoch(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]
 
 def read_fold(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """A fold's score."""
-    score = float(event["accuracy"])
+    score = event.get("accuracy")
     card = replace(card, scores=(*card.scores, score))
-    text = f"fold {event['fold']} ended: accuracy {score:.4f}"
+    text = f"fold {event.get('fold', '?')} ended: accuracy {format_accuracy(score)}"
     return card, News("fold", text)
 
 
@@ -3689,25 +3699,26 @@ def read_warning(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | Non
 
 def finish_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The result."""
-    text = f"submission.csv has {event['rows']} rows"
+    text = f"submission.csv has {event.get('rows', '?')} rows"
     if "accuracy" in event:  # an inference has none
-        low, high = event["interval"]
-        sure = f"(95 %: {low:.4f} to {high:.4f})"
-        text = f"out-of-fold accuracy {event['accuracy']:.4f} {sure}; {text}"
+        low, high = map(format_accuracy, event.get("interval") or (None, None))
+        sure = f"(95 %: {low} to {high})"
+        text = f"out-of-fold accuracy {format_accuracy(event['accuracy'])} {sure}; {text}"
     return replace(card, state="finished", note=text), News("finished", f"finished: {text}")
 
 
 def fail_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """What the run died of: the last lines of its traceback."""
-    lines = clean_text(event["reason"], 4000).strip().splitlines()
-    note = lines[-1] if lines else str(event["error"])
+    reason = event.get("reason") or event.get("error") or "for a reason too long to tell"
+    lines = clean_text(reason, 4000).strip().splitlines()
+    note = lines[-1] if lines else "?"
     text = "\n".join(["crashed:", *lines[-TRACE_LINES:]])
     return replace(card, state="failed", note=note), News("failed", text)
 
 
 def stop_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The session was ended from outside."""
-    text = f"stopped by {event['signal']}; what was finished before is in the run folder"
+    text = f"stopped by {event.get('signal', '?')}; what was finished before is in the run folder"
     return replace(card, state="stopped", note=text), News("failed", text)
 
 
@@ -3729,8 +3740,8 @@ def list_lines(card: Card) -> list[str]:
         losses = f"{format_loss(card.loss)} → {format_loss(card.valid_loss)}"
         lines.append(f"loss {losses}, {card.rate or 0:.0f} images/s")
     if card.scores:
-        lines.append("folds " + " ".join(f"{score:.4f}" for score in card.scores))
-    lines.append(describe_time(card, total))
+        lines.append("folds " + " ".join(map(format_accuracy, card.scores)))
+    lines += [describe_time(card, total)] if card.started else []
     return lines + ([card.note] if card.note else [])
 
 
@@ -3749,6 +3760,11 @@ def describe_time(card: Card, total: int) -> str:
 def format_loss(loss: float | None) -> str:
     """A loss, or what stands for one that is no number."""
     return "not a number" if loss is None else f"{loss:.3f}"
+
+
+def format_accuracy(figure: float | None) -> str:
+    """A score, or what stands for one that is no number."""
+    return "?" if figure is None else f"{figure:.4f}"
 
 
 def format_hours(seconds: float) -> str:
@@ -3800,7 +3816,7 @@ class NoAnswerError(Exception):
 
 
 class RefusedError(Exception):
-    """The server answered, but not with success."""
+    """The server answered, but not with success; says the status alone."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"status {answer.status}")
@@ -3813,6 +3829,26 @@ class RefusedError(Exception):
         code = body.get("code", 0) if isinstance(body, dict) else 0
         return code if isinstance(code, int) else 0
 
+    @property
+    def words(self) -> str:
+        """What Telegram has in place of codes; "" if there is nothing of it."""
+        body = self.answer.body
+        return str(body.get("description", "")) if isinstance(body, dict) else ""
+
+    @property
+    def is_of_content(self) -> bool:
+        """Is it what was sent that is not taken, and not who sent it, or when?"""
+        return self.answer.status in (400, 413, 415, 422)
+
+
+class GoneError(RefusedError):
+    """The refusal of an address under which there is nobody, whatever the status says."""
+
+    @property
+    def is_of_content(self) -> bool:
+        """No: nothing else would be taken either."""
+        return False
+
 
 class Post:
     """Sends requests one by one; at most two may be left hanging."""
@@ -3823,22 +3859,24 @@ class Post:
 
     def __call__(self, request: Request) -> Answer:
         """Returns the answer if it is a success; raises RefusedError or NoAnswerError."""
-        if not self.slots.acquire(blocking=False):
-            raise NoAnswerError("earlier requests still hang")
-
-        def send() -> Answer:
-            try:
-                return send_request(request)
-            finally:
-                self.slots.release()
-
         try:
-            answer: Answer = call_in_time(send, ATTEMPT_SECONDS)
+            answer: Answer = call_in_time(lambda: self.send(request), ATTEMPT_SECONDS)
+        except NoAnswerError:
+            raise
         except Exception as error:  # whatever a library raises, its words may hold the address
             raise NoAnswerError(type(error).__name__) from None
         if not 200 <= answer.status < 300:
             raise RefusedError(answer)
         return answer
+
+    def send(self, request: Request) -> Answer:
+        """Sends in the thread that takes the slot, so that a thread that never ran holds none."""
+        if not self.slots.acquire(blocking=False):
+            raise NoAnswerError("earlier requests still hang")
+        try:
+            return send_request(request)
+        finally:
+            self.slots.release()
 
 
 def hide_requests(record: logging.LogRecord) -> bool:
@@ -3914,18 +3952,28 @@ class Send(Protocol):
 
 
 class Sink(Protocol):
-    """Where events go. What was delivered before an error is in the memory, not to be repeated."""
+    """Where events go, one delivery after the other; nothing of one is repeated for another."""
 
     name: str  # for the log, where the address may not stand
     pause: float  # least seconds between two deliveries
-    largest: int  # events in one delivery
+    largest: int  # events that are looked at for one delivery
+    rings: bool  # do events that are to be delivered wait for no pause?
 
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """Should these events not wait for the pause to end?"""
+    @property
+    def is_behind(self) -> bool:
+        """Is there something to deliver although no event is pending?"""
+        ...
+
+    def choose(self, events: Sequence[Event]) -> slice:
+        """Which of the next events make the next delivery; those before them need none."""
         ...
 
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Delivers events, in order; raises what `send` raises."""
+        """Makes one delivery, of the chosen events or of what is behind; raises as `send` does."""
+        ...
+
+    def note(self, events: Sequence[Event]) -> None:
+        """Takes note of events that are done with: delivered, left out, or in need of neither."""
         ...
 
 
@@ -3940,11 +3988,14 @@ def sign(secret: str, name: str, moment: int, body: bytes) -> str:
 class EventSink:
     """What the sinks for programs share: a second of pause, in which events gather."""
 
-    name, pause, largest = "events", 1.0, 200
+    name, pause, largest, rings, is_behind = "events", 1.0, 200, False, False
 
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """A second is soon enough."""
-        return False
+    def choose(self, events: Sequence[Event]) -> slice:
+        """All of them."""
+        return slice(0, len(events))
+
+    def note(self, events: Sequence[Event]) -> None:
+        """There is nothing to remember."""
 
 
 class JsonSink(EventSink):
@@ -3972,21 +4023,28 @@ class JsonSink(EventSink):
 class KerasSink(EventSink):
     """Speaks as keras.callbacks.RemoteMonitor does: one post for each epoch, form or JSON."""
 
-    name = "keras"
+    name, pause = "keras", 0.0
 
     def __init__(self, url: str, *, form: bool = True) -> None:
         self.url, self.form = url, form
 
+    def choose(self, events: Sequence[Event]) -> slice:
+        """The next epoch."""
+        epochs = (place for place, one in enumerate(events) if one["event"] == "epoch_ended")
+        return choose_one(events, next(epochs, None))
+
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Posts the epochs, one by one."""
-        for event in skip_told(events, memory):
-            if event["event"] == "epoch_ended":
-                logs = read_logs(event)
-                if self.form:
-                    send(Request("POST", self.url, data={"data": json.dumps(logs)}))
-                else:
-                    send(Request("POST", self.url, json=logs))
-            tell(event, memory)
+        """Posts the epoch."""
+        for logs in map(read_logs, events):
+            if self.form:
+                send(Request("POST", self.url, data={"data": json.dumps(logs)}))
+            else:
+                send(Request("POST", self.url, json=logs))
+
+
+def choose_one(events: Sequence[Event], place: int | None) -> slice:
+    """The one event at a place; without a place none, and all need no delivery."""
+    return slice(len(events), len(events)) if place is None else slice(place, place + 1)
 
 
 def read_logs(event: Event) -> dict[str, Any]:
@@ -3999,46 +4057,43 @@ def read_logs(event: Event) -> dict[str, Any]:
     return {**logs, "learning_rate": event.get("learning_rate"), "fold": event.get("fold")}
 
 
-def skip_told(events: Sequence[Event], memory: Memory) -> Iterator[Event]:
-    """The events after the last one that was told, all if that is none of them."""
-    told = memory.get("told")
-    keys = [[event["session"], event["seq"]] for event in events]
-    yield from events[keys.index(told) + 1 if told in keys else 0 :]
-
-
-def tell(event: Event, memory: Memory) -> None:
-    """Remembers that an event was told."""
-    memory["told"] = [event["session"], event["seq"]]
-
-
 class CardSink:
-    """What the sinks for people share: news first, one by one, then the card if it changed."""
+    """What the sinks for people share: news that ring, one by one, and a card that follows."""
 
-    name, pause, largest = "card", 15.0, 10_000
+    name, pause, largest, rings = "card", 15.0, 200, True
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.curves = url, folder / CURVES_FILE
-        self.card = Card()
+        self.card = self.shown = Card()  # after the events so far; as people see it
 
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """News should ring at once; a card may wait."""
-        return any(event["event"] in URGENT for event in events)
+    @property
+    def is_behind(self) -> bool:
+        """Has the card changed since it was shown?"""
+        return self.card != self.shown
 
-    def recall(self, events: Sequence[Event]) -> None:
-        """Makes the card again from events that were delivered by an earlier session."""
+    def choose(self, events: Sequence[Event]) -> slice:
+        """The first event that is news: others change only the card."""
+        card = self.card
+        for place, event in enumerate(events):
+            card, news = update_card(card, event)
+            if news:
+                return choose_one(events, place)
+        return choose_one(events, None)
+
+    def note(self, events: Sequence[Event]) -> None:
+        """Makes the card what it is after the events; after none, what was delivered was it."""
         self.card = reduce(lambda card, event: update_card(card, event)[0], events, self.card)
+        if not events:
+            self.shown = self.card
 
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Tells the news and shows the card as it is after the events."""
-        card, fresh = self.card, list(skip_told(events, memory))
+        """Tells the news that an event is, or shows the card."""
         for event in events:
-            card, news = update_card(card, event)
-            if news and event in fresh:
+            card, news = update_card(self.card, event)
+            if news:
                 self.tell_news(news, card, memory, send)
-                tell(event, memory)
-        if card != self.card:
-            self.show_card(card, memory, send)
-        self.card = card
+        if not events:
+            self.show_card(self.card, memory, send)
 
     def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
         """Sends a message that rings."""
@@ -4056,6 +4111,18 @@ class CardSink:
             return None
 
 
+def send_with_picture(
+    write: Callable[[bytes | None], Request], picture: bytes | None, send: Send
+) -> Answer:
+    """Sends a message with its picture, or without one where it is the picture that is refused."""
+    try:
+        return send(write(picture))
+    except RefusedError as refusal:
+        if picture is None or not refusal.is_of_content:
+            raise
+        return send(write(None))
+
+
 # ==================================================================================================
 # Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
 # ==================================================================================================
@@ -4070,15 +4137,15 @@ SLOW_PAUSE = 60.0  # seconds between edits of such a message
 SLACK_EVERY = 900.0
 
 
-def head_line(card: Card) -> str:
-    """The card's title, with a light for its state."""
-    return f"{LIGHTS[card.state]} {card.title}"
-
-
 class DiscordSink(CardSink):
     """One message whose embed is edited in place, the curves attached; news as messages."""
 
     name = "discord"
+
+    def __init__(self, url: str, folder: Path) -> None:
+        parts = urlsplit(url)
+        super().__init__(parts._replace(path=parts.path.rstrip("/"), query="").geturl(), folder)
+        self.query = dict(parse_qsl(parts.query))  # of a thread, perhaps
 
     def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
         """A message, with the curves if there are new ones."""
@@ -4087,14 +4154,15 @@ class DiscordSink(CardSink):
             text = f"```\n{text.replace('`', 'ʼ')}\n```"
         content = {"content": f"**{clean_text(card.title, 80)}** {text}"}
         picture = self.read_curves() if news.shows_curves else None
-        send(self.write("POST", f"{self.url}?wait=true", content, picture))
+        send_with_picture(partial(self.write, content, ""), picture, send)
 
     def show_card(self, card: Card, memory: Memory, send: Send) -> None:
         """Edits the message, or posts one if there is none or it was deleted."""
         if "message" in memory:
             self.pause = SLOW_PAUSE if card.now - memory["posted"] > 3600 else CardSink.pause
             try:
-                send(self.draw("PATCH", f"{self.url}/messages/{memory['message']}", card))
+                draw = partial(self.draw, card, memory["message"])
+                send_with_picture(draw, self.read_curves(), send)
             except RefusedError as refusal:
                 if refusal.code not in (UNKNOWN_MESSAGE, TOO_MANY_EDITS):
                     raise
@@ -4103,27 +4171,28 @@ class DiscordSink(CardSink):
                     raise  # with the wait it asks for; the next card is a new message
             else:
                 return
-        answer = send(self.draw("POST", f"{self.url}?wait=true", card))
+        answer = send_with_picture(partial(self.draw, card, ""), self.read_curves(), send)
         if isinstance(answer.body, dict) and "id" in answer.body:
             memory.update(message=str(answer.body["id"]), posted=card.now)
 
-    def draw(self, method: str, url: str, card: Card) -> Request:
+    def draw(self, card: Card, message: str, picture: bytes | None) -> Request:
         """The embed, with the picture: an edit drops files that do not come with it again."""
         embed: dict[str, Any] = {
-            "title": clean_text(head_line(card), 256),
+            "title": clean_text(card.headline, 256),
             "description": clean_text("\n".join(list_lines(card)), 4096),
             "color": COLOURS.get(card.state, FAILED_COLOUR),
         }
-        picture = self.read_curves()
         if picture is not None:
             embed["image"] = {"url": f"attachment://{CURVES_FILE}"}
-        return self.write(method, url, {"embeds": [embed]}, picture)
+        return self.write({"embeds": [embed]}, message, picture)
 
-    def write(
-        self, method: str, url: str, content: dict[str, Any], picture: bytes | None
-    ) -> Request:
-        """A message, perhaps with the picture, by which nobody is mentioned."""
-        content["allowed_mentions"] = {"parse": []}
+    def write(self, content: dict[str, Any], message: str, picture: bytes | None) -> Request:
+        """A new message or an edit, perhaps with the picture, by which nobody is mentioned."""
+        method, path = ("PATCH", f"/messages/{message}") if message else ("POST", "")
+        # Discord tells a new message's id only to who waits for it.
+        query = urlencode(self.query if message else {**self.query, "wait": "true"})
+        url = f"{self.url}{path}?{query}".rstrip("?")
+        content = {**content, "allowed_mentions": {"parse": []}}
         if picture is None:
             return Request(method, url, json=content)
         content["attachments"] = [
@@ -4139,14 +4208,14 @@ class DiscordSink(CardSink):
 class SlackSink(CardSink):
     """Milestones only: a Slack webhook cannot edit what it posted."""
 
-    name = "slack"
-    pause = 2.0
+    name, pause = "slack", 2.0
 
     def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
-        """A message with the card's lines below; the best that comes soon is left out."""
-        if news.kind == "best" and card.now - float(memory.get("spoke", 0)) < SLACK_EVERY:
+        """A message with the card's lines below; what may wait and comes soon is left out."""
+        soon = card.now - float(memory.get("spoke", 0)) < SLACK_EVERY
+        if soon and news.kind in ("alert", "best", "fold"):
             return
-        title = escape_slack(f"{head_line(card)}: {news.text}", 2900)
+        title = escape_slack(f"{card.headline}: {news.text}", 2900)
         lines = escape_slack("\n".join(list_lines(card)), 2900)
         blocks = [
             {"type": "section", "text": {"type": "mrkdwn", "text": title}},
@@ -4168,8 +4237,7 @@ def escape_slack(text: str, most: int) -> str:
 class TelegramSink(CardSink):
     """One message that is edited; news as messages, with the curves as a photo."""
 
-    name = "telegram"
-    pause = 20.0
+    name, pause = "telegram", 20.0
 
     def __init__(self, url: str, folder: Path) -> None:
         parts = urlsplit(url)
@@ -4181,38 +4249,51 @@ class TelegramSink(CardSink):
         text, picture = f"{card.title}\n{news.text}", None
         if news.shows_curves:
             picture = self.read_curves()
-        if picture is None:
-            self.call("sendMessage", {"text": cut_utf16(text, 4096)}, send)
-            return
-        form = {"chat_id": self.chat, "caption": cut_utf16(text, 1024)}
-        photo = {"photo": (CURVES_FILE, picture, "image/png")}
-        send(Request("POST", f"{self.url}/sendPhoto", data=form, files=photo))
+
+        def write(picture: bytes | None) -> Request:
+            if picture is None:
+                return self.write("sendMessage", {"text": cut_utf16(text, 4096)})
+            form = {"chat_id": self.chat, "caption": cut_utf16(text, 1024)}
+            photo = {"photo": (CURVES_FILE, picture, "image/png")}
+            return Request("POST", f"{self.url}/sendPhoto", data=form, files=photo)
+
+        send_with_picture(write, picture, lambda request: self.ask(request, send))
 
     def show_card(self, card: Card, memory: Memory, send: Send) -> None:
-        """Edits the message; that it is as it was is no failure, and a deleted one is sent anew."""
-        text = cut_utf16("\n".join([head_line(card), *list_lines(card)]), 4096)
+        """Edits the message; that it is as it was is no failure.
+
+        One that cannot be edited, since it was deleted or is too old, is sent anew.
+        """
+        text = cut_utf16("\n".join([card.headline, *list_lines(card)]), 4096)
         if "message" in memory:
             try:
                 edit = {"message_id": memory["message"], "text": text}
-                self.call("editMessageText", edit, send)
+                self.ask(self.write("editMessageText", edit), send)
             except RefusedError as refusal:
-                words = str(refusal.answer.body)
-                if "message is not modified" in words:
+                if "message is not modified" in refusal.words:
                     return
-                if "message to edit not found" not in words:
+                if not refusal.is_of_content:
                     raise
                 memory.pop("message")
             else:
                 return
         quiet = {"text": text, "disable_notification": True}
-        answer = self.call("sendMessage", quiet, send)
+        answer = self.ask(self.write("sendMessage", quiet), send).body
         if isinstance(answer, dict) and "result" in answer:
             memory["message"] = answer["result"]["message_id"]
 
-    def call(self, method: str, content: dict[str, Any], send: Send) -> Any:
-        """Calls a method of the bot for our chat."""
-        content = {"chat_id": self.chat, **content}
-        return send(Request("POST", f"{self.url}/{method}", json=content)).body
+    def write(self, method: str, content: dict[str, Any]) -> Request:
+        """The call of a method of the bot for our chat."""
+        return Request("POST", f"{self.url}/{method}", json={"chat_id": self.chat, **content})
+
+    def ask(self, request: Request, send: Send) -> Answer:
+        """Sends; a chat that is not there, or not for this bot, is a 400 like any odd message."""
+        try:
+            return send(request)
+        except RefusedError as refusal:
+            if refusal.answer.status == 400 and "chat" in refusal.words:
+                raise GoneError(refusal.answer) from None
+            raise
 
 
 def cut_utf16(text: str, most: int) -> str:
@@ -4240,14 +4321,29 @@ class NtfySink(CardSink):
         self.headers = {"Authorization": f"Bearer {parts.password}"} if parts.password else None
 
     def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
-        """A notification of its own, urgent if the run failed."""
+        """A notification of its own, urgent if the run failed; then the curves, tried once.
+
+        The text is remembered before, and so not sent again for the sake of the picture.
+        """
+        sent = [card.now, news.kind]
+        if memory.get("sent") == sent:
+            return
         loud = {"failed": 5, "alert": 4, "finished": 4}.get(news.kind, 3)
         self.publish(card, news.text, {"priority": loud}, send)
+        memory["sent"] = sent
         picture = self.read_curves() if news.shows_curves else None
         if picture is not None:
-            headers = {"Filename": CURVES_FILE, "Title": encode_header(card.title), "Priority": "2"}
-            headers |= self.headers or {}
+            self.attach(picture, card, send)
+
+    def attach(self, picture: bytes, card: Card, send: Send) -> None:
+        """The curves, which are dropped if they are not taken; only a wait is passed on."""
+        headers = {"Filename": CURVES_FILE, "Title": encode_header(card.title), "Priority": "2"}
+        headers |= self.headers or {}
+        try:
             send(Request("PUT", f"{self.url}/{self.topic}", data=picture, headers=headers))
+        except RefusedError as refusal:
+            if refusal.answer.status == 429:
+                raise
 
     def show_card(self, card: Card, memory: Memory, send: Send) -> None:
         """The card, quietly, under one sequence id."""
@@ -4257,7 +4353,7 @@ class NtfySink(CardSink):
 
     def publish(self, card: Card, text: str, more: dict[str, Any], send: Send) -> None:
         """Publishes as JSON, which takes any letters."""
-        title, text = clean_text(head_line(card), 200), clean_text(text, 1000)
+        title, text = clean_text(card.headline, 200), clean_text(text, 1000)
         content = {"topic": self.topic, "title": title, "message": text, **more}
         send(Request("POST", self.url, json=content, headers=self.headers))
 
@@ -4276,13 +4372,13 @@ def encode_header(text: str) -> str:
 
 LONGEST_BACKOFF = 60.0  # seconds
 PARKED_FOR = 600.0  # seconds between two tries of a webhook that is gone or forbidden
-TOO_LARGE = (400, 413, 422)  # the batch, or one event in it, is not taken
+QUOTA_USED_UP = 42908  # ntfy: all messages of the day are sent
 
 
 class Pending(NamedTuple):
-    """Events not yet delivered, and the byte of the record where the last of them ends."""
+    """The events of the next delivery, and the byte of the record where the last of them ends."""
 
-    events: list[Event]
+    events: Sequence[Event]
     end: int
 
 
@@ -4295,92 +4391,134 @@ class Delivery(threading.Thread):
         self.memory: Memory = read_memory(place)
         self.room = sink.largest  # events in the next delivery
         self.failures, self.parked, self.skipped = 0, False, 0
+        self.trouble = ""  # what went wrong last, without the address
         self.next_try = self.next_turn = 0.0  # after a failure; out of politeness
+        self.asked = 0.0  # the part of `next_try` that the server asked for
+        self.end, self.hurried = math.inf, False  # when it ends at the latest, once it is closed
+        self.done = False  # closed, and nothing is left
         self.closing, self.woken = threading.Event(), threading.Event()
         report.listeners.append(self.woken)
 
     def run(self) -> None:
         """Delivers what is pending, waits for more, ends when it is closed and all is delivered."""
         self.recall()
-        while True:
-            self.woken.clear()
-            # Asked before reading: what was said before the end was set is then read for certain.
-            last = self.closing.is_set()
-            pending = self.read_pending()
-            if pending.events:
-                if self.wait_turn(pending):
-                    self.try_delivery(pending)
-            elif last:
-                return
-            else:
-                self.woken.wait()
+        while self.go_on():
+            pass
 
-    def close(self, seconds: float) -> None:
-        """Gives the rest that many seconds; what is not delivered then stays in the record."""
-        self.closing.set()
-        self.woken.set()
-        self.join(seconds)
+    def go_on(self) -> bool:
+        """Makes a delivery, or waits for what it lacks; False if that was all."""
+        self.woken.clear()
+        # Asked before reading: what was said before the end was set is then read for certain.
+        last = self.closing.is_set()
+        if last:
+            self.hurry()
+        if self.next_try > self.end:
+            return False
+        # Nothing is read while nothing may be sent: each event of a busy run wakes this thread.
+        if not self.has_come(self.next_try if last or self.sink.rings else self.find_turn()):
+            return True
+        pending = self.read_pending()
+        if pending.events or (self.sink.is_behind and (last or self.has_come(self.find_turn()))):
+            self.try_delivery(pending)
+        elif not self.sink.is_behind:
+            if last:
+                self.done = True
+                return False
+            self.woken.wait()
+        return True
 
-    def recall(self) -> None:
-        """A card that an earlier session began is made again from the record."""
-        if isinstance(self.sink, CardSink):
-            place = 0
-            while part := list(read_record(self.report.path, place)):
-                self.sink.recall([one for one, end in part if end <= self.memory["offset"]])
-                place = part[-1][1]
+    def hurry(self) -> None:
+        """At the end jitter is waived, once; what the server asked for is not."""
+        if not self.hurried:
+            self.hurried, self.failures, self.next_try = True, 0, self.asked
 
-    def read_pending(self) -> Pending:
-        """The next events, as many as fit into one delivery."""
-        start = self.memory["offset"]
-        part = list(islice(read_record(self.report.path, start), self.room))
-        return Pending([event for event, _ in part], part[-1][1] if part else start)
+    def find_turn(self) -> float:
+        """When a delivery that does not ring may be made."""
+        return max(self.next_try, self.next_turn)
 
-    def wait_turn(self, pending: Pending) -> bool:
-        """Says whether it is time; if not, waits until it is or until something new happened."""
-        urgent = self.closing.is_set() or self.sink.is_urgent(pending.events)
-        due = self.next_try if urgent else max(self.next_try, self.next_turn)
+    def has_come(self, due: float) -> bool:
+        """Says whether a time has come; if not, waits for it or until something new is said."""
         wait = due - time.monotonic()
         if wait > 0:
             self.woken.wait(wait)
         return wait <= 0
 
+    def end_by(self, moment: float) -> None:
+        """Closes it; what is not delivered by then (as time.monotonic counts) stays in the record.
+
+        It ends before, if it may not try again in time.
+        """
+        self.end = moment
+        self.closing.set()
+        self.woken.set()
+
+    def close(self, seconds: float) -> None:
+        """Gives the rest so many seconds, and waits for it."""
+        self.end_by(time.monotonic() + seconds)
+        self.join(seconds)
+
+    def recall(self) -> None:
+        """Takes note of what an earlier session delivered."""
+        place = 0
+        while part := list(read_record(self.report.path, place)):
+            self.sink.note([event for event, end in part if end <= self.memory["offset"]])
+            place = part[-1][1]
+
+    def read_pending(self) -> Pending:
+        """The events of the next delivery; those before it, which need none, are done with."""
+        while True:
+            start = self.memory["offset"]
+            part = list(islice(read_record(self.report.path, start), self.room))
+            events, ends = [event for event, _ in part], [start, *(end for _, end in part)]
+            chosen = self.sink.choose(events)
+            if chosen.start:
+                self.sink.note(events[: chosen.start])
+                self.memory["offset"] = ends[chosen.start]
+            if events[chosen] or not events:
+                return Pending(events[chosen], ends[chosen.stop])
+
     def try_delivery(self, pending: Pending) -> None:
         """One delivery; its outcome decides when the next is tried and what it holds."""
         try:
             self.sink.deliver(pending.events, self.memory, self.post)
-        except NoAnswerError:
+        except NoAnswerError as error:
+            self.trouble = str(error)
             self.back_off(0.0)
         except RefusedError as refusal:
+            self.trouble = str(refusal)
             self.handle_refusal(refusal, pending)
         except Exception as error:  # one odd event must not silence the run
-            self.skip(pending, type(error).__name__)
+            self.trouble = type(error).__name__
+            self.narrow(pending)
         else:
             self.accept(pending)
-            self.next_turn = time.monotonic() + self.sink.pause
+            if not (pending.events and self.sink.rings):
+                self.next_turn = time.monotonic() + self.sink.pause
         self.remember()
 
     def accept(self, pending: Pending) -> None:
-        """All that was pending is done with."""
+        """What was pending is done with."""
+        self.sink.note(pending.events)
         self.memory["offset"] = pending.end
         self.failures, self.parked, self.room = 0, False, self.sink.largest
 
     def handle_refusal(self, refusal: RefusedError, pending: Pending) -> None:
-        """Waits, parks, halves the batch, or leaves out one event that is never taken."""
+        """Waits, parks, or looks for the one event that is never taken."""
         status = refusal.answer.status
         if status == 429 or status >= 500:
-            self.back_off(read_wait(refusal.answer))
-        elif status not in TOO_LARGE:
-            self.park(status)
-        elif len(pending.events) > 1 and not isinstance(self.sink, CardSink):
-            self.room = len(pending.events) // 2
+            used_up = refusal.code == QUOTA_USED_UP
+            self.back_off(PARKED_FOR if used_up else read_wait(refusal.answer))
+        elif refusal.is_of_content:
+            self.narrow(pending)
         else:
-            self.skip(pending, f"status {status}")
+            self.park(status)
 
     def back_off(self, asked: float) -> None:
         """Full jitter, doubled with each failure (Brooker 2015), but no less than was asked."""
         self.failures += 1
         longest = min(LONGEST_BACKOFF, 0.5 * 2 ** min(self.failures, 10))
-        self.next_try = time.monotonic() + max(asked, random.uniform(0, longest))  # noqa: S311
+        self.asked = time.monotonic() + asked
+        self.next_try = max(self.asked, time.monotonic() + random.uniform(0, longest))  # noqa: S311
 
     def park(self, status: int) -> None:
         """A webhook that is gone or forbidden is said once and tried now and then."""
@@ -4393,11 +4531,19 @@ class Delivery(threading.Thread):
         self.parked = True
         self.next_try = time.monotonic() + PARKED_FOR
 
-    def skip(self, pending: Pending, reason: str) -> None:
-        """Leaves out what the sink never takes."""
+    def narrow(self, pending: Pending) -> None:
+        """Halves a delivery that is not taken, down to the one event at fault, and leaves that out.
+
+        A card that is not taken is given up until it has changed.
+        """
+        if len(pending.events) > 1:
+            self.room = len(pending.events) // 2
+            return
         if not self.skipped:
-            self.report.say(f"! the {self.sink.name} webhook does not take an event ({reason})")
-        self.skipped += len(pending.events)
+            self.report.say(
+                f"! the {self.sink.name} webhook does not take an event ({self.trouble})"
+            )
+        self.skipped += 1
         self.accept(pending)
 
     def remember(self) -> None:

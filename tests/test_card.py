@@ -133,6 +133,38 @@ def test_a_new_fold_has_no_best_even_if_a_step_was_its_first_sign():
     assert card.best == pytest.approx(0.811)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"event": "epoch_ended", "too_long": 70_000},
+        {"event": "step_reached", "fold": None},
+        {"event": "run_started", "settings": 3},
+        {"event": "warning_raised"},
+        {"event": "fold_ended", "time": "soon"},
+    ],
+)
+def test_an_event_that_cannot_be_read_costs_only_itself(odd):
+    events = list(make_events())
+    whole, told = watch(events)
+    spoilt = {"time": events[3]["time"], **odd}
+    card, news = watch([*events[:4], spoilt, *events[4:]])
+    assert (card, news) == (whole, told)
+
+
+def test_an_ending_is_told_however_little_of_it_can_be_read():
+    for name, state in (("finished", "finished"), ("failed", "failed"), ("stopped", "stopped")):
+        card, news = update_card(Card(), {"time": 1.0, "event": f"run_{name}", "too_long": 70_000})
+        assert card.state == state
+        assert news is not None
+        event = {"time": 1.0, "event": f"run_{name}", "accuracy": None, "interval": [None, None]}
+        assert update_card(Card(), event)[1] is not None
+
+
+def test_a_card_of_a_run_that_never_started_says_nothing_of_time():
+    card, _ = update_card(Card(), {"time": 1.7e9, "event": "run_failed", "reason": "E: why"})
+    assert list_lines(card) == ["E: why"]
+
+
 def test_an_inference_announces_no_folds():
     start = next(make_events())
     start["settings"] = {**start["settings"], "predict.run": "attached"}

@@ -14,9 +14,11 @@ from services import Discord
 
 from podium import delivery as delivery_room
 from podium import post as post_room
+from podium.card import list_lines
 from podium.delivery import Delivery, read_memory
 from podium.events import Reporter, read_record
-from podium.sinks import JsonSink, Sink
+from podium.post import Request
+from podium.sinks import CardSink, JsonSink, Sink
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -55,6 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def open_delivery(report: Reporter, sink: Sink, pause: float = 0.0) -> Delivery:
     sink.pause = pause
+    sink.name = "json"
     delivery = Delivery(sink, report, report.folder / "webhook-json.json")
     delivery.start()
     return delivery
@@ -233,7 +236,6 @@ def test_an_odd_sink_silences_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     collector, report = Collector(), Reporter(tmp_path)
     with serve(collector) as server:
         sink = Broken(server.url)
-        sink.largest = 1
         delivery = open_delivery(report, sink)
         emit(report, 6)
         delivery.close(30)
@@ -241,27 +243,131 @@ def test_an_odd_sink_silences_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "(KeyError)" in capsys.readouterr().out
 
 
-def test_a_pause_lets_events_gather_and_news_do_not_wait_for_it(tmp_path: Path):
+def test_events_gather_while_a_program_pauses_and_are_not_read_before_its_turn(tmp_path: Path):
     collector, report = Collector(), Reporter(tmp_path)
     with serve(collector) as server:
-        sink = JsonSink(server.url)
-        sink.is_urgent = lambda events: any(event["event"] == "run_failed" for event in events)
-        delivery = open_delivery(report, sink, pause=3600)
+        delivery = open_delivery(report, JsonSink(server.url), pause=3600)
         emit(report, 1)
         wait_until(lambda: collector.posts == 1)
-        emit(report, 5, 1)
+        wait_until(lambda: delivery.next_turn > time.monotonic())
+        reads, read_pending = [], delivery.read_pending
+        delivery.read_pending = lambda: reads.append(1) or read_pending()
+        emit(report, 50, 1)
         time.sleep(0.1)
-        assert collector.posts == 1
-        report.emit("run_failed", number=6)
-        wait_until(lambda: len(collector.rows) == 7)
-        emit(report, 1, 7)
+        assert reads == []
         delivery.close(30)
-    assert collector.numbers == list(range(8))
-    assert collector.posts == 3
+    assert collector.numbers == list(range(51))
+    assert collector.posts == 2
+
+
+def test_nothing_is_read_while_a_server_asked_to_wait(tmp_path: Path):
+    report, sink = Reporter(tmp_path), Board(tmp_path)
+    with serve(lambda _: (429, {"Retry-After": "3600"}, {})) as server:
+        sink.url = server.url
+        delivery = open_delivery(report, sink)
+        report.warn("news")
+        wait_until(lambda: delivery.asked > time.monotonic())
+        reads, read_pending = [], delivery.read_pending
+        delivery.read_pending = lambda: reads.append(1) or read_pending()
+        emit(report, 50)
+        time.sleep(0.1)
+        assert reads == []
+        assert len(server.received) == 1
+        delivery.close(30)
+
+
+class Board(CardSink):
+    """Tells and shows by plain requests to a board that keeps them."""
+
+    def __init__(self, folder: Path, url: str = "") -> None:
+        super().__init__(url, folder)
+
+    def tell_news(self, news, card, memory, send) -> None:
+        send(Request("POST", self.url, json={"news": news.text}))
+
+    def show_card(self, card, memory, send) -> None:
+        send(Request("POST", self.url, json={"card": list_lines(card)}))
+
+
+def list_news(server) -> list[str]:
+    return [one.json["news"] for one in server.received if "news" in one.json]
+
+
+def test_news_ring_at_once_and_the_card_waits_for_its_pause(tmp_path: Path):
+    report = Reporter(tmp_path)
+    with serve() as server:
+        delivery = open_delivery(report, Board(tmp_path, server.url), pause=3600)
+        report.warn("one")
+        wait_until(lambda: len(server.received) == 2)  # the news, and the card
+        for number in range(3):
+            report.emit("step_reached", fold=0, epoch=1, step=number, steps=3)
+            report.warn(f"more {number}")
+        wait_until(lambda: len(list_news(server)) == 4)
+        assert len(server.received) == 5
+        delivery.close(30)
+    assert list_news(server) == ["one", "more 0", "more 1", "more 2"]
+    assert server.received[-1].json["card"][-1] == "more 2"
+    assert len(server.received) == 6
+
+
+def test_one_piece_of_news_that_is_never_taken_costs_only_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    report = Reporter(tmp_path)
+    for text in ("one", "poison", "two"):
+        report.warn(text)
+    capsys.readouterr()
+    with serve(lambda one: (400 if "poison" in str(one.json) else 200, {}, {})) as server:
+        open_delivery(report, Board(tmp_path, server.url)).close(30)
+    assert list_news(server) == ["one", "poison", "two"]
+    assert server.received[-1].json["card"][-1] == "two"
+    assert capsys.readouterr().out == "! the json webhook does not take an event (status 400)\n"
+
+
+def test_news_that_cannot_be_worded_cost_only_themselves(tmp_path: Path):
+    class Speechless(Board):
+        def tell_news(self, news, card, memory, send) -> None:
+            if news.text == "odd":
+                raise KeyError(news.text)
+            super().tell_news(news, card, memory, send)
+
+    report = Reporter(tmp_path)
+    for text in ("one", "odd", "two"):
+        report.warn(text)
+    with serve() as server:
+        open_delivery(report, Speechless(tmp_path, server.url)).close(30)
+    assert list_news(server) == ["one", "two"]
+
+
+def test_a_card_that_is_never_taken_costs_no_news(tmp_path: Path):
+    report = Reporter(tmp_path)
+    with serve(lambda one: (422 if "card" in one.json else 200, {}, {})) as server:
+        delivery = open_delivery(report, Board(tmp_path, server.url))
+        for number in range(5):
+            report.warn(f"{number}")
+            wait_until(lambda: len(list_news(server)) > number)  # noqa: B023
+        delivery.close(30)
+    assert list_news(server) == list("01234")
+    assert not delivery.is_alive()
+
+
+def test_an_event_that_cannot_be_read_silences_neither_this_session_nor_the_next(tmp_path: Path):
+    for session in range(2):
+        report = Reporter(tmp_path)
+        report.emit("epoch_ended", **{f"metric{number}": number for number in range(20_000)})
+        report.emit("fold_ended")
+        report.emit("run_finished", rows=5, accuracy=None, interval=[None, None])
+        with serve() as server:
+            open_delivery(report, Board(tmp_path, server.url)).close(30)
+        assert list_news(server) == [
+            "fold ? ended: accuracy ?",
+            "finished: out-of-fold accuracy ? (95 %: ? to ?); submission.csv has 5 rows",
+        ], session
 
 
 KILLED = """
 import os, sys, pathlib, time
+from podium.card import list_lines
 from podium.delivery import Delivery
 from podium.events import Reporter
 from podium.sinks import JsonSink

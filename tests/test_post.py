@@ -128,6 +128,20 @@ def test_no_more_than_two_requests_are_left_hanging(quick: None):
         assert wait_until(goes_through)
 
 
+def test_a_thread_that_cannot_start_holds_no_place(monkeypatch: pytest.MonkeyPatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    post = Post()
+    with serve() as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            for _ in range(5):
+                with pytest.raises(NoAnswerError, match="^RuntimeError$"):
+                    post(Request("POST", server.url, json={}))
+        assert post(Request("POST", server.url, json={})).status == 200
+
+
 def test_no_log_shows_the_path_of_a_request(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
     with serve() as server:

@@ -14,7 +14,6 @@ BAR_WIDTH = 12
 BEST_EVERY = 1800.0  # seconds between two news of a better best
 TRACE_LINES = 12
 ENDINGS = ("run_finished", "run_failed", "run_stopped")
-URGENT = ("run_started", "warning_raised", "fold_ended", *ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,16 @@ class Card:
     rate: float | None = None  # images per second
     done: int = 0  # epochs, over all folds
     spent: float = 0.0  # seconds in them
-    scores: tuple[float, ...] = ()  # of the folds that ended
+    scores: tuple[float | None, ...] = ()  # of the folds that ended
     started: float = 0.0
     deadline: float | None = None
     now: float = 0.0  # of the last event
     note: str = ""  # the last warning, the result, or what stopped the run
+
+    @property
+    def headline(self) -> str:
+        """The title, with a light for the state."""
+        return f"{LIGHTS[self.state]} {self.title}"
 
 
 class News(NamedTuple):
@@ -58,8 +62,10 @@ class News(NamedTuple):
 
 
 def update_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """The card after an event, and the news if it is some."""
-    card = replace(card, now=float(event["time"]))
+    """The card after an event, and the news if it is some; one that cannot be read is passed over.
+
+    So an event that was too long, or that a later version wrote, costs only itself.
+    """
     readers = {
         "run_started": start_card,
         "step_reached": read_step,
@@ -71,7 +77,11 @@ def update_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None
         "run_stopped": stop_card,
     }
     read = readers.get(str(event["event"]))
-    return read(card, event) if read else (card, None)
+    try:
+        card = replace(card, now=float(event["time"]))
+        return read(card, event) if read else (card, None)
+    except Exception:  # whatever is wrong with it, the events after it are shown
+        return card, None
 
 
 def start_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
@@ -131,9 +141,9 @@ def read_epoch(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]
 
 def read_fold(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """A fold's score."""
-    score = float(event["accuracy"])
+    score = event.get("accuracy")
     card = replace(card, scores=(*card.scores, score))
-    text = f"fold {event['fold']} ended: accuracy {score:.4f}"
+    text = f"fold {event.get('fold', '?')} ended: accuracy {format_accuracy(score)}"
     return card, News("fold", text)
 
 
@@ -145,25 +155,26 @@ def read_warning(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | Non
 
 def finish_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The result."""
-    text = f"submission.csv has {event['rows']} rows"
+    text = f"submission.csv has {event.get('rows', '?')} rows"
     if "accuracy" in event:  # an inference has none
-        low, high = event["interval"]
-        sure = f"(95 %: {low:.4f} to {high:.4f})"
-        text = f"out-of-fold accuracy {event['accuracy']:.4f} {sure}; {text}"
+        low, high = map(format_accuracy, event.get("interval") or (None, None))
+        sure = f"(95 %: {low} to {high})"
+        text = f"out-of-fold accuracy {format_accuracy(event['accuracy'])} {sure}; {text}"
     return replace(card, state="finished", note=text), News("finished", f"finished: {text}")
 
 
 def fail_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """What the run died of: the last lines of its traceback."""
-    lines = clean_text(event["reason"], 4000).strip().splitlines()
-    note = lines[-1] if lines else str(event["error"])
+    reason = event.get("reason") or event.get("error") or "for a reason too long to tell"
+    lines = clean_text(reason, 4000).strip().splitlines()
+    note = lines[-1] if lines else "?"
     text = "\n".join(["crashed:", *lines[-TRACE_LINES:]])
     return replace(card, state="failed", note=note), News("failed", text)
 
 
 def stop_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The session was ended from outside."""
-    text = f"stopped by {event['signal']}; what was finished before is in the run folder"
+    text = f"stopped by {event.get('signal', '?')}; what was finished before is in the run folder"
     return replace(card, state="stopped", note=text), News("failed", text)
 
 
@@ -185,8 +196,8 @@ def list_lines(card: Card) -> list[str]:
         losses = f"{format_loss(card.loss)} → {format_loss(card.valid_loss)}"
         lines.append(f"loss {losses}, {card.rate or 0:.0f} images/s")
     if card.scores:
-        lines.append("folds " + " ".join(f"{score:.4f}" for score in card.scores))
-    lines.append(describe_time(card, total))
+        lines.append("folds " + " ".join(map(format_accuracy, card.scores)))
+    lines += [describe_time(card, total)] if card.started else []
     return lines + ([card.note] if card.note else [])
 
 
@@ -205,6 +216,11 @@ def describe_time(card: Card, total: int) -> str:
 def format_loss(loss: float | None) -> str:
     """A loss, or what stands for one that is no number."""
     return "not a number" if loss is None else f"{loss:.3f}"
+
+
+def format_accuracy(figure: float | None) -> str:
+    """A score, or what stands for one that is no number."""
+    return "?" if figure is None else f"{figure:.4f}"
 
 
 def format_hours(seconds: float) -> str:

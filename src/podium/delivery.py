@@ -7,27 +7,29 @@ receiver that keys events by (run, session, seq) has each exactly once.
 
 import contextlib
 import json
+import math
 import random
 import threading
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from podium.events import Reporter, read_record
 from podium.post import NoAnswerError, Post, RefusedError, read_wait
-from podium.sinks import CardSink, Event, Memory, Sink
+from podium.sinks import Event, Memory, Sink
 from podium.storage import write_whole
 
 LONGEST_BACKOFF = 60.0  # seconds
 PARKED_FOR = 600.0  # seconds between two tries of a webhook that is gone or forbidden
-TOO_LARGE = (400, 413, 422)  # the batch, or one event in it, is not taken
+QUOTA_USED_UP = 42908  # ntfy: all messages of the day are sent
 
 
 class Pending(NamedTuple):
-    """Events not yet delivered, and the byte of the record where the last of them ends."""
+    """The events of the next delivery, and the byte of the record where the last of them ends."""
 
-    events: list[Event]
+    events: Sequence[Event]
     end: int
 
 
@@ -40,92 +42,134 @@ class Delivery(threading.Thread):
         self.memory: Memory = read_memory(place)
         self.room = sink.largest  # events in the next delivery
         self.failures, self.parked, self.skipped = 0, False, 0
+        self.trouble = ""  # what went wrong last, without the address
         self.next_try = self.next_turn = 0.0  # after a failure; out of politeness
+        self.asked = 0.0  # the part of `next_try` that the server asked for
+        self.end, self.hurried = math.inf, False  # when it ends at the latest, once it is closed
+        self.done = False  # closed, and nothing is left
         self.closing, self.woken = threading.Event(), threading.Event()
         report.listeners.append(self.woken)
 
     def run(self) -> None:
         """Delivers what is pending, waits for more, ends when it is closed and all is delivered."""
         self.recall()
-        while True:
-            self.woken.clear()
-            # Asked before reading: what was said before the end was set is then read for certain.
-            last = self.closing.is_set()
-            pending = self.read_pending()
-            if pending.events:
-                if self.wait_turn(pending):
-                    self.try_delivery(pending)
-            elif last:
-                return
-            else:
-                self.woken.wait()
+        while self.go_on():
+            pass
 
-    def close(self, seconds: float) -> None:
-        """Gives the rest that many seconds; what is not delivered then stays in the record."""
-        self.closing.set()
-        self.woken.set()
-        self.join(seconds)
+    def go_on(self) -> bool:
+        """Makes a delivery, or waits for what it lacks; False if that was all."""
+        self.woken.clear()
+        # Asked before reading: what was said before the end was set is then read for certain.
+        last = self.closing.is_set()
+        if last:
+            self.hurry()
+        if self.next_try > self.end:
+            return False
+        # Nothing is read while nothing may be sent: each event of a busy run wakes this thread.
+        if not self.has_come(self.next_try if last or self.sink.rings else self.find_turn()):
+            return True
+        pending = self.read_pending()
+        if pending.events or (self.sink.is_behind and (last or self.has_come(self.find_turn()))):
+            self.try_delivery(pending)
+        elif not self.sink.is_behind:
+            if last:
+                self.done = True
+                return False
+            self.woken.wait()
+        return True
 
-    def recall(self) -> None:
-        """A card that an earlier session began is made again from the record."""
-        if isinstance(self.sink, CardSink):
-            place = 0
-            while part := list(read_record(self.report.path, place)):
-                self.sink.recall([one for one, end in part if end <= self.memory["offset"]])
-                place = part[-1][1]
+    def hurry(self) -> None:
+        """At the end jitter is waived, once; what the server asked for is not."""
+        if not self.hurried:
+            self.hurried, self.failures, self.next_try = True, 0, self.asked
 
-    def read_pending(self) -> Pending:
-        """The next events, as many as fit into one delivery."""
-        start = self.memory["offset"]
-        part = list(islice(read_record(self.report.path, start), self.room))
-        return Pending([event for event, _ in part], part[-1][1] if part else start)
+    def find_turn(self) -> float:
+        """When a delivery that does not ring may be made."""
+        return max(self.next_try, self.next_turn)
 
-    def wait_turn(self, pending: Pending) -> bool:
-        """Says whether it is time; if not, waits until it is or until something new happened."""
-        urgent = self.closing.is_set() or self.sink.is_urgent(pending.events)
-        due = self.next_try if urgent else max(self.next_try, self.next_turn)
+    def has_come(self, due: float) -> bool:
+        """Says whether a time has come; if not, waits for it or until something new is said."""
         wait = due - time.monotonic()
         if wait > 0:
             self.woken.wait(wait)
         return wait <= 0
 
+    def end_by(self, moment: float) -> None:
+        """Closes it; what is not delivered by then (as time.monotonic counts) stays in the record.
+
+        It ends before, if it may not try again in time.
+        """
+        self.end = moment
+        self.closing.set()
+        self.woken.set()
+
+    def close(self, seconds: float) -> None:
+        """Gives the rest so many seconds, and waits for it."""
+        self.end_by(time.monotonic() + seconds)
+        self.join(seconds)
+
+    def recall(self) -> None:
+        """Takes note of what an earlier session delivered."""
+        place = 0
+        while part := list(read_record(self.report.path, place)):
+            self.sink.note([event for event, end in part if end <= self.memory["offset"]])
+            place = part[-1][1]
+
+    def read_pending(self) -> Pending:
+        """The events of the next delivery; those before it, which need none, are done with."""
+        while True:
+            start = self.memory["offset"]
+            part = list(islice(read_record(self.report.path, start), self.room))
+            events, ends = [event for event, _ in part], [start, *(end for _, end in part)]
+            chosen = self.sink.choose(events)
+            if chosen.start:
+                self.sink.note(events[: chosen.start])
+                self.memory["offset"] = ends[chosen.start]
+            if events[chosen] or not events:
+                return Pending(events[chosen], ends[chosen.stop])
+
     def try_delivery(self, pending: Pending) -> None:
         """One delivery; its outcome decides when the next is tried and what it holds."""
         try:
             self.sink.deliver(pending.events, self.memory, self.post)
-        except NoAnswerError:
+        except NoAnswerError as error:
+            self.trouble = str(error)
             self.back_off(0.0)
         except RefusedError as refusal:
+            self.trouble = str(refusal)
             self.handle_refusal(refusal, pending)
         except Exception as error:  # one odd event must not silence the run
-            self.skip(pending, type(error).__name__)
+            self.trouble = type(error).__name__
+            self.narrow(pending)
         else:
             self.accept(pending)
-            self.next_turn = time.monotonic() + self.sink.pause
+            if not (pending.events and self.sink.rings):
+                self.next_turn = time.monotonic() + self.sink.pause
         self.remember()
 
     def accept(self, pending: Pending) -> None:
-        """All that was pending is done with."""
+        """What was pending is done with."""
+        self.sink.note(pending.events)
         self.memory["offset"] = pending.end
         self.failures, self.parked, self.room = 0, False, self.sink.largest
 
     def handle_refusal(self, refusal: RefusedError, pending: Pending) -> None:
-        """Waits, parks, halves the batch, or leaves out one event that is never taken."""
+        """Waits, parks, or looks for the one event that is never taken."""
         status = refusal.answer.status
         if status == 429 or status >= 500:
-            self.back_off(read_wait(refusal.answer))
-        elif status not in TOO_LARGE:
-            self.park(status)
-        elif len(pending.events) > 1 and not isinstance(self.sink, CardSink):
-            self.room = len(pending.events) // 2
+            used_up = refusal.code == QUOTA_USED_UP
+            self.back_off(PARKED_FOR if used_up else read_wait(refusal.answer))
+        elif refusal.is_of_content:
+            self.narrow(pending)
         else:
-            self.skip(pending, f"status {status}")
+            self.park(status)
 
     def back_off(self, asked: float) -> None:
         """Full jitter, doubled with each failure (Brooker 2015), but no less than was asked."""
         self.failures += 1
         longest = min(LONGEST_BACKOFF, 0.5 * 2 ** min(self.failures, 10))
-        self.next_try = time.monotonic() + max(asked, random.uniform(0, longest))  # noqa: S311
+        self.asked = time.monotonic() + asked
+        self.next_try = max(self.asked, time.monotonic() + random.uniform(0, longest))  # noqa: S311
 
     def park(self, status: int) -> None:
         """A webhook that is gone or forbidden is said once and tried now and then."""
@@ -138,11 +182,19 @@ class Delivery(threading.Thread):
         self.parked = True
         self.next_try = time.monotonic() + PARKED_FOR
 
-    def skip(self, pending: Pending, reason: str) -> None:
-        """Leaves out what the sink never takes."""
+    def narrow(self, pending: Pending) -> None:
+        """Halves a delivery that is not taken, down to the one event at fault, and leaves that out.
+
+        A card that is not taken is given up until it has changed.
+        """
+        if len(pending.events) > 1:
+            self.room = len(pending.events) // 2
+            return
         if not self.skipped:
-            self.report.say(f"! the {self.sink.name} webhook does not take an event ({reason})")
-        self.skipped += len(pending.events)
+            self.report.say(
+                f"! the {self.sink.name} webhook does not take an event ({self.trouble})"
+            )
+        self.skipped += 1
         self.accept(pending)
 
     def remember(self) -> None:

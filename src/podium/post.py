@@ -48,7 +48,7 @@ class NoAnswerError(Exception):
 
 
 class RefusedError(Exception):
-    """The server answered, but not with success."""
+    """The server answered, but not with success; says the status alone."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"status {answer.status}")
@@ -61,6 +61,26 @@ class RefusedError(Exception):
         code = body.get("code", 0) if isinstance(body, dict) else 0
         return code if isinstance(code, int) else 0
 
+    @property
+    def words(self) -> str:
+        """What Telegram has in place of codes; "" if there is nothing of it."""
+        body = self.answer.body
+        return str(body.get("description", "")) if isinstance(body, dict) else ""
+
+    @property
+    def is_of_content(self) -> bool:
+        """Is it what was sent that is not taken, and not who sent it, or when?"""
+        return self.answer.status in (400, 413, 415, 422)
+
+
+class GoneError(RefusedError):
+    """The refusal of an address under which there is nobody, whatever the status says."""
+
+    @property
+    def is_of_content(self) -> bool:
+        """No: nothing else would be taken either."""
+        return False
+
 
 class Post:
     """Sends requests one by one; at most two may be left hanging."""
@@ -71,22 +91,24 @@ class Post:
 
     def __call__(self, request: Request) -> Answer:
         """Returns the answer if it is a success; raises RefusedError or NoAnswerError."""
-        if not self.slots.acquire(blocking=False):
-            raise NoAnswerError("earlier requests still hang")
-
-        def send() -> Answer:
-            try:
-                return send_request(request)
-            finally:
-                self.slots.release()
-
         try:
-            answer: Answer = call_in_time(send, ATTEMPT_SECONDS)
+            answer: Answer = call_in_time(lambda: self.send(request), ATTEMPT_SECONDS)
+        except NoAnswerError:
+            raise
         except Exception as error:  # whatever a library raises, its words may hold the address
             raise NoAnswerError(type(error).__name__) from None
         if not 200 <= answer.status < 300:
             raise RefusedError(answer)
         return answer
+
+    def send(self, request: Request) -> Answer:
+        """Sends in the thread that takes the slot, so that a thread that never ran holds none."""
+        if not self.slots.acquire(blocking=False):
+            raise NoAnswerError("earlier requests still hang")
+        try:
+            return send_request(request)
+        finally:
+            self.slots.release()
 
 
 def hide_requests(record: logging.LogRecord) -> bool:

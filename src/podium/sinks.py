@@ -9,13 +9,13 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, Protocol
 
-from podium.card import URGENT, Card, News, update_card
-from podium.post import Answer, Request
+from podium.card import Card, News, update_card
+from podium.post import Answer, RefusedError, Request
 
 Event = Mapping[str, Any]
 Memory = dict[str, Any]  # what a sink must know after a restart; it is kept as JSON
@@ -30,18 +30,28 @@ class Send(Protocol):
 
 
 class Sink(Protocol):
-    """Where events go. What was delivered before an error is in the memory, not to be repeated."""
+    """Where events go, one delivery after the other; nothing of one is repeated for another."""
 
     name: str  # for the log, where the address may not stand
     pause: float  # least seconds between two deliveries
-    largest: int  # events in one delivery
+    largest: int  # events that are looked at for one delivery
+    rings: bool  # do events that are to be delivered wait for no pause?
 
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """Should these events not wait for the pause to end?"""
+    @property
+    def is_behind(self) -> bool:
+        """Is there something to deliver although no event is pending?"""
+        ...
+
+    def choose(self, events: Sequence[Event]) -> slice:
+        """Which of the next events make the next delivery; those before them need none."""
         ...
 
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Delivers events, in order; raises what `send` raises."""
+        """Makes one delivery, of the chosen events or of what is behind; raises as `send` does."""
+        ...
+
+    def note(self, events: Sequence[Event]) -> None:
+        """Takes note of events that are done with: delivered, left out, or in need of neither."""
         ...
 
 
@@ -56,11 +66,14 @@ def sign(secret: str, name: str, moment: int, body: bytes) -> str:
 class EventSink:
     """What the sinks for programs share: a second of pause, in which events gather."""
 
-    name, pause, largest = "events", 1.0, 200
+    name, pause, largest, rings, is_behind = "events", 1.0, 200, False, False
 
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """A second is soon enough."""
-        return False
+    def choose(self, events: Sequence[Event]) -> slice:
+        """All of them."""
+        return slice(0, len(events))
+
+    def note(self, events: Sequence[Event]) -> None:
+        """There is nothing to remember."""
 
 
 class JsonSink(EventSink):
@@ -88,21 +101,28 @@ class JsonSink(EventSink):
 class KerasSink(EventSink):
     """Speaks as keras.callbacks.RemoteMonitor does: one post for each epoch, form or JSON."""
 
-    name = "keras"
+    name, pause = "keras", 0.0
 
     def __init__(self, url: str, *, form: bool = True) -> None:
         self.url, self.form = url, form
 
+    def choose(self, events: Sequence[Event]) -> slice:
+        """The next epoch."""
+        epochs = (place for place, one in enumerate(events) if one["event"] == "epoch_ended")
+        return choose_one(events, next(epochs, None))
+
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Posts the epochs, one by one."""
-        for event in skip_told(events, memory):
-            if event["event"] == "epoch_ended":
-                logs = read_logs(event)
-                if self.form:
-                    send(Request("POST", self.url, data={"data": json.dumps(logs)}))
-                else:
-                    send(Request("POST", self.url, json=logs))
-            tell(event, memory)
+        """Posts the epoch."""
+        for logs in map(read_logs, events):
+            if self.form:
+                send(Request("POST", self.url, data={"data": json.dumps(logs)}))
+            else:
+                send(Request("POST", self.url, json=logs))
+
+
+def choose_one(events: Sequence[Event], place: int | None) -> slice:
+    """The one event at a place; without a place none, and all need no delivery."""
+    return slice(len(events), len(events)) if place is None else slice(place, place + 1)
 
 
 def read_logs(event: Event) -> dict[str, Any]:
@@ -115,46 +135,43 @@ def read_logs(event: Event) -> dict[str, Any]:
     return {**logs, "learning_rate": event.get("learning_rate"), "fold": event.get("fold")}
 
 
-def skip_told(events: Sequence[Event], memory: Memory) -> Iterator[Event]:
-    """The events after the last one that was told, all if that is none of them."""
-    told = memory.get("told")
-    keys = [[event["session"], event["seq"]] for event in events]
-    yield from events[keys.index(told) + 1 if told in keys else 0 :]
-
-
-def tell(event: Event, memory: Memory) -> None:
-    """Remembers that an event was told."""
-    memory["told"] = [event["session"], event["seq"]]
-
-
 class CardSink:
-    """What the sinks for people share: news first, one by one, then the card if it changed."""
+    """What the sinks for people share: news that ring, one by one, and a card that follows."""
 
-    name, pause, largest = "card", 15.0, 10_000
+    name, pause, largest, rings = "card", 15.0, 200, True
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.curves = url, folder / CURVES_FILE
-        self.card = Card()
+        self.card = self.shown = Card()  # after the events so far; as people see it
 
-    def is_urgent(self, events: Sequence[Event]) -> bool:
-        """News should ring at once; a card may wait."""
-        return any(event["event"] in URGENT for event in events)
+    @property
+    def is_behind(self) -> bool:
+        """Has the card changed since it was shown?"""
+        return self.card != self.shown
 
-    def recall(self, events: Sequence[Event]) -> None:
-        """Makes the card again from events that were delivered by an earlier session."""
+    def choose(self, events: Sequence[Event]) -> slice:
+        """The first event that is news: others change only the card."""
+        card = self.card
+        for place, event in enumerate(events):
+            card, news = update_card(card, event)
+            if news:
+                return choose_one(events, place)
+        return choose_one(events, None)
+
+    def note(self, events: Sequence[Event]) -> None:
+        """Makes the card what it is after the events; after none, what was delivered was it."""
         self.card = reduce(lambda card, event: update_card(card, event)[0], events, self.card)
+        if not events:
+            self.shown = self.card
 
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
-        """Tells the news and shows the card as it is after the events."""
-        card, fresh = self.card, list(skip_told(events, memory))
+        """Tells the news that an event is, or shows the card."""
         for event in events:
-            card, news = update_card(card, event)
-            if news and event in fresh:
+            card, news = update_card(self.card, event)
+            if news:
                 self.tell_news(news, card, memory, send)
-                tell(event, memory)
-        if card != self.card:
-            self.show_card(card, memory, send)
-        self.card = card
+        if not events:
+            self.show_card(self.card, memory, send)
 
     def tell_news(self, news: News, card: Card, memory: Memory, send: Send) -> None:
         """Sends a message that rings."""
@@ -170,3 +187,15 @@ class CardSink:
             return self.curves.read_bytes()
         except OSError:
             return None
+
+
+def send_with_picture(
+    write: Callable[[bytes | None], Request], picture: bytes | None, send: Send
+) -> Answer:
+    """Sends a message with its picture, or without one where it is the picture that is refused."""
+    try:
+        return send(write(picture))
+    except RefusedError as refusal:
+        if picture is None or not refusal.is_of_content:
+            raise
+        return send(write(None))
