@@ -16,43 +16,43 @@ competition → folds → pixels → augment → backbones → model → train �
      827  Storage: a file is there whole, or as it was before
      848  Attempts: an answer within a time limit, or none
      884  Events: what the run says, to the reader of the log and to programs
-    1012  Predictions: class probabilities, keyed by image id
-    1069  Metrics: how good the probabilities are, and how sure that figure is
-    1118  Inputs: where the competition's files are
-    1274  Labels: what each training image shows
-    1502  Competition: from its files to one image table
-    1758  Folds: every training image is validated once, by a model that never saw it
-    1827  Pixels: from image files to batches of uint8
-    2030  Augmentation: what training images go through, on the device
-    2092  Handles: where pretrained weights lie
-    2195  Backbones: the table of networks that turn pixels into features
-    2334  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2366  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2433  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2653  Network: the backbone built, as its row of the table says
-    2729  Weights: what the backbone starts from
-    2910  Freezing: which variables train, and how fast
-    3038  Model: augment, normalise, backbone, head
-    3133  Schedule: how fast the weights move
-    3201  Training: one fold, in two phases
-    3343  Prediction: from a trained model to class probabilities
-    3376  Inference: the models of an earlier run answer a competition's test part
-    3465  Submission: checked against the sample before it is written
-    3549  Card: the run at a glance, as a phone shows it
-    3782  Post: one request to a webhook, within a hard limit
-    3936  Sinks: who is told of the run, and in which words
-    4126  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4366  Delivery: from the record to a sink, at least once
-    4564  Address: which sink an address stands for
-    4670  Webhook: finds where the run is to be told, and tells it there
-    4770  Curves: one picture of all folds so far, for a phone
-    4799  Summary: the run in figures
-    4885  Record: what a run folder holds, as far as the run has got
-    4951  Page: the pieces that the report is made of
-    5125  Report: one page that shows the run
-    5344  The run: the stages in order
+    1017  Predictions: class probabilities, keyed by image id
+    1074  Metrics: how good the probabilities are, and how sure that figure is
+    1123  Inputs: where the competition's files are
+    1279  Labels: what each training image shows
+    1507  Competition: from its files to one image table
+    1763  Folds: every training image is validated once, by a model that never saw it
+    1832  Pixels: from image files to batches of uint8
+    2035  Augmentation: what training images go through, on the device
+    2097  Handles: where pretrained weights lie
+    2200  Backbones: the table of networks that turn pixels into features
+    2339  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2371  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2438  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2658  Network: the backbone built, as its row of the table says
+    2734  Weights: what the backbone starts from
+    2915  Freezing: which variables train, and how fast
+    3043  Model: augment, normalise, backbone, head
+    3138  Schedule: how fast the weights move
+    3206  Training: one fold, in two phases
+    3348  Prediction: from a trained model to class probabilities
+    3381  Inference: the models of an earlier run answer a competition's test part
+    3470  Submission: checked against the sample before it is written
+    3554  Card: the run at a glance, as a phone shows it
+    3787  Post: one request to a webhook, within a hard limit
+    3941  Sinks: who is told of the run, and in which words
+    4131  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4371  Delivery: from the record to a sink, at least once
+    4569  Address: which sink an address stands for
+    4675  Webhook: finds where the run is to be told, and tells it there
+    4775  Curves: one picture of all folds so far, for a phone
+    4804  Summary: the run in figures
+    4890  Record: what a run folder holds, as far as the run has got
+    4956  Page: the pieces that the report is made of
+    5130  Report: one page that shows the run
+    5349  The run: the stages in order
 
-Sources: sha256 ab75e92f9d42448e161478d1ee565f2060b615be24e988341bd57d48a50b6c99
+Sources: sha256 81b25659bca076350d5d3ee529f2779933fbd6aeeaf9b146990f8c8510f07017
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 ab75e92f9d42448e161478d1ee565f2060b615be24e988341bd57d48a50b6c99
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "ab75e92f9d42448e161478d1ee565f2060b615be24e988341bd57d48a50b6c99"
+SOURCE = "81b25659bca076350d5d3ee529f2779933fbd6aeeaf9b146990f8c8510f07017"
 
 
 import base64
@@ -888,7 +888,7 @@ def describe_error(error: BaseException) -> str:
 # record, and prints a line where a person would want one. What is sent to a webhook is read from
 # there. The reporter never stops the run: an event that cannot be written is counted and lost.
 
-LONGEST_LIST = 100  # of an array, the values that an event keeps
+LONGEST_LIST = 100  # of an array or a list, the values that an event keeps
 LONGEST_TEXT = 8_000  # characters; of a longer text the end is kept, where a traceback says most
 LONGEST_LINE = 64_000  # bytes of one event
 LONGEST_READ = 256_000  # bytes of the record read at once
@@ -907,6 +907,7 @@ class Reporter:
         self.session = secrets.token_hex(4)
         self.run = next((str(one["run"]) for one, _ in read_record(self.path)), self.session)
         self.seq = self.lost = 0  # events, and those of them that could not be written
+        self.last = ""  # the newest event's name
         self.torn = is_torn(self.path)  # a killed process may have left half a line
         self.warnings: list[str] = []  # shown again in the report
         self.hidden: list[str] = []  # secrets, which no line may hold
@@ -922,10 +923,11 @@ class Reporter:
             return
         with self.lock:
             try:
-                self.seq += 1
+                self.seq, self.last = self.seq + 1, event
                 key = {"run": self.run, "session": self.session, "seq": self.seq}
                 record = {**key, "time": round(time.time(), 3), "event": event}
-                line = json.dumps(record | clean_values(values), allow_nan=False, default=str)
+                values = clean_values(values, LONGEST_LIST)
+                line = json.dumps(record | values, allow_nan=False, default=str)
                 if len(line) > LONGEST_LINE:
                     line = json.dumps(record | {"too_long": len(line)})
                 with self.path.open("a", encoding="utf-8") as file:
@@ -985,17 +987,20 @@ def read_record(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], in
             yield event, start
 
 
-def clean_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns values into what strict JSON knows: plain numbers, and null for NaN or infinity."""
-    return {str(name): clean_value(value) for name, value in values.items()}
+def clean_values(values: Mapping[str, Any], most: int | None = None) -> dict[str, Any]:
+    """Turns values into what strict JSON knows: plain numbers, and null for NaN or infinity.
+
+    Of a list it keeps so many values at most.
+    """
+    return {str(name): clean_value(value, most) for name, value in values.items()}
 
 
-def clean_value(value: Any) -> Any:
+def clean_value(value: Any, most: int | None = None) -> Any:
     """One value made fit for strict JSON; arrays and tensors become short lists."""
     if isinstance(value, Mapping):
-        return clean_values(value)
+        return clean_values(value, most)
     if isinstance(value, list | tuple):
-        return [clean_value(one) for one in value]
+        return [clean_value(one, most) for one in value[:most]]
     if isinstance(value, str):
         return value if len(value) <= LONGEST_TEXT else f"…{value[-LONGEST_TEXT:]}"
     if hasattr(value, "__array__"):  # NumPy, JAX and TensorFlow alike

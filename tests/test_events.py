@@ -84,6 +84,15 @@ def test_of_a_long_text_the_end_is_kept(tmp_path: Path):
     assert len(str(event["reason"])) == LONGEST_TEXT + 1
 
 
+def test_a_list_is_cut_as_an_array_is_but_only_for_an_event(tmp_path: Path):
+    report = Reporter(tmp_path)
+    report.emit("epoch_ended", values=list(range(100_000)), deep={"x": (0.5,) * 1000})
+    (event,) = events_of(tmp_path)
+    assert event["values"] == list(range(100))
+    assert event["deep"] == {"x": [0.5] * 100}
+    assert len(clean_value(list(range(1000)))) == 1000
+
+
 def test_an_event_of_any_size_leaves_a_line_that_can_be_read(tmp_path: Path):
     report = Reporter(tmp_path)
     report.emit("epoch_ended", **{f"metric{number}": number for number in range(20_000)})
@@ -108,9 +117,11 @@ def test_what_cannot_be_written_is_counted_and_stops_nothing(tmp_path: Path):
     loop: list[object] = []
     loop.append(loop)
     report = Reporter(tmp_path)
-    for value in (loop, Hostile()):
+    ring: dict[str, object] = {}
+    ring["ring"] = ring
+    for value in (loop, ring, Hostile()):
         report.emit("epoch_ended", value=value)
-    assert report.lost == 2
+    assert report.lost == 3
     report.emit("epoch_ended", value=1)
     assert [event["value"] for event, _ in read_record(report.path)] == [1]
     nowhere = Reporter(tmp_path / "missing")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-LONGEST_LIST = 100  # of an array, the values that an event keeps
+LONGEST_LIST = 100  # of an array or a list, the values that an event keeps
 LONGEST_TEXT = 8_000  # characters; of a longer text the end is kept, where a traceback says most
 LONGEST_LINE = 64_000  # bytes of one event
 LONGEST_READ = 256_000  # bytes of the record read at once
@@ -36,6 +36,7 @@ class Reporter:
         self.session = secrets.token_hex(4)
         self.run = next((str(one["run"]) for one, _ in read_record(self.path)), self.session)
         self.seq = self.lost = 0  # events, and those of them that could not be written
+        self.last = ""  # the newest event's name
         self.torn = is_torn(self.path)  # a killed process may have left half a line
         self.warnings: list[str] = []  # shown again in the report
         self.hidden: list[str] = []  # secrets, which no line may hold
@@ -51,10 +52,11 @@ class Reporter:
             return
         with self.lock:
             try:
-                self.seq += 1
+                self.seq, self.last = self.seq + 1, event
                 key = {"run": self.run, "session": self.session, "seq": self.seq}
                 record = {**key, "time": round(time.time(), 3), "event": event}
-                line = json.dumps(record | clean_values(values), allow_nan=False, default=str)
+                values = clean_values(values, LONGEST_LIST)
+                line = json.dumps(record | values, allow_nan=False, default=str)
                 if len(line) > LONGEST_LINE:
                     line = json.dumps(record | {"too_long": len(line)})
                 with self.path.open("a", encoding="utf-8") as file:
@@ -114,17 +116,20 @@ def read_record(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], in
             yield event, start
 
 
-def clean_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns values into what strict JSON knows: plain numbers, and null for NaN or infinity."""
-    return {str(name): clean_value(value) for name, value in values.items()}
+def clean_values(values: Mapping[str, Any], most: int | None = None) -> dict[str, Any]:
+    """Turns values into what strict JSON knows: plain numbers, and null for NaN or infinity.
+
+    Of a list it keeps so many values at most.
+    """
+    return {str(name): clean_value(value, most) for name, value in values.items()}
 
 
-def clean_value(value: Any) -> Any:
+def clean_value(value: Any, most: int | None = None) -> Any:
     """One value made fit for strict JSON; arrays and tensors become short lists."""
     if isinstance(value, Mapping):
-        return clean_values(value)
+        return clean_values(value, most)
     if isinstance(value, list | tuple):
-        return [clean_value(one) for one in value]
+        return [clean_value(one, most) for one in value[:most]]
     if isinstance(value, str):
         return value if len(value) <= LONGEST_TEXT else f"…{value[-LONGEST_TEXT:]}"
     if hasattr(value, "__array__"):  # NumPy, JAX and TensorFlow alike
