@@ -19,40 +19,40 @@ competition → folds → pixels → augment → backbones → model → train �
     1017  Predictions: class probabilities, keyed by image id
     1074  Metrics: how good the probabilities are, and how sure that figure is
     1123  Inputs: where the competition's files are
-    1279  Labels: what each training image shows
-    1507  Competition: from its files to one image table
-    1763  Folds: every training image is validated once, by a model that never saw it
-    1832  Pixels: from image files to batches of uint8
-    2035  Augmentation: what training images go through, on the device
-    2097  Handles: where pretrained weights lie
-    2200  Backbones: the table of networks that turn pixels into features
-    2339  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2371  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2438  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2658  Network: the backbone built, as its row of the table says
-    2734  Weights: what the backbone starts from
-    2915  Freezing: which variables train, and how fast
-    3043  Model: augment, normalise, backbone, head
-    3138  Schedule: how fast the weights move
-    3206  Training: one fold, in two phases
-    3348  Prediction: from a trained model to class probabilities
-    3381  Inference: the models of an earlier run answer a competition's test part
-    3470  Submission: checked against the sample before it is written
-    3554  Card: the run at a glance, as a phone shows it
-    3787  Post: one request to a webhook, within a hard limit
-    3941  Sinks: who is told of the run, and in which words
-    4131  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4371  Delivery: from the record to a sink, at least once
-    4569  Address: which sink an address stands for
-    4675  Webhook: finds where the run is to be told, and tells it there
-    4775  Curves: one picture of all folds so far, for a phone
-    4804  Summary: the run in figures
-    4890  Record: what a run folder holds, as far as the run has got
-    4956  Page: the pieces that the report is made of
-    5130  Report: one page that shows the run
-    5349  The run: the stages in order
+    1289  Labels: what each training image shows
+    1517  Competition: from its files to one image table
+    1773  Folds: every training image is validated once, by a model that never saw it
+    1842  Pixels: from image files to batches of uint8
+    2045  Augmentation: what training images go through, on the device
+    2107  Handles: where pretrained weights lie
+    2210  Backbones: the table of networks that turn pixels into features
+    2349  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2381  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2448  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2668  Network: the backbone built, as its row of the table says
+    2744  Weights: what the backbone starts from
+    2925  Freezing: which variables train, and how fast
+    3053  Model: augment, normalise, backbone, head
+    3148  Schedule: how fast the weights move
+    3216  Training: one fold, in two phases
+    3358  Prediction: from a trained model to class probabilities
+    3391  Inference: the models of an earlier run answer a competition's test part
+    3480  Submission: checked against the sample before it is written
+    3564  Card: the run at a glance, as a phone shows it
+    3797  Post: one request to a webhook, within a hard limit
+    3951  Sinks: who is told of the run, and in which words
+    4141  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4381  Delivery: from the record to a sink, at least once
+    4579  Address: which sink an address stands for
+    4685  Webhook: finds where the run is to be told, and tells it there
+    4785  Curves: one picture of all folds so far, for a phone
+    4814  Summary: the run in figures
+    4900  Record: what a run folder holds, as far as the run has got
+    4966  Page: the pieces that the report is made of
+    5140  Report: one page that shows the run
+    5359  The run: the stages in order
 
-Sources: sha256 81b25659bca076350d5d3ee529f2779933fbd6aeeaf9b146990f8c8510f07017
+Sources: sha256 5bf1222385b6f90588f21eb7b16f7e9a155e4e0606c8f2742ec95862797ce545
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 81b25659bca076350d5d3ee529f2779933fbd6aeeaf9b146990f8c8510f07017
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "81b25659bca076350d5d3ee529f2779933fbd6aeeaf9b146990f8c8510f07017"
+SOURCE = "5bf1222385b6f90588f21eb7b16f7e9a155e4e0606c8f2742ec95862797ce545"
 
 
 import base64
@@ -1126,6 +1126,9 @@ def count_confusions(
 # Kaggle mounts a competition at /kaggle/input/<name> or /kaggle/input/competitions/<name>. In there
 # lie the sample submission and the images; an image is found by any form of its id.
 
+# Kaggle's newer layout has a folder for each kind, in which sources lie so many folders down: a
+# model's is owner, name, framework, variation, version.
+SOURCE_DEPTHS = {"competitions": 1, "datasets": 2, "notebooks": 2, "models": 5}
 MOUNT_LIMIT, MOUNT_PAUSE = 300.0, 10.0  # seconds
 SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
 # Folders that say which part their images belong to: train_images, Test, stage1_test, Testing.
@@ -1145,8 +1148,8 @@ def wait_for_inputs(
 
     Raises CompetitionError after the limit. Does nothing where the data lies elsewhere.
     """
-    elsewhere = config.folder and mounted not in (Path(config.folder), *Path(config.folder).parents)
-    if elsewhere or not mounted.is_dir():
+    named = Path(config.folder or mounted).resolve()
+    if not mounted.is_dir() or not named.is_relative_to(mounted.resolve()):
         return
     begun = time.monotonic()
     while empty := list_empty_inputs(mounted, config):
@@ -1163,9 +1166,16 @@ def wait_for_inputs(
 
 def list_empty_inputs(mounted: Path, config: DataConfig) -> list[Path]:
     """The mounted inputs, and the folder of the settings, in which there is no file yet."""
-    inputs = sorted(mounted.iterdir()) or [mounted]
+    inputs = [one for path in sorted(mounted.iterdir()) for one in list_sources(path)] or [mounted]
     inputs += [Path(config.folder)] if config.folder else []
     return [one for one in inputs if not one.is_file() and not any(f for *_, f in os.walk(one))]
+
+
+def list_sources(path: Path, depth: int | None = None) -> list[Path]:
+    """The sources below a mount: itself, or so many folders down where it holds one kind alone."""
+    depth = SOURCE_DEPTHS.get(path.name, 0) if depth is None else depth
+    below = sorted(path.iterdir()) if depth and path.is_dir() else []
+    return [one for path in below for one in list_sources(path, depth - 1)] or [path]
 
 
 def find_competition_folder(config: DataConfig, mounted: Path = KAGGLE_INPUT) -> Path:

@@ -160,6 +160,40 @@ def test_an_input_that_is_empty_at_first_is_waited_for(
     assert "which is empty; Kaggle mounts inputs late at times" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("full", "empty"),
+    [
+        ("competitions/one", "competitions/two"),
+        ("datasets/a/one", "datasets/a/two"),
+        ("datasets/a/one", "datasets/b"),
+        ("notebooks/a/one", "notebooks/a/two"),
+        ("models/a/m/tensorflow2/b0/1", "models/a/m/tensorflow2/b3/1"),
+        ("digits", "competitions"),
+    ],
+)
+def test_a_source_that_is_there_does_not_hide_one_that_is_empty(
+    tmp_path: Path, impatient: None, full: str, empty: str
+):
+    mounted = tmp_path / "input"
+    (mounted / full / "deep").mkdir(parents=True)
+    (mounted / full / "deep" / "file").write_text("x")
+    wait_for_inputs(DataConfig(), Reporter(tmp_path), mounted, seconds=0.05)
+    (mounted / empty).mkdir(parents=True)
+    with pytest.raises(CompetitionError, match=f"input/{empty}: still empty"):
+        wait_for_inputs(DataConfig(), Reporter(tmp_path), mounted, seconds=0.05)
+
+
+def test_a_relative_folder_among_the_inputs_is_waited_for_too(
+    tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+):
+    mounted = tmp_path / "input"
+    (mounted / "digits").mkdir(parents=True)
+    (tmp_path / "working").mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    with pytest.raises(CompetitionError, match="input/digits: still empty"):
+        wait_for_inputs(DataConfig(folder="../input/digits"), Reporter(tmp_path), mounted, 0.05)
+
+
 def test_an_input_that_stays_empty_is_an_error_that_says_what_to_do(
     tmp_path: Path, impatient: None
 ):

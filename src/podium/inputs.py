@@ -17,6 +17,9 @@ from podium.config import DataConfig
 from podium.events import Reporter
 from podium.runtime import KAGGLE_INPUT
 
+# Kaggle's newer layout has a folder for each kind, in which sources lie so many folders down: a
+# model's is owner, name, framework, variation, version.
+SOURCE_DEPTHS = {"competitions": 1, "datasets": 2, "notebooks": 2, "models": 5}
 MOUNT_LIMIT, MOUNT_PAUSE = 300.0, 10.0  # seconds
 SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
 # Folders that say which part their images belong to: train_images, Test, stage1_test, Testing.
@@ -36,8 +39,8 @@ def wait_for_inputs(
 
     Raises CompetitionError after the limit. Does nothing where the data lies elsewhere.
     """
-    elsewhere = config.folder and mounted not in (Path(config.folder), *Path(config.folder).parents)
-    if elsewhere or not mounted.is_dir():
+    named = Path(config.folder or mounted).resolve()
+    if not mounted.is_dir() or not named.is_relative_to(mounted.resolve()):
         return
     begun = time.monotonic()
     while empty := list_empty_inputs(mounted, config):
@@ -54,9 +57,16 @@ def wait_for_inputs(
 
 def list_empty_inputs(mounted: Path, config: DataConfig) -> list[Path]:
     """The mounted inputs, and the folder of the settings, in which there is no file yet."""
-    inputs = sorted(mounted.iterdir()) or [mounted]
+    inputs = [one for path in sorted(mounted.iterdir()) for one in list_sources(path)] or [mounted]
     inputs += [Path(config.folder)] if config.folder else []
     return [one for one in inputs if not one.is_file() and not any(f for *_, f in os.walk(one))]
+
+
+def list_sources(path: Path, depth: int | None = None) -> list[Path]:
+    """The sources below a mount: itself, or so many folders down where it holds one kind alone."""
+    depth = SOURCE_DEPTHS.get(path.name, 0) if depth is None else depth
+    below = sorted(path.iterdir()) if depth and path.is_dir() else []
+    return [one for path in below for one in list_sources(path, depth - 1)] or [path]
 
 
 def find_competition_folder(config: DataConfig, mounted: Path = KAGGLE_INPUT) -> Path:
