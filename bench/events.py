@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from podium.events import Reporter
-from podium.webhook import watch_run
+from podium.webhook import Watch
 
 STEP = 0.05  # seconds
 
@@ -73,7 +73,8 @@ def time_steps(steps: int, address: str) -> float:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         report = Reporter(Path(folder))
         report.say = lambda *_: None
-        watch = watch_run(report, {"PODIUM_WEBHOOK": address})
+        watch = Watch(report)
+        watch.open({"PODIUM_WEBHOOK": address})
         begun = time.perf_counter()
         for step in range(steps):
             end = time.perf_counter() + STEP

@@ -12,47 +12,47 @@ competition → folds → pixels → augment → backbones → model → train �
      110  Configuration: every setting, its default and its limit
      409  Overrides: from defaults to the settings of this run
      560  Runtime: the machine, and the Keras backend that suits it
-     810  Libraries
-     827  Storage: a file is there whole, or as it was before
-     848  Attempts: an answer within a time limit, or none
-     884  Events: what the run says, to the reader of the log and to programs
-    1017  Predictions: class probabilities, keyed by image id
-    1074  Metrics: how good the probabilities are, and how sure that figure is
-    1123  Inputs: where the competition's files are
-    1289  Labels: what each training image shows
-    1517  Competition: from its files to one image table
-    1773  Folds: every training image is validated once, by a model that never saw it
-    1842  Pixels: from image files to batches of uint8
-    2045  Augmentation: what training images go through, on the device
-    2107  Handles: where pretrained weights lie
-    2210  Backbones: the table of networks that turn pixels into features
-    2349  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2381  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2448  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2668  Network: the backbone built, as its row of the table says
-    2744  Weights: what the backbone starts from
-    2925  Freezing: which variables train, and how fast
-    3053  Model: augment, normalise, backbone, head
-    3148  Schedule: how fast the weights move
-    3216  Training: one fold, in two phases
-    3358  Prediction: from a trained model to class probabilities
-    3391  Inference: the models of an earlier run answer a competition's test part
-    3480  Submission: checked against the sample before it is written
-    3564  Card: the run at a glance, as a phone shows it
-    3797  Post: one request to a webhook, within a hard limit
-    3951  Sinks: who is told of the run, and in which words
-    4141  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4381  Delivery: from the record to a sink, at least once
-    4579  Address: which sink an address stands for
-    4685  Webhook: finds where the run is to be told, and tells it there
-    4785  Curves: one picture of all folds so far, for a phone
-    4814  Summary: the run in figures
-    4900  Record: what a run folder holds, as far as the run has got
-    4966  Page: the pieces that the report is made of
-    5140  Report: one page that shows the run
-    5359  The run: the stages in order
+     815  Libraries
+     832  Storage: a file is there whole, or as it was before
+     853  Attempts: an answer within a time limit, or none
+     889  Events: what the run says, to the reader of the log and to programs
+    1022  Predictions: class probabilities, keyed by image id
+    1079  Metrics: how good the probabilities are, and how sure that figure is
+    1128  Inputs: where the competition's files are
+    1294  Labels: what each training image shows
+    1522  Competition: from its files to one image table
+    1778  Folds: every training image is validated once, by a model that never saw it
+    1847  Pixels: from image files to batches of uint8
+    2050  Augmentation: what training images go through, on the device
+    2112  Handles: where pretrained weights lie
+    2215  Backbones: the table of networks that turn pixels into features
+    2354  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2386  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2453  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2673  Network: the backbone built, as its row of the table says
+    2749  Weights: what the backbone starts from
+    2930  Freezing: which variables train, and how fast
+    3058  Model: augment, normalise, backbone, head
+    3153  Schedule: how fast the weights move
+    3221  Training: one fold, in two phases
+    3363  Prediction: from a trained model to class probabilities
+    3396  Inference: the models of an earlier run answer a competition's test part
+    3485  Submission: checked against the sample before it is written
+    3569  Card: the run at a glance, as a phone shows it
+    3802  Post: one request to a webhook, within a hard limit
+    3956  Sinks: who is told of the run, and in which words
+    4146  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4386  Delivery: from the record to a sink, at least once
+    4584  Address: which sink an address stands for
+    4690  Webhook: finds where the run is to be told, and tells it there
+    4812  Curves: one picture of all folds so far, for a phone
+    4841  Summary: the run in figures
+    4927  Record: what a run folder holds, as far as the run has got
+    4993  Page: the pieces that the report is made of
+    5167  Report: one page that shows the run
+    5386  The run: the stages in order
 
-Sources: sha256 5bf1222385b6f90588f21eb7b16f7e9a155e4e0606c8f2742ec95862797ce545
+Sources: sha256 771350c0bc7f1a1892cb2cb61e5f0585c1c708a300af799bebd71002dc62d333
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 5bf1222385b6f90588f21eb7b16f7e9a155e4e0606c8f2742ec95862797ce545
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "5bf1222385b6f90588f21eb7b16f7e9a155e4e0606c8f2742ec95862797ce545"
+SOURCE = "771350c0bc7f1a1892cb2cb61e5f0585c1c708a300af799bebd71002dc62d333"
 
 
 import base64
@@ -622,20 +622,25 @@ def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
     return plan
 
 
-def prepare_environment(argv: Sequence[str]) -> Config:
+def prepare_environment(argv: Sequence[str]) -> Config | SettingsError:
     """Reads the settings and chooses the backend; what already stands in the environment wins.
 
-    `--help` and mistaken settings end the program here, before anything heavy is loaded.
+    `--help` and mistaken settings end the program here, before anything heavy is loaded; on Kaggle
+    mistakes are handed on, for a run there ends with a status, whatever becomes of it.
     """
     if "--help" in argv or "-h" in argv:
         print(format_help())
         raise SystemExit(0)
+    config: Config | SettingsError
     try:
         config = read_config(argv)
     except SettingsError as error:
-        mistakes = "\n  ".join(str(error).splitlines())
-        raise SystemExit(f"These settings cannot be used:\n  {mistakes}") from None
-    for name, value in plan_environment(config.runtime, find_accelerator()).items():
+        if not is_on_kaggle():
+            mistakes = "\n  ".join(str(error).splitlines())
+            raise SystemExit(f"These settings cannot be used:\n  {mistakes}") from None
+        config = error
+    chosen = config.runtime if isinstance(config, Config) else RuntimeConfig()
+    for name, value in plan_environment(chosen, find_accelerator()).items():
         os.environ.setdefault(name, value)
     return config
 
@@ -4634,7 +4639,7 @@ def read_webhook(word: str, folder: Path) -> Sink:
         raise WebhookError("it must begin with https:// and a host")
     if parts.scheme == "http" and not is_near(parts.hostname):
         raise WebhookError("over http anybody on the way can read it; write https://")
-    if kind == "telegram" and "chat_id=" not in parts.query:
+    if kind == "telegram" and "chat_id" not in parse_qs(parts.query):
         raise WebhookError("a Telegram address needs ?chat_id=…, the chat to write to")
     if kind == "ntfy" and not parts.path.strip("/"):
         raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")
@@ -4691,71 +4696,93 @@ def list_secrets(word: str) -> list[str]:
 
 SECRET_NAME = "PODIUM_WEBHOOK"  # noqa: S105
 SECRET_FILE = "podium-webhook.txt"  # noqa: S105
-SECRET_SECONDS = 5.0  # for Kaggle's service of secrets, which may be out of reach
+SECRET_SECONDS = 2.0  # for Kaggle's service of secrets, which is out of reach without internet
 CLOSING_SECONDS = 10.0
 
 
 class Watch:
-    """The deliveries of a run: open until `close` or SIGTERM."""
+    """Who is told of a run, and what SIGTERM does to it, from here to `close`."""
 
-    def __init__(self, report: Reporter, sinks: Sequence[Sink]) -> None:
-        self.report = report
-        names = [f"{sink.name}{place or ''}" for place, sink in enumerate(sinks)]
-        self.deliveries = [
-            Delivery(sink, report, report.folder / f"webhook-{name}.json")
-            for name, sink in zip(names, sinks, strict=True)
-        ]
-        for delivery in self.deliveries:
-            delivery.start()
-        if self.deliveries and threading.current_thread() is threading.main_thread():
+    def __init__(self, report: Reporter, on_stop: Callable[[], None] = lambda: None) -> None:
+        self.report, self.on_stop, self.process = report, on_stop, os.getpid()
+        self.deliveries: list[Delivery] = []
+        self.opened = False
+        if threading.current_thread() is threading.main_thread():
             self.on_sigterm = signal.signal(signal.SIGTERM, self.stop)
 
+    def open(self, environ: Mapping[str, str] = os.environ) -> None:
+        """Finds the run's webhooks, says which, and tells them all from the first event on.
+
+        None, or addresses that cannot be used, is no error: nothing of a webhook stops a run.
+        After this no line of the reporter can hold an address.
+        """
+        self.opened = True
+        if not self.report.leader:
+            return
+        try:
+            source, text = find_secret(environ)
+            self.report.hidden += [
+                part for one in text.split() for part in (one, *list_secrets(one))
+            ]
+            for place, word in enumerate(text.split()):
+                self.open_one(word, place, source)
+        except Exception as error:  # its words may hold an address
+            self.report.warn(
+                f"no webhook is used: its address cannot be read ({type(error).__name__})"
+            )
+            return
+        names = ", ".join(one.sink.name for one in self.deliveries)
+        shown = f"{names}, from {source}" if names else f"none; {SECRET_NAME} would name one"
+        self.report.say(f"  webhook     {shown}")
+
+    def open_one(self, word: str, place: int, source: str) -> None:
+        """Opens the delivery to one address, or says why there is none."""
+        try:
+            sink = read_webhook(word, self.report.folder)
+            memory = self.report.folder / f"webhook-{sink.name}{place or ''}.json"
+            delivery = Delivery(sink, self.report, memory)
+            delivery.start()
+        except Exception as error:
+            reason = str(error) if isinstance(error, WebhookError) else type(error).__name__
+            self.report.warn(f"webhook {place + 1} of {source} is not used: {reason}")
+        else:
+            self.deliveries.append(delivery)
+
     def close(self) -> None:
-        """Delivers the rest, for ten seconds at most over all sinks."""
-        for delivery in self.deliveries:
-            delivery.closing.set()
-            delivery.woken.set()
-        for delivery in self.deliveries:
-            delivery.close(CLOSING_SECONDS / len(self.deliveries))
-        self.deliveries = []
+        """Delivers the rest; SIGTERM then does what it did before."""
+        if signal.getsignal(signal.SIGTERM) == self.stop:
+            signal.signal(signal.SIGTERM, self.on_sigterm or signal.SIG_DFL)
+        self.deliver_rest()
+
+    def deliver_rest(self) -> None:
+        """Delivers the rest, for ten seconds at most; in a forked process there is nobody to."""
+        end = time.monotonic() + CLOSING_SECONDS
+        deliveries = self.deliveries if os.getpid() == self.process else []
+        for delivery in deliveries:
+            delivery.end_by(end)
+        for delivery in deliveries:
+            delivery.join(max(0.0, end - time.monotonic()))
 
     def say_stopped(self, number: int) -> None:
-        """The run's last event, and its delivery."""
+        """The run's last status and event, and their delivery."""
+        self.on_stop()
         self.report.emit("run_stopped", signal=signal.Signals(number).name)
-        self.close()
+        if not self.opened:
+            self.open()
+        self.deliver_rest()
 
     def stop(self, number: int, frame: types.FrameType | None) -> None:
-        """Says that the session was ended, then does what SIGTERM did before."""
-        # In a thread of its own, with a limit: the signal may have come while the main thread held
-        # a lock that is needed for it.
-        with contextlib.suppress(TimeoutError):
-            call_in_time(lambda: self.say_stopped(number), CLOSING_SECONDS + 2)
+        """Says that the session was ended, unless it had, then does what SIGTERM did before."""
+        if os.getpid() == self.process and self.report.last not in ENDINGS:
+            # In a thread of its own, with a limit: the signal may have come while the main thread
+            # held a lock that is needed for it.
+            with contextlib.suppress(Exception):
+                call_in_time(lambda: self.say_stopped(number), CLOSING_SECONDS + 2)
         signal.signal(number, self.on_sigterm or signal.SIG_DFL)
         if callable(self.on_sigterm):
             self.on_sigterm(number, frame)
         elif self.on_sigterm != signal.SIG_IGN:
             os.kill(os.getpid(), number)
-
-
-def watch_run(report: Reporter, environ: Mapping[str, str] = os.environ) -> Watch:
-    """Opens the run's webhooks and says which; none, or addresses that cannot be used, is no error.
-
-    After this no line of the reporter can hold an address.
-    """
-    if not report.leader:
-        return Watch(report, [])
-    source, text = find_secret(environ)
-    report.hidden += [part for word in text.split() for part in (word, *list_secrets(word))]
-    sinks = list[Sink]()
-    for place, word in enumerate(text.split(), start=1):
-        try:
-            sinks.append(read_webhook(word, report.folder))
-        except WebhookError as error:
-            report.warn(f"webhook {place} of {source} is not used: {error}")
-    names = ", ".join(sink.name for sink in sinks)
-    shown = f"{names}, from {source}" if names else f"none; {SECRET_NAME} would name one"
-    report.say(f"  webhook     {shown}")
-    return Watch(report, sinks)
 
 
 def find_secret(
@@ -5371,31 +5398,43 @@ EXPECTED_ERRORS = (
     SubmissionError,
 )
 
+# What a run writes, but for the record, which goes on, and the webhooks' memories.
+ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
+TRAINING_FILES = (
+    *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
+    *("fold*/model.keras", "fold*/history.csv"),
+)
 
-def main(argv: Sequence[str]) -> int:
-    """Runs Podium with the given command line; returns the exit code, 0 if all went well."""
+
+def main(config: Config | SettingsError) -> int:
+    """Runs Podium with the given settings; returns the exit code, 0 if all went well."""
     started = time.time()
     try:
-        config = read_config(argv)
+        if isinstance(config, SettingsError):
+            raise config
         runtime = open_runtime(config, keras.backend.backend(), started)
-    except EXPECTED_ERRORS as error:
-        print(f"Stopped: {error}", file=sys.stderr)
-        if not is_on_kaggle():
-            return 1
-        write_status(KAGGLE_WORKING, "failed", f"{type(error).__name__}: {error}")
-        return 0
-    report = Reporter(runtime.folder, leader=is_first_host(runtime.backend))
+        report = Reporter(runtime.folder, leader=is_first_host(runtime.backend))
+    except Exception as error:
+        return end_early(error)
     report.say(f"Podium, built from {SOURCE[:12]}\n{describe_runtime(runtime)}")
-    with closing(watch_run(report)):
-        return run_reported(config, runtime, report)
+    stopped = partial(write_status, runtime.folder, "stopped", "ended from outside")
+    with closing(Watch(report, stopped)) as watch:
+        return run_reported(config, runtime, report, watch)
 
 
-def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
-    """Runs the stages between a first and a last event; what stops the run is an event too.
+def end_early(error: Exception) -> int:
+    """Tells what stopped a run that had no folder yet: on Kaggle as of any run; a line at home."""
+    if not is_on_kaggle():
+        print(describe_failure(error), file=sys.stderr)
+        return 1
+    report = Reporter(KAGGLE_WORKING)
+    with closing(Watch(report)) as watch:
+        watch.open()
+        return end_failed(error, KAGGLE_WORKING, report)
 
-    Returns the exit code. On Kaggle a failed run ends with 0 as well, since Kaggle may drop what a
-    run that ends otherwise has written; status.json tells the two apart.
-    """
+
+def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> int:
+    """Runs the stages between a first and a last event; returns the exit code."""
     report.emit(
         "run_started",
         source=SOURCE,
@@ -5404,20 +5443,35 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
         deadline=runtime.deadline,
         settings=list_settings(config),
     )
-    write_status(runtime.folder, "running")
     try:
-        run_stages(config, runtime, report)
+        run_stages(config, runtime, report, watch)
     except BaseException as error:
-        report.emit("run_failed", error=type(error).__name__, reason=traceback.format_exc())
-        write_status(runtime.folder, "failed", report.hide(f"{type(error).__name__}: {error}"))
+        code = end_failed(error, runtime.folder, report)
         if not isinstance(error, Exception):
             raise
-        expected = isinstance(error, EXPECTED_ERRORS)
-        words = f"Stopped: {error}" if expected else traceback.format_exc()
-        print(report.hide(words.rstrip()), file=sys.stderr, flush=True)
-        return 0 if is_on_kaggle() else 1
+        return code
     write_status(runtime.folder, "finished")
     return 0
+
+
+def end_failed(error: BaseException, folder: Path, report: Reporter) -> int:
+    """Makes what stopped a run its last event, and says it; returns the exit code.
+
+    On Kaggle that is 0 as well, since Kaggle may drop what a run that ends otherwise has written;
+    status.json tells the two apart.
+    """
+    reason = "".join(traceback.format_exception(error))
+    report.emit("run_failed", error=type(error).__name__, reason=reason)
+    write_status(folder, "failed", report.hide(f"{type(error).__name__}: {error}"))
+    print(report.hide(describe_failure(error)), file=sys.stderr, flush=True)
+    return 0 if is_on_kaggle() else 1
+
+
+def describe_failure(error: BaseException) -> str:
+    """The words of an error that says what to do, the traceback of any other."""
+    if isinstance(error, EXPECTED_ERRORS):
+        return f"Stopped: {error}"
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def write_status(folder: Path, state: str, error: str | None = None) -> None:
@@ -5430,9 +5484,14 @@ def write_status(folder: Path, state: str, error: str | None = None) -> None:
         print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
 
 
-def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
+def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
-    wait_for_inputs(config.data, report)
+    try:
+        forget_results(runtime.folder, config.predict.run)
+        write_status(runtime.folder, "running")
+        wait_for_inputs(config.data, report)
+    finally:  # the webhook's address may lie in an input that was mounted late
+        watch.open()
     write_json(runtime.folder / "config.json", list_settings(config))
     open_session(runtime.precision, devices=1)
     check_backbone(config.model, config.pixels.image_size)
@@ -5468,7 +5527,6 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     test = read_images(competition.test, side, "test", report)
 
     report.say("Training: loss and accuracy, training → validation")
-    forget_folds(runtime.folder)
     folds = make_folds(images.table, config.folds, config.runtime.seed)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
     oof, answers = list[Predictions](), list[Predictions]()
@@ -5509,9 +5567,13 @@ def write_submission_of(competition: Competition, answers: Predictions, folder: 
     write_submission(submission, folder / "submission.csv")
 
 
-def forget_folds(folder: Path) -> None:
-    """Removes models and histories of an earlier run, which had perhaps more folds."""
-    for pattern in ("fold*/model.keras", "fold*/history.csv"):
+def forget_results(folder: Path, answering: str | None) -> None:
+    """Removes what an earlier run left in the folder, so that nothing passes for this run's.
+
+    The folder of the run that is to answer keeps its models and what was said of them.
+    """
+    keeps = answering is not None and Path(answering).resolve() == folder.resolve()
+    for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -5535,4 +5597,4 @@ def report_fold(fold: int, score: Score, folder: Path, report: Reporter) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(CONFIG))

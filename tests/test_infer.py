@@ -15,6 +15,7 @@ from podium.events import Reporter
 from podium.infer import answer_with_run, find_trained_run, list_runs
 from podium.inputs import CompetitionError
 from podium.main import main
+from podium.override import read_config
 from podium.predictions import read_predictions
 
 RUNTIME: Any = SimpleNamespace(precision="float32", devices=("cpu",))
@@ -33,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     make_csv_competition(folder / "data")
     words = [f"--data.folder={folder / 'data'}", f"--runtime.folder={folder / 'run'}"]
-    assert main([*QUICK, *words]) == 0
+    assert main(read_config([*QUICK, *words])) == 0
     keras.distribution.set_distribution(None)
     return folder
 
@@ -42,7 +43,7 @@ def test_the_models_of_a_run_answer_as_they_did_when_they_were_trained(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     words = [f"--data.folder={trained / 'data'}", f"--runtime.folder={tmp_path}"]
-    assert main([*QUICK, *words, f"--predict.run={trained / 'run'}"]) == 0
+    assert main(read_config([*QUICK, *words, f"--predict.run={trained / 'run'}"])) == 0
     pd.testing.assert_frame_equal(
         pd.read_csv(tmp_path / "submission.csv"), pd.read_csv(trained / "run" / "submission.csv")
     )

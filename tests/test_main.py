@@ -1,6 +1,9 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -8,10 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from folders import make_csv_competition
+from receivers import serve
 
 from podium.competition import read_competition
 from podium.config import DataConfig
-from podium.main import main
+from podium.inputs import CompetitionError
+from podium.main import main as run_podium
+from podium.override import SettingsError, read_config
 from podium.predictions import read_predictions
 
 QUICK = [
@@ -27,6 +33,13 @@ def own_distribution():
     """A run shares batches over all devices; the next test must not."""
     yield
     keras.distribution.set_distribution(None)
+
+
+def main(words: list[str]) -> int:
+    try:
+        return run_podium(read_config(words))
+    except SettingsError as mistakes:
+        return run_podium(mistakes)
 
 
 def run(folder: Path, *words: str) -> tuple[int, Path]:
@@ -240,15 +253,45 @@ def test_every_fold_trains_in_the_precision_and_on_the_devices_of_the_run(
     assert seen == [("mixed_bfloat16", devices)] * 2
 
 
-def test_folds_of_an_earlier_run_are_forgotten(tmp_path: Path):
-    make_csv_competition(tmp_path / "data")
-    old = tmp_path / "run" / "fold4"
-    old.mkdir(parents=True)
-    (old / "model.keras").write_bytes(b"old")
-    (old / "history.csv").write_text("old")
-    code, _ = run(tmp_path)
-    assert code == 0
-    assert not list(old.iterdir())
+RESULTS = [
+    "config.json", "curves.png", "fold4/history.csv", "fold4/model.keras", "folds.csv", "oof.npz",
+    "report.html", "status.json", "submission.csv", "summary.json", "test.npz",
+]  # fmt: skip
+
+
+def leave_results(target: Path) -> None:
+    (target / "fold4").mkdir(parents=True)
+    for name in RESULTS:
+        (target / name).write_text("of an earlier run")
+
+
+def test_nothing_of_an_earlier_run_passes_for_this_ones(tmp_path: Path, monkeypatch):
+    import podium.main
+
+    leave_results(tmp_path / "run")
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append(json.loads((tmp_path / "run" / "status.json").read_text()))
+        raise CompetitionError("enough")
+
+    monkeypatch.setattr(podium.main, "read_competition", look)
+    code, target = run(tmp_path)
+    assert code == 1
+    assert [(status["state"], status["submission"]) for status in seen] == [("running", False)]
+    assert json.loads((target / "status.json").read_text())["submission"] is False
+    left = {path.name for path in target.rglob("*") if path.is_file()}
+    assert left == {"config.json", "events.jsonl", "status.json"}
+
+
+def test_a_run_that_answers_in_its_own_folder_keeps_its_models(tmp_path: Path):
+    leave_results(tmp_path / "run")
+    code, target = run(tmp_path, f"--predict.run={tmp_path / 'run'}")
+    assert code == 1  # there is no competition
+    assert (target / "fold4" / "model.keras").read_text() == "of an earlier run"
+    assert (target / "summary.json").is_file()
+    assert not (target / "submission.csv").exists()
+    assert not (target / "test.npz").exists()
 
 
 def test_curves_that_cannot_be_drawn_cost_no_fold(tmp_path: Path, monkeypatch):
@@ -299,6 +342,99 @@ def test_on_kaggle_a_machine_that_is_not_as_asked_ends_with_0_and_a_status(
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["state"] == "failed"
     assert "runtime.accelerator is tpu, but" in status["error"]
+
+
+@pytest.fixture
+def kaggle(tmp_path: Path, monkeypatch) -> Path:
+    """Kaggle's working folder."""
+    import podium.main
+
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setattr(podium.main, "KAGGLE_WORKING", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_on_kaggle_whatever_stops_a_run_before_it_began_ends_with_0_and_is_told(
+    kaggle: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    import podium.main
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("The TPU is already in use by process 7")
+
+    monkeypatch.setattr(podium.main, "open_runtime", refuse)
+    with serve() as server:
+        monkeypatch.setenv("PODIUM_WEBHOOK", server.url)
+        assert main(QUICK) == 0
+        told = [one for request in server.received for one in request.json["events"]]
+    status = json.loads((kaggle / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert status["error"] == "RuntimeError: The TPU is already in use by process 7"
+    assert events_of(kaggle) == ["run_failed"] == [one["event"] for one in told]
+    assert "Traceback" in told[0]["reason"]
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE")
+    assert main(QUICK) == 1
+    assert "RuntimeError: The TPU is already in use" in capsys.readouterr().err
+
+
+def test_on_kaggle_mistaken_settings_end_with_0_and_a_status(kaggle: Path):
+    assert main(["--train.epoch=3"]) == 0
+    status = json.loads((kaggle / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "unknown setting 'train.epoch'; did you mean 'train.epochs'?" in status["error"]
+    assert events_of(kaggle) == ["run_failed"]
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_an_address_that_is_mounted_late_is_found_and_told_everything(tmp_path: Path, monkeypatch):
+    import podium.main
+    from podium import webhook
+
+    monkeypatch.setattr(webhook.find_secret, "__defaults__", ({}, tmp_path / "input"))
+    mounted = tmp_path / "input" / "podium-webhook" / "podium-webhook.txt"
+    with serve() as server:
+
+        def mount(*_: object) -> None:
+            mounted.parent.mkdir(parents=True)
+            mounted.write_text(server.url)
+            raise CompetitionError("the competition came too late")
+
+        monkeypatch.setattr(podium.main, "wait_for_inputs", mount)
+        run(tmp_path)
+        told = [one["event"] for request in server.received for one in request.json["events"]]
+    assert told == ["run_started", "run_failed"]
+
+
+STOPPED = """
+import os, pathlib, signal, sys, time
+import podium.main
+from podium.override import read_config
+def stop(*_):
+    (pathlib.Path(sys.argv[1]) / "submission.csv").write_text("of a fold")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+podium.main.read_competition = stop
+podium.main.main(read_config(["--preset=dry-run", f"--runtime.folder={sys.argv[1]}"]))
+"""
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_run_that_is_ended_from_outside_says_so_everywhere(tmp_path: Path, watched: bool):
+    root = Path(__file__).parents[1]
+    with serve() as server:
+        environ = {**os.environ, "PYTHONPATH": str(root / "src")}
+        environ |= {"PODIUM_WEBHOOK": server.url} if watched else {}
+        words = [sys.executable, "-c", STOPPED, tmp_path]
+        done = subprocess.run(words, env=environ, check=False, timeout=120, cwd=tmp_path)
+        told = [one["event"] for request in server.received for one in request.json["events"]]
+    assert done.returncode == -signal.SIGTERM
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["submission"]) == ("stopped", True)
+    assert events_of(tmp_path) == ["run_started", "run_stopped"]
+    assert told == (["run_started", "run_stopped"] if watched else [])
 
 
 def test_nothing_is_written_outside_the_run_folder(tmp_path: Path, monkeypatch):

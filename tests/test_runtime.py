@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from podium.config import Config, RuntimeConfig
+from podium.override import SettingsError
 from podium.runtime import (
     DeviceError,
     Devices,
@@ -79,6 +80,18 @@ def test_help_is_answered_and_a_mistake_refused_before_anything_is_loaded(
     assert "--train.epochs" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="These settings cannot be used:\n  unknown setting 'x'"):
         prepare_environment(["--x=1"])
+
+
+def test_on_kaggle_a_mistake_is_handed_on_since_the_run_must_leave_a_status(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    mistake = prepare_environment(["--x=1"])
+    assert isinstance(mistake, SettingsError)
+    assert str(mistake) == "unknown setting 'x'; --help lists them all"
+    with pytest.raises(SystemExit) as ended:
+        prepare_environment(["--help", "--x=1"])
+    assert ended.value.code == 0
 
 
 def test_looking_at_the_machine_loads_no_heavy_library():

@@ -1,9 +1,13 @@
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -15,12 +19,18 @@ from sample_run import make_events
 from services import Discord, Ntfy, Slack, Telegram
 
 from podium import webhook as webhook_room
-from podium.events import Reporter
-from podium.webhook import find_secret, watch_run
+from podium.events import Reporter, read_record
+from podium.webhook import Watch, find_secret
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 TOKEN = "discord-token-of-thirty-letters"
+
+
+def watch_run(report: Reporter, environ: dict[str, str]) -> Watch:
+    watch = Watch(report)
+    watch.open(environ)
+    return watch
 
 
 def test_the_environment_comes_first_then_the_private_dataset(tmp_path: Path):
@@ -52,6 +62,7 @@ def test_a_kaggle_secret_is_the_last_resort_and_has_a_time_limit(
         "https://host.example/PODIUM_WEBHOOK",
     )
     assert find_secret({}, tmp_path) == ("", "")
+    assert webhook_room.SECRET_SECONDS <= 2  # of the three that a start without internet may take
     hanging = threading.Event()
     monkeypatch.setattr(webhook_room, "SECRET_SECONDS", 0.05)
     fake_client(monkeypatch, lambda _: hanging.wait(30))
@@ -62,8 +73,7 @@ def test_a_kaggle_secret_is_the_last_resort_and_has_a_time_limit(
 def test_without_a_webhook_one_line_says_how_to_have_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    watch = watch_run(Reporter(tmp_path), {})
-    watch.close()
+    watch_run(Reporter(tmp_path), {}).close()
     assert capsys.readouterr().out == "  webhook     none; PODIUM_WEBHOOK would name one\n"
 
 
@@ -82,6 +92,47 @@ def test_an_address_that_cannot_be_used_is_a_warning_and_the_others_are_told(
     assert "secret-of-many-letters" not in said + report.path.read_text()
     told = [one["event"] for request in server.received for one in request.json["events"]]
     assert told == ["warning_raised", "run_started"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [TOKEN.encode("utf-16"), b"\xff\xfe\x00\xd8", f"tgram://1:{TOKEN}/".encode(), b"https://[x"],
+)
+def test_no_file_of_addresses_stops_a_run(
+    tmp_path: Path, content: bytes, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "inputs" / "podium-webhook" / "podium-webhook.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    monkeypatch.setattr(webhook_room.find_secret, "__defaults__", ({}, tmp_path / "inputs"))
+    report = Reporter(tmp_path)
+    watch_run(report, {}).close()
+    said = capsys.readouterr().out
+    assert report.warnings
+    assert "is not used: " in said or "its address cannot be read (UnicodeDecodeError)" in said
+    assert TOKEN not in said + report.path.read_text()
+
+
+def test_an_error_of_any_kind_in_one_webhook_costs_only_it(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    read_webhook = webhook_room.read_webhook
+
+    def fail(word: str, folder: Path):
+        if TOKEN in word:
+            raise KeyError(word)
+        return read_webhook(word, folder)
+
+    monkeypatch.setattr(webhook_room, "read_webhook", fail)
+    with serve() as server:
+        report = Reporter(tmp_path)
+        watch = watch_run(report, {"PODIUM_WEBHOOK": f"https://h.example/{TOKEN} {server.url}"})
+        watch.close()
+    assert "! webhook 1 of the environment is not used: KeyError\n" in capsys.readouterr().out
+    assert [one.sink.name for one in watch.deliveries] == ["json"]
+    monkeypatch.setattr(webhook_room, "find_secret", lambda _: 1 / 0)
+    watch_run(report, {}).close()
+    assert "no webhook is used: its address cannot be read (ZeroDi" in capsys.readouterr().out
 
 
 def test_all_sinks_hear_of_a_run_and_nothing_gives_a_token_away(
@@ -144,9 +195,10 @@ ENDED = """
 import os, signal, sys, pathlib, time
 from contextlib import closing
 from podium.events import Reporter
-from podium.webhook import watch_run
+from podium.webhook import Watch
 report = Reporter(pathlib.Path(sys.argv[1]))
-with closing(watch_run(report)):
+with closing(Watch(report)) as watch:
+    watch.open()
     report.emit("run_started", settings={})
     if sys.argv[2] == "SIGTERM":
         os.kill(os.getpid(), signal.SIGTERM)
@@ -178,6 +230,93 @@ def test_sigterm_still_does_what_it_did_before(tmp_path: Path):
         signal.signal(signal.SIGTERM, before)
     assert heard == ["before"]
     assert '"run_stopped"' in report.path.read_text()
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What SIGTERM did before the run, and shall do after it."""
+    told: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("before"))
+    yield told
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_is_heard_without_a_webhook_too(tmp_path: Path, heard: list[str]):
+    report = Reporter(tmp_path)
+    watch = Watch(report, lambda: heard.append("status"))
+    watch.open({})
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == ["status", "before"]
+    assert [event["event"] for event, _ in read_record(report.path)] == ["run_stopped"]
+
+
+def test_a_run_that_is_stopped_before_its_webhook_was_found_is_told_all_the_same(
+    tmp_path: Path, heard: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    with serve() as server:
+        monkeypatch.setenv("PODIUM_WEBHOOK", server.url)
+        Watch(Reporter(tmp_path))
+        os.kill(os.getpid(), signal.SIGTERM)
+        told = [one["event"] for request in server.received for one in request.json["events"]]
+    assert told == ["run_stopped"]
+
+
+def test_sigterm_after_the_end_is_none_of_the_runs_business(tmp_path: Path, heard: list[str]):
+    before = signal.getsignal(signal.SIGTERM)
+    report = Reporter(tmp_path)
+    with closing(Watch(report, lambda: heard.append("status"))):
+        report.emit("run_finished", rows=1)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == ["before", "before"]
+    assert [event["event"] for event, _ in read_record(report.path)] == ["run_finished"]
+
+
+def test_a_forked_process_leaves_the_run_to_its_parent(tmp_path: Path, heard: list[str]):
+    with serve() as server:
+        report = Reporter(tmp_path)
+        watch = Watch(report, lambda: heard.append("status"))
+        watch.open({"PODIUM_WEBHOOK": server.url})
+        report.emit("run_started")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads, which are the point
+            child = os.fork()
+        if not child:
+            try:
+                report.emit("epoch_ended")
+                os.kill(os.getpid(), signal.SIGTERM)
+                watch.close()
+            finally:
+                os._exit(0 if heard == ["before"] else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        spawned = multiprocessing.get_context("fork").Process(target=watch.close)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            spawned.start()
+        spawned.join()
+        assert spawned.exitcode == 0
+        report.emit("run_finished", rows=1)
+        watch.close()
+        told = [one["event"] for request in server.received for one in request.json["events"]]
+    assert told == ["run_started", "run_finished"]
+    assert heard == []
+
+
+def test_only_the_first_host_has_webhooks(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with serve() as server:
+        watch = watch_run(Reporter(tmp_path, leader=False), {"PODIUM_WEBHOOK": server.url})
+        watch.report.emit("run_started")
+        watch.close()
+    assert (watch.deliveries, server.received) == ([], [])
+    assert capsys.readouterr().out == ""
+
+
+def test_closing_twice_is_closing_once(tmp_path: Path):
+    with serve() as server:
+        watch = watch_run(Reporter(tmp_path), {"PODIUM_WEBHOOK": server.url})
+        watch.close()
+        watch.close()
 
 
 @pytest.mark.parametrize("form", [True, False])

@@ -13,7 +13,7 @@ The kind follows from the exact host, or from a word before the scheme:
 import base64
 import ipaddress
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from podium.chat import DiscordSink, NtfySink, SlackSink, TelegramSink
 from podium.sinks import CardSink, JsonSink, KerasSink, Sink
@@ -64,7 +64,7 @@ def read_webhook(word: str, folder: Path) -> Sink:
         raise WebhookError("it must begin with https:// and a host")
     if parts.scheme == "http" and not is_near(parts.hostname):
         raise WebhookError("over http anybody on the way can read it; write https://")
-    if kind == "telegram" and "chat_id=" not in parts.query:
+    if kind == "telegram" and "chat_id" not in parse_qs(parts.query):
         raise WebhookError("a Telegram address needs ?chat_id=…, the chat to write to")
     if kind == "ntfy" and not parts.path.strip("/"):
         raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")

@@ -3,8 +3,8 @@
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -22,7 +22,7 @@ from podium.inputs import CompetitionError, wait_for_inputs
 from podium.metrics import Score
 from podium.model import open_session
 from podium.network import check_backbone
-from podium.override import SettingsError, read_config
+from podium.override import SettingsError
 from podium.pixels import PixelError, read_images
 from podium.predict import predict_images
 from podium.predictions import (
@@ -33,6 +33,7 @@ from podium.predictions import (
 )
 from podium.report import write_report
 from podium.runtime import (
+    CONFIG,
     KAGGLE_WORKING,
     DeviceError,
     Runtime,
@@ -52,7 +53,7 @@ from podium.summary import (
     write_json,
 )
 from podium.train import TrainingSet, train_fold
-from podium.webhook import watch_run
+from podium.webhook import Watch
 from podium.weights import prepare_backbone
 
 # Errors whose message says what to do; the rest are bugs and keep their traceback.
@@ -66,31 +67,43 @@ EXPECTED_ERRORS = (
     SubmissionError,
 )
 
+# What a run writes, but for the record, which goes on, and the webhooks' memories.
+ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
+TRAINING_FILES = (
+    *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
+    *("fold*/model.keras", "fold*/history.csv"),
+)
 
-def main(argv: Sequence[str]) -> int:
-    """Runs Podium with the given command line; returns the exit code, 0 if all went well."""
+
+def main(config: Config | SettingsError) -> int:
+    """Runs Podium with the given settings; returns the exit code, 0 if all went well."""
     started = time.time()
     try:
-        config = read_config(argv)
+        if isinstance(config, SettingsError):
+            raise config
         runtime = open_runtime(config, keras.backend.backend(), started)
-    except EXPECTED_ERRORS as error:
-        print(f"Stopped: {error}", file=sys.stderr)
-        if not is_on_kaggle():
-            return 1
-        write_status(KAGGLE_WORKING, "failed", f"{type(error).__name__}: {error}")
-        return 0
-    report = Reporter(runtime.folder, leader=is_first_host(runtime.backend))
+        report = Reporter(runtime.folder, leader=is_first_host(runtime.backend))
+    except Exception as error:
+        return end_early(error)
     report.say(f"Podium, built from {SOURCE[:12]}\n{describe_runtime(runtime)}")
-    with closing(watch_run(report)):
-        return run_reported(config, runtime, report)
+    stopped = partial(write_status, runtime.folder, "stopped", "ended from outside")
+    with closing(Watch(report, stopped)) as watch:
+        return run_reported(config, runtime, report, watch)
 
 
-def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
-    """Runs the stages between a first and a last event; what stops the run is an event too.
+def end_early(error: Exception) -> int:
+    """Tells what stopped a run that had no folder yet: on Kaggle as of any run; a line at home."""
+    if not is_on_kaggle():
+        print(describe_failure(error), file=sys.stderr)
+        return 1
+    report = Reporter(KAGGLE_WORKING)
+    with closing(Watch(report)) as watch:
+        watch.open()
+        return end_failed(error, KAGGLE_WORKING, report)
 
-    Returns the exit code. On Kaggle a failed run ends with 0 as well, since Kaggle may drop what a
-    run that ends otherwise has written; status.json tells the two apart.
-    """
+
+def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> int:
+    """Runs the stages between a first and a last event; returns the exit code."""
     report.emit(
         "run_started",
         source=SOURCE,
@@ -99,20 +112,35 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter) -> int:
         deadline=runtime.deadline,
         settings=list_settings(config),
     )
-    write_status(runtime.folder, "running")
     try:
-        run_stages(config, runtime, report)
+        run_stages(config, runtime, report, watch)
     except BaseException as error:
-        report.emit("run_failed", error=type(error).__name__, reason=traceback.format_exc())
-        write_status(runtime.folder, "failed", report.hide(f"{type(error).__name__}: {error}"))
+        code = end_failed(error, runtime.folder, report)
         if not isinstance(error, Exception):
             raise
-        expected = isinstance(error, EXPECTED_ERRORS)
-        words = f"Stopped: {error}" if expected else traceback.format_exc()
-        print(report.hide(words.rstrip()), file=sys.stderr, flush=True)
-        return 0 if is_on_kaggle() else 1
+        return code
     write_status(runtime.folder, "finished")
     return 0
+
+
+def end_failed(error: BaseException, folder: Path, report: Reporter) -> int:
+    """Makes what stopped a run its last event, and says it; returns the exit code.
+
+    On Kaggle that is 0 as well, since Kaggle may drop what a run that ends otherwise has written;
+    status.json tells the two apart.
+    """
+    reason = "".join(traceback.format_exception(error))
+    report.emit("run_failed", error=type(error).__name__, reason=reason)
+    write_status(folder, "failed", report.hide(f"{type(error).__name__}: {error}"))
+    print(report.hide(describe_failure(error)), file=sys.stderr, flush=True)
+    return 0 if is_on_kaggle() else 1
+
+
+def describe_failure(error: BaseException) -> str:
+    """The words of an error that says what to do, the traceback of any other."""
+    if isinstance(error, EXPECTED_ERRORS):
+        return f"Stopped: {error}"
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def write_status(folder: Path, state: str, error: str | None = None) -> None:
@@ -125,9 +153,14 @@ def write_status(folder: Path, state: str, error: str | None = None) -> None:
         print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
 
 
-def run_stages(config: Config, runtime: Runtime, report: Reporter) -> None:
+def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
-    wait_for_inputs(config.data, report)
+    try:
+        forget_results(runtime.folder, config.predict.run)
+        write_status(runtime.folder, "running")
+        wait_for_inputs(config.data, report)
+    finally:  # the webhook's address may lie in an input that was mounted late
+        watch.open()
     write_json(runtime.folder / "config.json", list_settings(config))
     open_session(runtime.precision, devices=1)
     check_backbone(config.model, config.pixels.image_size)
@@ -163,7 +196,6 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     test = read_images(competition.test, side, "test", report)
 
     report.say("Training: loss and accuracy, training → validation")
-    forget_folds(runtime.folder)
     folds = make_folds(images.table, config.folds, config.runtime.seed)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
     oof, answers = list[Predictions](), list[Predictions]()
@@ -204,9 +236,13 @@ def write_submission_of(competition: Competition, answers: Predictions, folder: 
     write_submission(submission, folder / "submission.csv")
 
 
-def forget_folds(folder: Path) -> None:
-    """Removes models and histories of an earlier run, which had perhaps more folds."""
-    for pattern in ("fold*/model.keras", "fold*/history.csv"):
+def forget_results(folder: Path, answering: str | None) -> None:
+    """Removes what an earlier run left in the folder, so that nothing passes for this run's.
+
+    The folder of the run that is to answer keeps its models and what was said of them.
+    """
+    keeps = answering is not None and Path(answering).resolve() == folder.resolve()
+    for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -230,4 +266,4 @@ def report_fold(fold: int, score: Score, folder: Path, report: Reporter) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(CONFIG))

@@ -77,20 +77,25 @@ def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
     return plan
 
 
-def prepare_environment(argv: Sequence[str]) -> Config:
+def prepare_environment(argv: Sequence[str]) -> Config | SettingsError:
     """Reads the settings and chooses the backend; what already stands in the environment wins.
 
-    `--help` and mistaken settings end the program here, before anything heavy is loaded.
+    `--help` and mistaken settings end the program here, before anything heavy is loaded; on Kaggle
+    mistakes are handed on, for a run there ends with a status, whatever becomes of it.
     """
     if "--help" in argv or "-h" in argv:
         print(format_help())
         raise SystemExit(0)
+    config: Config | SettingsError
     try:
         config = read_config(argv)
     except SettingsError as error:
-        mistakes = "\n  ".join(str(error).splitlines())
-        raise SystemExit(f"These settings cannot be used:\n  {mistakes}") from None
-    for name, value in plan_environment(config.runtime, find_accelerator()).items():
+        if not is_on_kaggle():
+            mistakes = "\n  ".join(str(error).splitlines())
+            raise SystemExit(f"These settings cannot be used:\n  {mistakes}") from None
+        config = error
+    chosen = config.runtime if isinstance(config, Config) else RuntimeConfig()
+    for name, value in plan_environment(chosen, find_accelerator()).items():
         os.environ.setdefault(name, value)
     return config
 

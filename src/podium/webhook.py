@@ -9,84 +9,107 @@ import contextlib
 import os
 import signal
 import threading
+import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from podium.address import WebhookError, list_secrets, read_webhook
 from podium.attempt import call_in_time
+from podium.card import ENDINGS
 from podium.delivery import Delivery
 from podium.events import Reporter
 from podium.runtime import KAGGLE_INPUT
-from podium.sinks import Sink
 
 SECRET_NAME = "PODIUM_WEBHOOK"  # noqa: S105
 SECRET_FILE = "podium-webhook.txt"  # noqa: S105
-SECRET_SECONDS = 5.0  # for Kaggle's service of secrets, which may be out of reach
+SECRET_SECONDS = 2.0  # for Kaggle's service of secrets, which is out of reach without internet
 CLOSING_SECONDS = 10.0
 
 
 class Watch:
-    """The deliveries of a run: open until `close` or SIGTERM."""
+    """Who is told of a run, and what SIGTERM does to it, from here to `close`."""
 
-    def __init__(self, report: Reporter, sinks: Sequence[Sink]) -> None:
-        self.report = report
-        names = [f"{sink.name}{place or ''}" for place, sink in enumerate(sinks)]
-        self.deliveries = [
-            Delivery(sink, report, report.folder / f"webhook-{name}.json")
-            for name, sink in zip(names, sinks, strict=True)
-        ]
-        for delivery in self.deliveries:
-            delivery.start()
-        if self.deliveries and threading.current_thread() is threading.main_thread():
+    def __init__(self, report: Reporter, on_stop: Callable[[], None] = lambda: None) -> None:
+        self.report, self.on_stop, self.process = report, on_stop, os.getpid()
+        self.deliveries: list[Delivery] = []
+        self.opened = False
+        if threading.current_thread() is threading.main_thread():
             self.on_sigterm = signal.signal(signal.SIGTERM, self.stop)
 
+    def open(self, environ: Mapping[str, str] = os.environ) -> None:
+        """Finds the run's webhooks, says which, and tells them all from the first event on.
+
+        None, or addresses that cannot be used, is no error: nothing of a webhook stops a run.
+        After this no line of the reporter can hold an address.
+        """
+        self.opened = True
+        if not self.report.leader:
+            return
+        try:
+            source, text = find_secret(environ)
+            self.report.hidden += [
+                part for one in text.split() for part in (one, *list_secrets(one))
+            ]
+            for place, word in enumerate(text.split()):
+                self.open_one(word, place, source)
+        except Exception as error:  # its words may hold an address
+            self.report.warn(
+                f"no webhook is used: its address cannot be read ({type(error).__name__})"
+            )
+            return
+        names = ", ".join(one.sink.name for one in self.deliveries)
+        shown = f"{names}, from {source}" if names else f"none; {SECRET_NAME} would name one"
+        self.report.say(f"  webhook     {shown}")
+
+    def open_one(self, word: str, place: int, source: str) -> None:
+        """Opens the delivery to one address, or says why there is none."""
+        try:
+            sink = read_webhook(word, self.report.folder)
+            memory = self.report.folder / f"webhook-{sink.name}{place or ''}.json"
+            delivery = Delivery(sink, self.report, memory)
+            delivery.start()
+        except Exception as error:
+            reason = str(error) if isinstance(error, WebhookError) else type(error).__name__
+            self.report.warn(f"webhook {place + 1} of {source} is not used: {reason}")
+        else:
+            self.deliveries.append(delivery)
+
     def close(self) -> None:
-        """Delivers the rest, for ten seconds at most over all sinks."""
-        for delivery in self.deliveries:
-            delivery.closing.set()
-            delivery.woken.set()
-        for delivery in self.deliveries:
-            delivery.close(CLOSING_SECONDS / len(self.deliveries))
-        self.deliveries = []
+        """Delivers the rest; SIGTERM then does what it did before."""
+        if signal.getsignal(signal.SIGTERM) == self.stop:
+            signal.signal(signal.SIGTERM, self.on_sigterm or signal.SIG_DFL)
+        self.deliver_rest()
+
+    def deliver_rest(self) -> None:
+        """Delivers the rest, for ten seconds at most; in a forked process there is nobody to."""
+        end = time.monotonic() + CLOSING_SECONDS
+        deliveries = self.deliveries if os.getpid() == self.process else []
+        for delivery in deliveries:
+            delivery.end_by(end)
+        for delivery in deliveries:
+            delivery.join(max(0.0, end - time.monotonic()))
 
     def say_stopped(self, number: int) -> None:
-        """The run's last event, and its delivery."""
+        """The run's last status and event, and their delivery."""
+        self.on_stop()
         self.report.emit("run_stopped", signal=signal.Signals(number).name)
-        self.close()
+        if not self.opened:
+            self.open()
+        self.deliver_rest()
 
     def stop(self, number: int, frame: types.FrameType | None) -> None:
-        """Says that the session was ended, then does what SIGTERM did before."""
-        # In a thread of its own, with a limit: the signal may have come while the main thread held
-        # a lock that is needed for it.
-        with contextlib.suppress(TimeoutError):
-            call_in_time(lambda: self.say_stopped(number), CLOSING_SECONDS + 2)
+        """Says that the session was ended, unless it had, then does what SIGTERM did before."""
+        if os.getpid() == self.process and self.report.last not in ENDINGS:
+            # In a thread of its own, with a limit: the signal may have come while the main thread
+            # held a lock that is needed for it.
+            with contextlib.suppress(Exception):
+                call_in_time(lambda: self.say_stopped(number), CLOSING_SECONDS + 2)
         signal.signal(number, self.on_sigterm or signal.SIG_DFL)
         if callable(self.on_sigterm):
             self.on_sigterm(number, frame)
         elif self.on_sigterm != signal.SIG_IGN:
             os.kill(os.getpid(), number)
-
-
-def watch_run(report: Reporter, environ: Mapping[str, str] = os.environ) -> Watch:
-    """Opens the run's webhooks and says which; none, or addresses that cannot be used, is no error.
-
-    After this no line of the reporter can hold an address.
-    """
-    if not report.leader:
-        return Watch(report, [])
-    source, text = find_secret(environ)
-    report.hidden += [part for word in text.split() for part in (word, *list_secrets(word))]
-    sinks = list[Sink]()
-    for place, word in enumerate(text.split(), start=1):
-        try:
-            sinks.append(read_webhook(word, report.folder))
-        except WebhookError as error:
-            report.warn(f"webhook {place} of {source} is not used: {error}")
-    names = ", ".join(sink.name for sink in sinks)
-    shown = f"{names}, from {source}" if names else f"none; {SECRET_NAME} would name one"
-    report.say(f"  webhook     {shown}")
-    return Watch(report, sinks)
 
 
 def find_secret(

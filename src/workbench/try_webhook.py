@@ -10,12 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from podium.config import Config, list_settings
 from podium.curves import write_curves
+from podium.delivery import Delivery
 from podium.events import Reporter
-from podium.webhook import SECRET_NAME, watch_run
+from podium.webhook import SECRET_NAME, Watch
 from workbench.kernel import VerbError, run_verb
 
 EPOCHS = 4
@@ -30,17 +32,28 @@ def try_webhook(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         report = Reporter(folder)
-        watch = watch_run(report)
-        if not watch.deliveries:
-            raise VerbError("no address can be used; see above")
-        deliveries = list(watch.deliveries)
-        for _ in tell_sample(report):
-            time.sleep(PAUSE)
-        watch.close()
-        late = [one.sink.name for one in deliveries if one.is_alive() or one.failures or one.parked]
-    if late:
-        raise VerbError(f"not delivered: {', '.join(late)}; the address may be wrong, or down")
-    print("delivered: " + ", ".join(one.sink.name for one in deliveries))
+        with closing(Watch(report)) as watch:
+            watch.open()
+            if not watch.deliveries:
+                raise VerbError("no address can be used; see above")
+            for _ in tell_sample(report):
+                time.sleep(PAUSE)
+    troubles = [describe_trouble(one) for one in watch.deliveries if not is_delivered(one)]
+    if troubles:
+        raise VerbError(
+            f"not delivered: {', '.join(troubles)}; the address may be wrong, or the service down"
+        )
+    print("delivered: " + ", ".join(one.sink.name for one in watch.deliveries))
+
+
+def is_delivered(delivery: Delivery) -> bool:
+    """Was everything delivered, with nothing left out?"""
+    return delivery.done and not delivery.skipped
+
+
+def describe_trouble(delivery: Delivery) -> str:
+    """The service and what it answered last, but for its words, which may hold the address."""
+    return f"{delivery.sink.name} ({delivery.trouble or 'no answer yet'})"
 
 
 def tell_sample(report: Reporter) -> Iterator[None]:

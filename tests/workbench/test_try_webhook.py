@@ -1,6 +1,6 @@
 import pytest
 from receivers import serve
-from services import Discord
+from services import Discord, Telegram
 
 from podium import webhook as webhook_room
 from workbench import try_webhook as try_room
@@ -44,5 +44,38 @@ def test_without_an_address_or_with_a_wrong_one_it_says_what_to_do(
         assert run_verb(try_webhook, []) == 1
     said = capsys.readouterr().out
     assert "Refused: no address can be used; see above" in said
-    assert "Refused: not delivered: discord; the address may be wrong, or down" in said
+    assert "Refused: not delivered: discord (status 404); the address may be wrong, or" in said
     assert "secret-word" not in said
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ((400, {}, {"message": "secret-word"}), "discord (status 400)"),
+        ((429, {"Retry-After": "60"}, {}), "discord (status 429)"),
+        (None, "discord (ConnectionError)"),
+    ],
+)
+def test_what_a_service_does_not_take_is_not_called_delivered(
+    reply, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with serve(lambda _: reply) as server:
+        url = server.url if reply else "http://127.0.0.1:9"
+        monkeypatch.setenv("PODIUM_WEBHOOK", f"discord+{url}/api/webhooks/1/secret-word")
+        assert run_verb(try_webhook, []) == 1
+    said = capsys.readouterr().out
+    assert f"Refused: not delivered: {words}; " in said
+    assert "secret-word" not in said
+    assert "delivered: discord\n" not in said
+
+
+def test_a_telegram_chat_that_is_not_there_is_said_to_be_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    service = Telegram()
+    with serve(service) as server:
+        monkeypatch.setenv("PODIUM_WEBHOOK", f"telegram+{server.url}{service.path}?chat_id=7")
+        assert run_verb(try_webhook, []) == 1
+    said = capsys.readouterr().out
+    assert "! the telegram webhook refuses with status 400; its address may be wrong" in said
+    assert "Refused: not delivered: telegram (status 400); " in said
