@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -116,6 +116,20 @@ def serve_socket(handle: Callable[[socket.socket], None]) -> Iterator[str]:
         for one in taken:
             one.close()
         thread.join()
+
+
+@contextmanager
+def swallow() -> Iterator[str]:
+    """A host that swallows every packet.
+
+    Linux drops the handshakes that do not fit into a full queue, as a firewall drops them.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield f"http://127.0.0.1:{full.getsockname()[1]}"
 
 
 def hang(connection: socket.socket) -> None:

@@ -6,8 +6,9 @@ Refusals have the status and the body that the service's documents show.
 """
 
 import json
+from email.header import decode_header
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from receivers import Received, Reply
 
@@ -23,15 +24,21 @@ class Discord:
         self.path = path
         self.messages: dict[str, dict[str, Any]] = {}
         self.replies: list[Reply] = []  # what it answers next, in place of the usual
-        self.edits = 0
+        self.edits, self.takes_files = 0, True
+        self.thread: str | None = None  # where messages must go
 
     def __call__(self, request: Received) -> Reply:
         if self.replies:
             return self.replies.pop(0)
         path = urlsplit(request.path).path
+        query = {name: one[0] for name, one in parse_qs(urlsplit(request.path).query).items()}
         if not path.startswith(self.path):
             return 404, {}, {"message": "Unknown Webhook", "code": 10015}
+        if query.get("thread_id") != self.thread:
+            return 400, {}, {"message": "Unknown Channel", "code": 10003}
         content, files = self.read(request)
+        if files and not self.takes_files:
+            return 413, {}, {"message": "Request entity too large", "code": 40005}
         if problem := self.check(content, files):
             return 400, {}, {"code": 50035, "message": "Invalid Form Body", "errors": problem}
         message = path.removeprefix(self.path).removeprefix("/messages/")
@@ -41,6 +48,8 @@ class Discord:
             return 404, {}, {"message": "Unknown Message", "code": 10008}
         self.edits += request.method == "PATCH"
         self.messages[message] = {**content, "files": files}
+        if request.method == "POST" and query.get("wait") != "true":
+            return 204, {}, b""  # an id only for who waits for it
         return 200, {}, {"id": message, **content}
 
     def read(self, request: Received) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -108,6 +117,7 @@ class Telegram:
         self.path, self.chat = f"/bot{token}", "-100200"
         self.messages: dict[int, dict[str, Any]] = {}
         self.photos: list[dict[str, Any]] = []
+        self.takes_files = self.takes_edits = True
         self.replies: list[Reply] = []
 
     def refuse(self, status: int, description: str, **parameters: Any) -> Reply:
@@ -129,17 +139,22 @@ class Telegram:
             return self.refuse(400, "Bad Request: message is too long")
         if method == "editMessageText":
             number = content["message_id"]
-            if number not in self.messages:
-                return self.refuse(400, "Bad Request: message to edit not found")
-            if self.messages[number]["text"] == content["text"]:
-                same = "Bad Request: message is not modified: specified new message content ..."
-                return self.refuse(400, same)
+            if problem := self.check_edit(number, content["text"]):
+                return self.refuse(400, f"Bad Request: {problem}")
         elif method == "sendMessage":
             number = len(self.messages) + 1
         else:
             return self.refuse(404, "Not Found: method not found")
         self.messages[number] = content
         return 200, {}, {"ok": True, "result": {"message_id": number}}
+
+    def check_edit(self, number: int, text: str) -> str:
+        if number not in self.messages:
+            return "message to edit not found"
+        if not self.takes_edits:
+            return "message can't be edited"
+        same = self.messages[number]["text"] == text
+        return "message is not modified: specified new message content ..." if same else ""
 
     def take_photo(self, request: Received) -> Reply:
         parts = request.parts
@@ -148,7 +163,8 @@ class Telegram:
             return self.refuse(400, "Bad Request: chat not found")
         if utf16(caption) > 1024:
             return self.refuse(400, "Bad Request: message caption is too long")
-        if not parts["photo"].startswith(b"\x89PNG") or len(parts["photo"]) > 10 * 2**20:
+        fits = parts["photo"].startswith(b"\x89PNG") and len(parts["photo"]) <= 10 * 2**20
+        if not fits or not self.takes_files:
             return self.refuse(400, "Bad Request: IMAGE_PROCESS_FAILED")
         self.photos.append({"caption": caption, "photo": parts["photo"]})
         return 200, {}, {"ok": True, "result": {"message_id": 10_000 + len(self.photos)}}
@@ -161,6 +177,7 @@ class Ntfy:
         self.topic, self.token = topic, token
         self.messages: list[dict[str, Any]] = []
         self.replies: list[Reply] = []
+        self.files_reply: Reply | None = None  # what it answers to an attachment
 
     def __call__(self, request: Received) -> Reply:
         if self.replies:
@@ -168,6 +185,11 @@ class Ntfy:
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
             return 403, {}, {"code": 40301, "http": 403, "error": "forbidden"}
         if request.method == "PUT":
+            if self.files_reply:
+                return self.files_reply
+            ((title, charset),) = decode_header(request.headers["title"])
+            if len(title if charset else title.encode()) > 1024:
+                return 400, {}, {"code": 40000, "http": 400, "error": "invalid request: title"}
             if len(request.body) > 2 * 2**20:
                 return 413, {}, {"code": 41301, "http": 413, "error": "attachment too large"}
             headers = {name: request.headers[name] for name in ("filename", "title", "priority")}
@@ -177,7 +199,8 @@ class Ntfy:
         known = {"topic", "title", "message", "priority", "sequence_id"}
         if request.path != "/" or set(content) - known or content["topic"] != self.topic:
             return 400, {}, {"code": 40024, "http": 400, "error": "invalid request: JSON body"}
-        if len(content["message"].encode()) > 4096 or content["priority"] not in range(1, 6):
+        too_long = len(content["message"].encode()) > 4096 or len(content["title"].encode()) > 1024
+        if too_long or content["priority"] not in range(1, 6):
             return 400, {}, {"code": 40007, "http": 400, "error": "invalid request"}
         self.messages.append(content)
         return 200, {}, {"id": "x", "sequence_id": content.get("sequence_id", "")}

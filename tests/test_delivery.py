@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from receivers import drip, hang, serve, serve_socket, wait_until
-from services import Discord
+from services import Discord, Ntfy, Slack, Telegram
 
 from podium import delivery as delivery_room
 from podium import post as post_room
+from podium.address import read_webhook
 from podium.card import list_lines
 from podium.delivery import Delivery, read_memory
 from podium.events import Reporter, read_record
@@ -57,7 +58,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def open_delivery(report: Reporter, sink: Sink, pause: float = 0.0) -> Delivery:
     sink.pause = pause
-    sink.name = "json"
     delivery = Delivery(sink, report, report.folder / "webhook-json.json")
     delivery.start()
     return delivery
@@ -276,8 +276,114 @@ def test_nothing_is_read_while_a_server_asked_to_wait(tmp_path: Path):
         delivery.close(30)
 
 
+def test_backoff_grows_is_jittered_and_is_no_less_than_was_asked(tmp_path: Path, monkeypatch):
+    ranges = []
+
+    def draw(low: float, high: float) -> float:
+        ranges.append((low, high))
+        return high / 4
+
+    monkeypatch.setattr(delivery_room.random, "uniform", draw)
+    monkeypatch.setattr(delivery_room, "LONGEST_BACKOFF", 60.0)
+    monkeypatch.setattr(delivery_room.time, "monotonic", lambda: 1000.0)
+    delivery = Delivery(Board(tmp_path), Reporter(tmp_path), tmp_path / "memory.json")
+    tries = []
+    for _ in range(9):
+        delivery.back_off(0.0)
+        tries.append(delivery.next_try - 1000)
+    assert ranges == [(0, high) for high in (1, 2, 4, 8, 16, 32, 60, 60, 60)]
+    assert tries == [high / 4 for _, high in ranges]
+    delivery.back_off(500.0)
+    assert delivery.next_try == 1500
+
+
+def test_at_the_end_jitter_is_waived(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(delivery_room.random, "uniform", lambda *_: 3600.0)
+    collector, report = Collector(), Reporter(tmp_path)
+    with serve(lambda _: (503, {}, {})) as server:
+        delivery = open_delivery(report, JsonSink(server.url))
+        emit(report, 3)
+        wait_until(lambda: delivery.failures)
+    with serve(collector) as server:
+        delivery.sink.url = server.url
+        delivery.close(30)
+    assert collector.numbers == [0, 1, 2]
+    assert delivery.done
+
+
+def test_at_the_end_a_wait_that_was_asked_for_is_kept_and_not_waited_for_in_vain(tmp_path: Path):
+    report = Reporter(tmp_path)
+    with serve(lambda _: (429, {"Retry-After": "3600"}, {})) as server:
+        delivery = open_delivery(report, JsonSink(server.url))
+        emit(report, 3)
+        wait_until(lambda: delivery.failures)
+        delivery.close(60)
+        assert not delivery.is_alive()
+        assert not delivery.done
+        assert len(server.received) == 1
+
+
+def take_telegram(wait: float):
+    body = {"ok": False, "error_code": 429, "parameters": {"retry_after": wait}}
+    return 429, {}, body | {"description": f"Too Many Requests: retry after {wait}"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "service", "reply", "wait"),
+    [
+        ("discord", Discord(), (429, {}, {"retry_after": 0.3, "global": False}), 0.3),
+        ("slack", Slack(), (429, {"Retry-After": "0.3"}, b"rate_limited"), 0.3),
+        ("telegram", Telegram(), take_telegram(0.3), 0.3),
+        ("ntfy", Ntfy(), (429, {}, {"code": 42901, "http": 429, "error": "limit reached"}), 0.0),
+        ("ntfy", Ntfy(), (429, {}, {"code": 42908, "http": 429, "error": "limit reached"}), 0.3),
+    ],
+)
+def test_each_services_way_to_ask_for_a_wait_is_understood(
+    tmp_path: Path, kind: str, service: Any, reply: Any, wait: float, monkeypatch
+):
+    monkeypatch.setattr(delivery_room, "PARKED_FOR", 0.3)  # what the quota of a day waits
+    report, service.replies, times = Reporter(tmp_path), [reply], []
+
+    def behave(request):
+        times.append(time.monotonic())
+        return service(request)
+
+    path = {"telegram": lambda: f"{service.path}?chat_id={service.chat}"}
+    path["ntfy"] = lambda: f"/{service.topic}"
+    with serve(behave) as server:
+        place = path.get(kind, lambda: service.path)()
+        delivery = open_delivery(report, read_webhook(f"{kind}+{server.url}{place}", tmp_path))
+        report.emit("run_finished", rows=5)
+        wait_until(lambda: service.messages)
+        delivery.close(30)
+    assert times[1] - times[0] >= wait
+    messages = service.messages.values() if kind in ("discord", "telegram") else service.messages
+    told = json.dumps(list(messages), default=str)
+    assert told.count("finished: submission.csv has 5 rows") == (2 if kind == "slack" else 1)
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 429, 500])
+def test_ntfy_without_attachments_hears_every_text_once(tmp_path: Path, status: int):
+    service, report = Ntfy(), Reporter(tmp_path)
+    service.files_reply = (status, {}, {"code": 40014, "error": "attachments not allowed"})
+    (tmp_path / "curves.png").write_bytes(b"png")
+    with serve(service) as server:
+        report.emit("fold_ended", fold=0, accuracy=0.9)
+        report.emit("run_finished", rows=5)
+        delivery = open_delivery(
+            report, read_webhook(f"ntfy+{server.url}/{service.topic}", tmp_path)
+        )
+        delivery.close(30)
+    texts = [one["message"] for one in service.messages if not one.get("sequence_id")]
+    assert texts == ["fold 0 ended: accuracy 0.9000", "finished: submission.csv has 5 rows"]
+    assert delivery.done
+    assert not delivery.skipped
+
+
 class Board(CardSink):
     """Tells and shows by plain requests to a board that keeps them."""
+
+    name = "board"
 
     def __init__(self, folder: Path, url: str = "") -> None:
         super().__init__(url, folder)
@@ -321,7 +427,7 @@ def test_one_piece_of_news_that_is_never_taken_costs_only_itself(
         open_delivery(report, Board(tmp_path, server.url)).close(30)
     assert list_news(server) == ["one", "poison", "two"]
     assert server.received[-1].json["card"][-1] == "two"
-    assert capsys.readouterr().out == "! the json webhook does not take an event (status 400)\n"
+    assert capsys.readouterr().out == "! the board webhook does not take an event (status 400)\n"
 
 
 def test_news_that_cannot_be_worded_cost_only_themselves(tmp_path: Path):
@@ -367,7 +473,6 @@ def test_an_event_that_cannot_be_read_silences_neither_this_session_nor_the_next
 
 KILLED = """
 import os, sys, pathlib, time
-from podium.card import list_lines
 from podium.delivery import Delivery
 from podium.events import Reporter
 from podium.sinks import JsonSink

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import signal
@@ -15,10 +16,13 @@ from receivers import serve
 
 from podium.competition import read_competition
 from podium.config import DataConfig
+from podium.events import Reporter
 from podium.inputs import CompetitionError
 from podium.main import main as run_podium
 from podium.override import SettingsError, read_config
 from podium.predictions import read_predictions
+from podium.train import EpochLog
+from podium.webhook import Watch
 
 QUICK = [
     "--preset=dry-run",
@@ -465,6 +469,27 @@ def test_every_event_of_a_run_has_the_fields_that_its_page_names_and_no_other(tm
     assert {"run_started", "epoch_ended", "fold_ended", "run_finished"} <= {
         event["event"] for event in events
     }
+    for event in events:
+        assert set(event) == page[event["event"]], event["event"]
+
+
+def test_the_events_of_runs_that_end_badly_have_the_fields_that_the_page_names(tmp_path: Path):
+    _, target = run(tmp_path)  # there is no competition
+    report = Reporter(target)
+    log = EpochLog(target / "history.csv", 0, 8, 3, report)
+    log.set_params({"steps": 5})
+    log.on_epoch_begin(0)
+    log.spoke = -math.inf
+    log.on_train_batch_end(2)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        Watch(report).say_stopped(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    page = read_event_page()
+    events = [json.loads(line) for line in (target / "events.jsonl").read_text().splitlines()]
+    names = ["run_started", "run_failed", "step_reached", "run_stopped"]
+    assert [event["event"] for event in events] == names
     for event in events:
         assert set(event) == page[event["event"]], event["event"]
 

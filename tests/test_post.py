@@ -1,13 +1,11 @@
 import logging
-import socket
 import threading
 import time
-from contextlib import ExitStack
 from email.utils import formatdate
 
 import pytest
 import requests
-from receivers import babble, drip, hang, serve, serve_socket, wait_until
+from receivers import babble, drip, hang, serve, serve_socket, swallow, wait_until
 
 from podium import post as post_room
 from podium.post import (
@@ -70,16 +68,10 @@ def test_a_server_that_hangs_or_drips_is_left_in_time(quick: None, handle):
 
 
 def test_a_host_that_swallows_every_packet_is_left_in_time(quick: None):
-    """Linux drops the handshakes that do not fit into a full queue, as a firewall drops them."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        started = time.monotonic()
-        with pytest.raises(NoAnswerError, match="^TimeoutError$"):
-            Post()(Request("POST", f"http://127.0.0.1:{full.getsockname()[1]}", json={}))
-        assert time.monotonic() - started < 3
+    started = time.monotonic()
+    with swallow() as url, pytest.raises(NoAnswerError, match="^TimeoutError$"):
+        Post()(Request("POST", url, json={}))
+    assert time.monotonic() - started < 3
 
 
 def test_garbage_and_a_closed_port_are_no_answer_and_give_no_address_away():
@@ -89,6 +81,12 @@ def test_garbage_and_a_closed_port_are_no_answer_and_give_no_address_away():
         assert SECRET not in str(error.value)
     with pytest.raises(NoAnswerError, match="^ConnectionError$") as error:
         Post()(Request("POST", f"{url}/{SECRET}", json={}))
+    assert error.value.__cause__ is None
+
+
+def test_a_server_that_talks_garbage_in_place_of_tls_is_no_answer():
+    with serve_socket(babble) as url, pytest.raises(NoAnswerError, match="^SSLError$") as error:
+        Post()(Request("POST", f"{url.replace('http', 'https')}/{SECRET}", json={}))
     assert error.value.__cause__ is None
 
 

@@ -7,14 +7,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
 
 import keras
 import numpy as np
 import pytest
-from receivers import hang, serve, serve_socket
+from receivers import babble, drip, hang, serve, serve_socket, swallow
 from sample_run import make_events
 from services import Discord, Ntfy, Slack, Telegram
 
@@ -140,8 +140,6 @@ def test_all_sinks_hear_of_a_run_and_nothing_gives_a_token_away(
 ):
     services = {"discord": Discord(), "slack": Slack(), "telegram": Telegram(), "ntfy": Ntfy()}
     discord, slack, telegram, ntfy = services.values()
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         urls = {name: stack.enter_context(serve(one)).url for name, one in services.items()}
         words = [
@@ -189,6 +187,53 @@ def test_no_way_to_fail_gives_a_token_away(
     told = capfd.readouterr()
     assert TOKEN not in written + told.out + told.err
     assert '"run_started"' in written
+
+
+UNREACHABLE = """
+import os, pathlib, signal, socket, sys, time
+from podium.events import Reporter
+from podium.webhook import Watch
+look_up = socket.getaddrinfo
+def stay_silent(host, *rest, **more):
+    return time.sleep(3600) if host == "silent.example" else look_up(host, *rest, **more)
+socket.getaddrinfo = stay_silent
+report = Reporter(pathlib.Path(sys.argv[1]))
+watch = Watch(report)
+watch.open()
+report.emit("run_started", settings={})
+for number in range(500):
+    report.emit("step_reached", fold=0, epoch=1, step=number, steps=500)
+report.warn("odd: " + os.environ["PODIUM_WEBHOOK"])
+if sys.argv[2] == "SIGTERM":
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(3600)
+watch.close()
+"""
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "an exit"])
+def test_a_process_whose_webhooks_are_all_out_of_reach_ends_by_itself_and_gives_nothing_away(
+    tmp_path: Path, ending: str
+):
+    """Packets swallowed, a silent name server, one that hangs, one that drips, garbage for TLS."""
+    with ExitStack() as stack:
+        hanging, dripping = (stack.enter_context(serve_socket(one)) for one in (hang, drip))
+        garbage = stack.enter_context(serve_socket(babble)).replace("http", "https")
+        swallowing = stack.enter_context(swallow())
+        places = (swallowing, "https://silent.example", hanging, dripping, garbage)
+        words = [f"{kind}+{url}/api/{TOKEN}" for url in places for kind in ("json", "discord")]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        environ["PODIUM_WEBHOOK"] = " ".join(words)
+        run = [sys.executable, "-c", UNREACHABLE, tmp_path, ending]
+        # Ten seconds are given to webhooks; the limit is generous, since it is no benchmark.
+        done = subprocess.run(run, env=environ, check=False, timeout=60, capture_output=True)
+    assert done.returncode == (-signal.SIGTERM if ending == "SIGTERM" else 0)
+    names = [event["event"] for event, _ in read_record(tmp_path / "events.jsonl")]
+    assert names[:2] == ["run_started", "step_reached"]
+    assert len(names) == 502 + (ending == "SIGTERM")
+    written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert TOKEN.encode() not in written + done.stdout + done.stderr
+    assert b"odd: " in done.stdout
 
 
 ENDED = """
