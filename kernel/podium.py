@@ -43,16 +43,16 @@ competition → folds → pixels → augment → backbones → model → train �
     3956  Sinks: who is told of the run, and in which words
     4146  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
     4386  Delivery: from the record to a sink, at least once
-    4584  Address: which sink an address stands for
-    4690  Webhook: finds where the run is to be told, and tells it there
-    4812  Curves: one picture of all folds so far, for a phone
-    4841  Summary: the run in figures
-    4927  Record: what a run folder holds, as far as the run has got
-    4993  Page: the pieces that the report is made of
-    5167  Report: one page that shows the run
-    5386  The run: the stages in order
+    4586  Address: which sink an address stands for
+    4692  Webhook: finds where the run is to be told, and tells it there
+    4814  Curves: one picture of all folds so far, for a phone
+    4843  Summary: the run in figures
+    4929  Record: what a run folder holds, as far as the run has got
+    4995  Page: the pieces that the report is made of
+    5169  Report: one page that shows the run
+    5388  The run: the stages in order
 
-Sources: sha256 771350c0bc7f1a1892cb2cb61e5f0585c1c708a300af799bebd71002dc62d333
+Sources: sha256 09a05eda756caf30c626bcd673674444f3cd5e3ad21b51a82bd6385bb3735afc
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 771350c0bc7f1a1892cb2cb61e5f0585c1c708a300af799bebd71002dc62d333
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "771350c0bc7f1a1892cb2cb61e5f0585c1c708a300af799bebd71002dc62d333"
+SOURCE = "09a05eda756caf30c626bcd673674444f3cd5e3ad21b51a82bd6385bb3735afc"
 
 
 import base64
@@ -2125,8 +2125,8 @@ KAGGLE_ADDRESS = re.compile(
     r"/(?:variations/)?([\w.-]+?)(?:/(?:versions/)?(\d+))?/?(?:\?.*)?",
     re.IGNORECASE,
 )
-# tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2: model and variation in one,
-# which Kaggle has apart: google/efficientnet-v2/tensorFlow2/imagenet1k-b0-feature-vector
+# tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2 has model and variation in
+# one; to Kaggle they are google/efficientnet-v2/tensorFlow2/imagenet1k-b0-feature-vector
 TFHUB_ADDRESS = re.compile(
     r"https?://tfhub\.dev/google/imagenet/([a-z_]+_v\d)(?:_(\w+?))?"
     r"/(feature_vector|classification)(?:/\d+)?/?(?:\?.*)?"
@@ -4413,6 +4413,8 @@ class Delivery(threading.Thread):
         self.failures, self.parked, self.skipped = 0, False, 0
         self.trouble = ""  # what went wrong last, without the address
         self.next_try = self.next_turn = 0.0  # after a failure; out of politeness
+        # Its own: what a run draws must not depend on a network.
+        self.dice = random.Random()  # noqa: S311
         self.asked = 0.0  # the part of `next_try` that the server asked for
         self.end, self.hurried = math.inf, False  # when it ends at the latest, once it is closed
         self.done = False  # closed, and nothing is left
@@ -4538,7 +4540,7 @@ class Delivery(threading.Thread):
         self.failures += 1
         longest = min(LONGEST_BACKOFF, 0.5 * 2 ** min(self.failures, 10))
         self.asked = time.monotonic() + asked
-        self.next_try = max(self.asked, time.monotonic() + random.uniform(0, longest))  # noqa: S311
+        self.next_try = max(self.asked, time.monotonic() + self.dice.uniform(0, longest))
 
     def park(self, status: int) -> None:
         """A webhook that is gone or forbidden is said once and tried now and then."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -279,11 +280,11 @@ def test_nothing_is_read_while_a_server_asked_to_wait(tmp_path: Path):
 def test_backoff_grows_is_jittered_and_is_no_less_than_was_asked(tmp_path: Path, monkeypatch):
     ranges = []
 
-    def draw(low: float, high: float) -> float:
+    def draw(dice: random.Random, low: float, high: float) -> float:
         ranges.append((low, high))
         return high / 4
 
-    monkeypatch.setattr(delivery_room.random, "uniform", draw)
+    monkeypatch.setattr(random.Random, "uniform", draw)
     monkeypatch.setattr(delivery_room, "LONGEST_BACKOFF", 60.0)
     monkeypatch.setattr(delivery_room.time, "monotonic", lambda: 1000.0)
     delivery = Delivery(Board(tmp_path), Reporter(tmp_path), tmp_path / "memory.json")
@@ -297,8 +298,17 @@ def test_backoff_grows_is_jittered_and_is_no_less_than_was_asked(tmp_path: Path,
     assert delivery.next_try == 1500
 
 
+def test_jitter_leaves_the_draws_of_the_run_alone(tmp_path: Path):
+    delivery = Delivery(
+        JsonSink("http://127.0.0.1:9"), Reporter(tmp_path), tmp_path / "memory.json"
+    )
+    before = random.getstate()
+    delivery.back_off(0.0)
+    assert random.getstate() == before
+
+
 def test_at_the_end_jitter_is_waived(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(delivery_room.random, "uniform", lambda *_: 3600.0)
+    monkeypatch.setattr(random.Random, "uniform", lambda *_: 3600.0)
     collector, report = Collector(), Reporter(tmp_path)
     with serve(lambda _: (503, {}, {})) as server:
         delivery = open_delivery(report, JsonSink(server.url))

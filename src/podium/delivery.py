@@ -44,6 +44,8 @@ class Delivery(threading.Thread):
         self.failures, self.parked, self.skipped = 0, False, 0
         self.trouble = ""  # what went wrong last, without the address
         self.next_try = self.next_turn = 0.0  # after a failure; out of politeness
+        # Its own: what a run draws must not depend on a network.
+        self.dice = random.Random()  # noqa: S311
         self.asked = 0.0  # the part of `next_try` that the server asked for
         self.end, self.hurried = math.inf, False  # when it ends at the latest, once it is closed
         self.done = False  # closed, and nothing is left
@@ -169,7 +171,7 @@ class Delivery(threading.Thread):
         self.failures += 1
         longest = min(LONGEST_BACKOFF, 0.5 * 2 ** min(self.failures, 10))
         self.asked = time.monotonic() + asked
-        self.next_try = max(self.asked, time.monotonic() + random.uniform(0, longest))  # noqa: S311
+        self.next_try = max(self.asked, time.monotonic() + self.dice.uniform(0, longest))
 
     def park(self, status: int) -> None:
         """A webhook that is gone or forbidden is said once and tried now and then."""

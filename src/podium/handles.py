@@ -22,8 +22,8 @@ KAGGLE_ADDRESS = re.compile(
     r"/(?:variations/)?([\w.-]+?)(?:/(?:versions/)?(\d+))?/?(?:\?.*)?",
     re.IGNORECASE,
 )
-# tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2: model and variation in one,
-# which Kaggle has apart: google/efficientnet-v2/tensorFlow2/imagenet1k-b0-feature-vector
+# tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2 has model and variation in
+# one; to Kaggle they are google/efficientnet-v2/tensorFlow2/imagenet1k-b0-feature-vector
 TFHUB_ADDRESS = re.compile(
     r"https?://tfhub\.dev/google/imagenet/([a-z_]+_v\d)(?:_(\w+?))?"
     r"/(feature_vector|classification)(?:/\d+)?/?(?:\?.*)?"
