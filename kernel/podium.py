@@ -52,7 +52,7 @@ competition → folds → pixels → augment → backbones → model → train �
     5169  Report: one page that shows the run
     5388  The run: the stages in order
 
-Sources: sha256 09a05eda756caf30c626bcd673674444f3cd5e3ad21b51a82bd6385bb3735afc
+Sources: sha256 01c08eac138d84a2957fce4af86c8ed5fbca6aa607cd8dbefe69b3391dc38b40
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 09a05eda756caf30c626bcd673674444f3cd5e3ad21b51a82bd6385bb3735afc
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "09a05eda756caf30c626bcd673674444f3cd5e3ad21b51a82bd6385bb3735afc"
+SOURCE = "01c08eac138d84a2957fce4af86c8ed5fbca6aa607cd8dbefe69b3391dc38b40"
 
 
 import base64
@@ -2125,7 +2125,7 @@ KAGGLE_ADDRESS = re.compile(
     r"/(?:variations/)?([\w.-]+?)(?:/(?:versions/)?(\d+))?/?(?:\?.*)?",
     re.IGNORECASE,
 )
-# tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2 has model and variation in
+# tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b0/feature_vector/2: model and variation in
 # one; to Kaggle they are google/efficientnet-v2/tensorFlow2/imagenet1k-b0-feature-vector
 TFHUB_ADDRESS = re.compile(
     r"https?://tfhub\.dev/google/imagenet/([a-z_]+_v\d)(?:_(\w+?))?"
