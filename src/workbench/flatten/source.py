@@ -91,7 +91,7 @@ class Module:
         for node in self.statements:
             if isinstance(node, Definition):
                 found.setdefault(node.name, node.lineno)
-            elif not isinstance(node, ImportNode) and not is_guard(node):
+            if not isinstance(node, ImportNode) and not is_guard(node):
                 for name in list_assigned(node):
                     found.setdefault(name.id, name.lineno)
         for inner in ast.walk(self.tree):
@@ -146,8 +146,13 @@ def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def list_assigned(node: ast.stmt) -> list[ast.Name]:
-    """The names that a statement assigns; those of a comprehension stay inside it."""
-    parts = list(run_on_import(node))
+    """The names that a statement assigns around it: `def f(y=(x := 2))` assigns x.
+
+    Those of a class's body and of a comprehension stay inside.
+    """
+    body = node.body if isinstance(node, Definition) else []
+    outside = [child for child in ast.iter_child_nodes(node) if child not in body]
+    parts = [part for child in outside for part in run_on_import(child)]
     loops = [part.target for part in parts if isinstance(part, ast.comprehension)]
     inside = {id(name) for target in loops for name in ast.walk(target)}
     names = [part for part in parts if isinstance(part, ast.Name) and id(part) not in inside]
