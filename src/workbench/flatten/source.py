@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -99,6 +100,21 @@ class Module:
                 found = dict.fromkeys(inner.names, inner.lineno) | found
         return found
 
+    @cached_property
+    def things(self) -> dict[str, str]:
+        """What each name that comes from outside the package stands for, wherever it is imported.
+
+        `from os import path as p` gives {"p": "os.path"}.
+        """
+        nodes = [node for node in ast.walk(self.tree) if isinstance(node, ImportNode)]
+        found = [one for node in nodes for one in list_imported(node)]
+        return {one.bound: one.thing for one in found if one.root not in ("", self.package)}
+
+    def resolve(self, name: str) -> str:
+        """A dotted name in full: with the import above, p.sep is os.path.sep."""
+        root, dot, rest = name.partition(".")
+        return self.things.get(root, root) + dot + rest
+
     def refuse(self, line: int, reason: str) -> Refusal:
         """A refusal in this file."""
         return Refusal(self.file, line, reason)
@@ -136,13 +152,16 @@ def list_imported(node: ImportNode) -> list[Import]:
 
 
 def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a statement that run with it: all but the bodies of functions and lambdas."""
-    yield node
+    """The parts of a statement that run with it: all but the bodies of functions and lambdas.
+
+    Inner parts come before what they are parts of, as they run.
+    """
     body = node.body if isinstance(node, Function) else []
     later = body if isinstance(body, list) else [body]
     for child in ast.iter_child_nodes(node):
         if child not in later:
             yield from run_on_import(child)
+    yield node
 
 
 def list_assigned(node: ast.stmt) -> list[ast.Name]:
