@@ -10,25 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from workbench.flatten.kaggle_image import BOTH_IMAGES, KAGGLE_IMAGE
 from workbench.flatten.refusal import Refusal
 from workbench.flatten.script import WIDTH
-from workbench.flatten.source import Function, Import, ImportNode, Module, list_imported
+from workbench.flatten.source import Import, ImportNode, Module, list_imported
 
 
 def check_imports(module: Module, preamble: Sequence[str]) -> Iterator[Refusal]:
     """Refuses imports that cannot be hoisted, and libraries that Kaggle lacks."""
     top = {id(node) for node in module.imports}
-    delayed = {
-        id(inner)
-        for outer in ast.walk(module.tree)
-        if isinstance(outer, Function)
-        for inner in ast.walk(outer)
-    }
     for node in ast.walk(module.tree):
         if isinstance(node, ImportNode):
             for one in list_imported(node):
                 reason = (
                     refuse_own(module, one, id(node) in top)
                     if one.root in ("", module.package)
-                    else refuse_outside(module, one, id(node) in top, id(node) in delayed)
+                    else refuse_outside(module, one, id(node) in top, id(node) in module.delayed)
                     or refuse_library(module, one, id(node) in top and module.name in preamble)
                 )
                 if reason:

@@ -17,17 +17,34 @@ UNFLATTENABLE = {
     "__package__": "which the script lacks; write the name out",
     "__import__": "which would look for the module beside the script; import it by a statement",
     "globals": "which all sections share; keep a dict of your own",
+    "exec": "which sees and sets the names of all sections; write the code out",
+    "eval": "which sees the names of all sections; write the code out",
+    "sys.modules": "where the script has no modules of its own; import the name by a statement",
+    "importlib.import_module": "which the script's imports do not show; import it by a statement",
+    "importlib.reload": "which the script has no module for; call a function instead",
+    "importlib.resources": "but the script travels without files; take the path from a setting",
+    "pkgutil": "but the script is no package; name the modules by import statements",
+    "runpy": "but the script travels without modules; call a function instead",
 }
+# Without an argument they list the names of a function, or else those of all sections.
+LISTINGS = ("dir", "locals", "vars")
 
 
 def check_unflattenable(module: Module) -> Iterator[Refusal]:
     """Refuses names whose meaning the script would change; only the guard asks for __name__."""
     guard = {id(node) for top in module.statements if is_guard(top) for node in ast.walk(top)}
     for node in ast.walk(module.tree):
-        if not isinstance(node, ast.Name) or id(node) in guard:
-            continue
-        if node.id in UNFLATTENABLE and (module.name, node.id) != ("runtime", "__name__"):
-            yield module.refuse(node.lineno, f"uses {node.id}, {UNFLATTENABLE[node.id]}")
+        if isinstance(node, ast.Name | ast.Attribute) and id(node) not in guard:
+            name = module.resolve(ast.unparse(node)).removeprefix("builtins.")
+            for one, reason in UNFLATTENABLE.items():
+                own = (module.name, one) == ("runtime", "__name__")
+                if f"{name}.".startswith(f"{one}.") and not own:
+                    yield module.refuse(node.lineno, f"uses {one}, {reason}")
+        elif isinstance(node, ast.Call) and not node.args and id(node) not in module.delayed:
+            name = ast.unparse(node.func)
+            if name in LISTINGS:
+                reason = "outside a function lists the names of all sections; name them one by one"
+                yield module.refuse(node.lineno, f"{name}() {reason}")
 
 
 def check_names(modules: Sequence[Module]) -> Iterator[Refusal]:

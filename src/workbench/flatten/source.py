@@ -110,6 +110,12 @@ class Module:
         found = [one for node in nodes for one in list_imported(node)]
         return {one.bound: one.thing for one in found if one.root not in ("", self.package)}
 
+    @cached_property
+    def delayed(self) -> set[int]:
+        """The ids of all nodes that stand in a function."""
+        outer = [node for node in ast.walk(self.tree) if isinstance(node, Function)]
+        return {id(inner) for node in outer for inner in ast.walk(node)}
+
     def resolve(self, name: str) -> str:
         """A dotted name in full: with the import above, p.sep is os.path.sep."""
         root, dot, rest = name.partition(".")

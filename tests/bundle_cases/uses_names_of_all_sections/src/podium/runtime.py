@@ -1,0 +1,4 @@
+"""Runtime: the machine."""
+
+FINE = vars(object), dir("text")
+NAMES = (vars(), dir(), locals())
