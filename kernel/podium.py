@@ -11,48 +11,48 @@ competition → folds → pixels → augment → backbones → model → train �
       58  Settings: the block to edit on Kaggle
      110  Configuration: every setting, its default and its limit
      409  Overrides: from defaults to the settings of this run
-     560  Runtime: the machine, and the Keras backend that suits it
-     815  Libraries
-     832  Storage: a file is there whole, or as it was before
-     853  Attempts: an answer within a time limit, or none
-     889  Events: what the run says, to the reader of the log and to programs
-    1022  Predictions: class probabilities, keyed by image id
-    1079  Metrics: how good the probabilities are, and how sure that figure is
-    1128  Inputs: where the competition's files are
-    1294  Labels: what each training image shows
-    1522  Competition: from its files to one image table
-    1778  Folds: every training image is validated once, by a model that never saw it
-    1847  Pixels: from image files to batches of uint8
-    2050  Augmentation: what training images go through, on the device
-    2112  Handles: where pretrained weights lie
-    2215  Backbones: the table of networks that turn pixels into features
-    2354  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2386  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2453  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2673  Network: the backbone built, as its row of the table says
-    2749  Weights: what the backbone starts from
-    2930  Freezing: which variables train, and how fast
-    3058  Model: augment, normalise, backbone, head
-    3153  Schedule: how fast the weights move
-    3221  Training: one fold, in two phases
-    3363  Prediction: from a trained model to class probabilities
-    3396  Inference: the models of an earlier run answer a competition's test part
-    3485  Submission: checked against the sample before it is written
-    3569  Card: the run at a glance, as a phone shows it
-    3802  Post: one request to a webhook, within a hard limit
-    3956  Sinks: who is told of the run, and in which words
-    4146  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4386  Delivery: from the record to a sink, at least once
-    4586  Address: which sink an address stands for
-    4692  Webhook: finds where the run is to be told, and tells it there
-    4814  Curves: one picture of all folds so far, for a phone
-    4843  Summary: the run in figures
-    4929  Record: what a run folder holds, as far as the run has got
-    4995  Page: the pieces that the report is made of
-    5169  Report: one page that shows the run
-    5388  The run: the stages in order
+     559  Runtime: the machine, and the Keras backend that suits it
+     814  Libraries
+     831  Storage: a file is there whole, or as it was before
+     852  Attempts: an answer within a time limit, or none
+     888  Events: what the run says, to the reader of the log and to programs
+    1021  Predictions: class probabilities, keyed by image id
+    1078  Metrics: how good the probabilities are, and how sure that figure is
+    1127  Inputs: where the competition's files are
+    1293  Labels: what each training image shows
+    1521  Competition: from its files to one image table
+    1777  Folds: every training image is validated once, by a model that never saw it
+    1846  Pixels: from image files to batches of uint8
+    2049  Augmentation: what training images go through, on the device
+    2111  Handles: where pretrained weights lie
+    2214  Backbones: the table of networks that turn pixels into features
+    2353  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2385  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2452  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2672  Network: the backbone built, as its row of the table says
+    2748  Weights: what the backbone starts from
+    2929  Freezing: which variables train, and how fast
+    3057  Model: augment, normalise, backbone, head
+    3152  Schedule: how fast the weights move
+    3220  Training: one fold, in two phases
+    3362  Prediction: from a trained model to class probabilities
+    3395  Inference: the models of an earlier run answer a competition's test part
+    3484  Submission: checked against the sample before it is written
+    3568  Card: the run at a glance, as a phone shows it
+    3801  Post: one request to a webhook, within a hard limit
+    3955  Sinks: who is told of the run, and in which words
+    4145  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4385  Delivery: from the record to a sink, at least once
+    4585  Address: which sink an address stands for
+    4691  Webhook: finds where the run is to be told, and tells it there
+    4813  Curves: one picture of all folds so far, for a phone
+    4842  Summary: the run in figures
+    4928  Record: what a run folder holds, as far as the run has got
+    4994  Page: the pieces that the report is made of
+    5168  Report: one page that shows the run
+    5387  The run: the stages in order
 
-Sources: sha256 01c08eac138d84a2957fce4af86c8ed5fbca6aa607cd8dbefe69b3391dc38b40
+Sources: sha256 00283344606681fabf0b1d520022e82769b31336ad5e3b80c9e39132fa8e67cf
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 01c08eac138d84a2957fce4af86c8ed5fbca6aa607cd8dbefe69b3391dc38b40
 SETTINGS: dict[str, object] = {}
 
 # in the built script: the sha256 of the sources it was built from
-SOURCE = "01c08eac138d84a2957fce4af86c8ed5fbca6aa607cd8dbefe69b3391dc38b40"
+SOURCE = "00283344606681fabf0b1d520022e82769b31336ad5e3b80c9e39132fa8e67cf"
 
 
 import base64
@@ -551,8 +551,7 @@ def format_help() -> str:
             stage = knob.name.partition(".")[0]
             lines += ["", f"{stage}: {stages[stage]}"]
         default = "none" if knob.default is None else f"{knob.default}"
-        unit = f" {knob.unit}" if knob.unit and knob.default is not None else ""
-        lines.append(f"  --{knob.name:<24} {default + unit:<22}  {knob.limit}")
+        lines.append(f"  --{knob.name:<24} {default:<22}  {knob.limit}{unit_text(knob)}")
         lines.append(f"  {'':<26} {knob.meaning}")
     return "\n".join(lines)
 

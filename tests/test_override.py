@@ -134,4 +134,9 @@ def test_help_groups_every_setting_by_stage_with_default_unit_and_limit():
         assert knob.meaning in text
         assert knob.limit in text
     assert text.index("\nfolds: ") < text.index("--folds.count") < text.index("\npixels: ")
-    assert "224 px" in text
+    lines = {
+        line.split()[0]: line.split(maxsplit=2)[1:] for line in text.split("\n") if "  --" in line
+    }
+    assert lines["--pixels.image_size"] == ["224", "16 to 1024 (px)"]
+    assert lines["--data.limit"] == ["none", "10 or more, or none (images)"]
+    assert lines["--runtime.session_hours"] == ["none", "0.05 to 24, or none (h)"]

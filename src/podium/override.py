@@ -152,7 +152,6 @@ def format_help() -> str:
             stage = knob.name.partition(".")[0]
             lines += ["", f"{stage}: {stages[stage]}"]
         default = "none" if knob.default is None else f"{knob.default}"
-        unit = f" {knob.unit}" if knob.unit and knob.default is not None else ""
-        lines.append(f"  --{knob.name:<24} {default + unit:<22}  {knob.limit}")
+        lines.append(f"  --{knob.name:<24} {default:<22}  {knob.limit}{unit_text(knob)}")
         lines.append(f"  {'':<26} {knob.meaning}")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from podium.config import PRESETS, Config, Knob, list_knobs
+from podium.override import unit_text
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 
@@ -48,8 +49,7 @@ def format_page() -> str:
 def format_row(knob: Knob) -> str:
     """One setting as a row."""
     default = "none" if knob.default is None else f"{knob.default}"
-    unit = f" {knob.unit}" if knob.unit else ""
-    return f"| `{knob.name}` | {default} | {knob.limit}{unit} | {knob.meaning} |"
+    return f"| `{knob.name}` | {default} | {knob.limit}{unit_text(knob)} | {knob.meaning} |"
 
 
 if __name__ == "__main__":

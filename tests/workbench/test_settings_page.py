@@ -18,6 +18,7 @@ def test_every_setting_is_on_the_page_with_its_limit():
         assert f"| `{knob.name}` | " in text
         assert knob.meaning in text
         assert knob.limit in text
+    assert "| `data.limit` | none | 10 or more, or none (images) | " in text
 
 
 def test_a_fresh_page_passes_and_a_stale_or_missing_one_fails(
