@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from workbench.flatten.kaggle_image import KAGGLE_IMAGE
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -51,3 +53,13 @@ def test_modules_and_script_are_tested_by_the_same_tests(checkout: Path):
     ]
     assert len(listed[0]) > 400
     assert listed[0] == listed[1]
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["--train.epoch=3"], 1)])
+def test_help_and_a_mistake_are_told_before_any_library_is_loaded(words: list[str], code: int):
+    command = [sys.executable, "-I", "-X", "importtime", str(ROOT / "kernel" / "podium.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    loaded = {line.rpartition("|")[2].split(".")[0].strip() for line in done.stderr.splitlines()}
+    assert "dataclasses" in loaded
+    assert loaded.isdisjoint(KAGGLE_IMAGE)
