@@ -513,6 +513,16 @@ def test_order_names_every_module_and_nothing_else() -> None:
     assert build_kernel.ORDER[-1] == "main"
 
 
+def test_every_module_has_a_test_file_of_its_name() -> None:
+    elsewhere = {"settings": "workbench/test_settings_block.py"}  # it holds a block, and no code
+    tests = Path(__file__).parent
+    untested = {path.stem for path in read_own_modules()} - {
+        path.stem.removeprefix("test_") for path in tests.glob("test_*.py")
+    }
+    assert untested == set(elsewhere)
+    assert all((tests / place).is_file() for place in elsewhere.values())
+
+
 def read_checked_files() -> dict[str, str]:
     """The texts of the modules, the workbench and the builder, by their paths in the project."""
     workbench = (build_kernel.ROOT / "src" / "workbench").rglob("*.py")
