@@ -73,13 +73,15 @@ test-fast: setup  ## the modules on TensorFlow, without the dry runs
 test-jax: setup  ## the modules on JAX with 8 virtual devices
 	@$(PYTEST_JAX) -m "$(FAST)"
 
+# The tests of the workbench run the script anyway, and the dry runs run it whole on both backends.
 test-bundle: setup  ## the same tests on the built script, on both backends
 	@$(PYTEST) --bundle -m "$(FAST)"
 	@$(PYTEST_JAX) --bundle -m "$(FAST)"
+	@$(PYTEST) --bundle -m slow --ignore tests/workbench --ignore tests/test_bundle.py
 
 test-slow: setup  ## the real dry runs, as Kaggle runs them
 	@$(PYTEST) -m slow
-	@$(PYTEST_JAX) -m slow tests/test_port.py
+	@$(PYTEST_JAX) -m slow --deselect tests/test_main.py
 
 test-backbones: setup  ## every backbone of the table, and a training step of it, on both backends: an hour
 	@$(PYTEST) -m backbones
