@@ -64,7 +64,7 @@ Sources: sha256 00283344606681fabf0b1d520022e82769b31336ad5e3b80c9e39132fa8e67cf
 
 SETTINGS: dict[str, object] = {}
 
-# in the built script: the sha256 of the sources it was built from
+# In the built script: the sha256 of the sources it was built from
 SOURCE = "00283344606681fabf0b1d520022e82769b31336ad5e3b80c9e39132fa8e67cf"
 
 

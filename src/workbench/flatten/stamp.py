@@ -23,9 +23,10 @@ def stamp_line(line: Line, digest: str) -> list[Line]:
     """Fills in SOURCE; its comment goes above it, because the hash takes the room beside it."""
     if not is_stamp(line.text):
         return [line]
-    comment = line.text.partition("#")[2]
+    comment = line.text.partition("#")[2].strip()
     stamp = line._replace(text=f'SOURCE = "{digest}"')
-    return [line._replace(text=f"#{comment}"), stamp] if comment else [stamp]
+    sentence = f"# {comment[:1].upper()}{comment[1:]}"
+    return [line._replace(text=sentence), stamp] if comment else [stamp]
 
 
 def digest_sources(modules: Sequence[Module]) -> str:

@@ -21,7 +21,7 @@ Sources: sha256 5bb519498535fdb198041baaea49db47eb8824318d77cc5cc681510d514fc26b
 
 SETTINGS: dict[str, object] = {}
 
-# the sources
+# The sources
 SOURCE = "5bb519498535fdb198041baaea49db47eb8824318d77cc5cc681510d514fc26b"
 
 

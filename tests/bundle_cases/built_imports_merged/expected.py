@@ -24,7 +24,7 @@ Sources: sha256 ea47b6b59e9f63a731d4acbfa66c04001a0393f3617c045fb59a64a17a69bc78
 
 SETTINGS: dict[str, object] = {}
 
-# the sources
+# The sources
 SOURCE = "ea47b6b59e9f63a731d4acbfa66c04001a0393f3617c045fb59a64a17a69bc78"
 
 

@@ -20,7 +20,7 @@ Sources: sha256 411966da2498e6de97a2466dad898ca02186949cc0da9aefa9e0b5bf2a0f88ea
 
 SETTINGS: dict[str, object] = {}
 
-# the sources
+# The sources
 SOURCE = "411966da2498e6de97a2466dad898ca02186949cc0da9aefa9e0b5bf2a0f88ea"
 
 

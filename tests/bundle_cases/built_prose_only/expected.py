@@ -22,7 +22,7 @@ Sources: sha256 e9527200186457dd18a33e257cdb75cdf81de0a507312e23f1951d9d160c0bda
 
 SETTINGS: dict[str, object] = {}
 
-# the sources
+# The sources
 SOURCE = "e9527200186457dd18a33e257cdb75cdf81de0a507312e23f1951d9d160c0bda"
 
 
