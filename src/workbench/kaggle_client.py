@@ -42,10 +42,16 @@ SOFT_REFUSALS = {
     "1 megabytes": "the source must be smaller; move data to a dataset",
     "quota": "the week's quota is used up; `make quota` tells when it is renewed",
 }
+# A connection that was lost on the way, or never made.
+LOST = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
 class KaggleRefusalError(Exception):
     """Kaggle, or the client, refused; the message is one line with the remedy."""
+
+
+class KaggleLostError(KaggleRefusalError):
+    """The connection was lost, or no answer came in time: what Kaggle did is not known."""
 
 
 def check_credentials(home: Path | None = None) -> None:
@@ -88,38 +94,58 @@ def ask(call: Callable[[], Any], seconds: float = ANSWER_SECONDS) -> Any:
     try:
         with contextlib.redirect_stdout(printed):
             return call_in_time(call, seconds)
+    except KaggleRefusalError:
+        raise
     except requests.HTTPError as error:
         raise KaggleRefusalError(explain_status(error)) from None
     except TimeoutError:
-        raise KaggleRefusalError(f"no answer from Kaggle within {seconds:g} s; try again") from None
-    except (requests.ConnectionError, requests.Timeout) as error:
+        raise KaggleLostError(f"no answer from Kaggle within {seconds:g} s; try again") from None
+    except LOST as error:
         name = type(error).__name__
-        raise KaggleRefusalError(f"Kaggle cannot be reached ({name}); check the network") from None
+        raise KaggleLostError(f"Kaggle cannot be reached ({name}); check the network") from None
     except SystemExit:
         raise KaggleRefusalError(
             f"the kaggle client gave up: {first_line(printed.getvalue())}; {CREDENTIALS_HELP}"
         ) from None
     except Exception as error:  # the client raises ValueError, KeyError and its own kinds
+        if isinstance(error.__context__, requests.HTTPError):  # it rewords 401 and 403 at times
+            raise KaggleRefusalError(explain_status(error.__context__)) from None
         raise KaggleRefusalError(f"the kaggle client refuses: {describe_error(error)}") from None
 
 
 def explain_status(error: requests.HTTPError) -> str:
     """One line for an HTTP refusal: Kaggle's own words, if it has any, and the remedy."""
+    if error.response is None:
+        return f"Kaggle refuses: {first_line(str(error))}"
     status = error.response.status_code
     meaning = STATUSES.get(status, f"Kaggle answers with status {status}")
     if status >= 500:
         meaning = f"Kaggle has trouble of its own (status {status}); try again later"
+    words = read_words(error.response)
+    return f"{meaning} (Kaggle says: {add_remedy(words)})" if words else meaning
+
+
+def read_words(response: requests.Response) -> str:
+    """Kaggle's own words: an error's body is {"error": {"message": …}} or {"message": …}."""
     try:
-        words = str(error.response.json().get("message", ""))
-    except (ValueError, AttributeError):
-        words = ""
-    return f"{meaning} (Kaggle says: {first_line(words)})" if words else meaning
+        body = response.json()
+    except ValueError:
+        return ""
+    for place in (body, body.get("error")) if isinstance(body, dict) else ():
+        if isinstance(place, dict) and place.get("message"):
+            return str(place["message"])
+    return ""
 
 
 def explain_refusal(words: str) -> str:
     """One line for a refusal that came as a success."""
+    return f"Kaggle refuses: {add_remedy(words)}"
+
+
+def add_remedy(words: str) -> str:
+    """The first line of Kaggle's words, and what to do where they are known."""
     remedies = [remedy for sign, remedy in SOFT_REFUSALS.items() if sign in words.lower()]
-    return f"Kaggle refuses: {first_line(words)}" + (f"; {remedies[0]}" if remedies else "")
+    return "; ".join([first_line(words), *remedies[:1]])
 
 
 def first_line(text: str) -> str:

@@ -33,6 +33,15 @@ mount --bind "$SOURCE" "$NEW_ROOT/kaggle/src"
 mount -o remount,ro,bind "$NEW_ROOT/kaggle/src"
 exec chroot "$NEW_ROOT" sh -c 'cd /kaggle/working && exec "$PYTHON" -I /kaggle/src/script.py'
 """
+
+
+def refuse(status: int, words: str) -> Reply:
+    """A refusal in the shape that Kaggle's API gives it."""
+    kind = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
+    error = {"code": status, "message": words, "status": kind.get(status, "UNKNOWN")}
+    return status, {}, {"error": error}
+
+
 REFUSED_BY_NAME = {"dataset": "nobody/nothing", "kernel": "nobody/no-kernel"}
 
 
@@ -71,7 +80,7 @@ class Kaggle:
             return self.refusals.pop(0)
         path = urlsplit(request.path).path
         if not request.headers.get("authorization") and path.startswith("/api/"):
-            return 401, {}, {"code": 401, "message": "Unauthenticated"}
+            return refuse(401, "Unauthenticated")
         if path.startswith("/dl/"):
             return self.download(path.removeprefix("/dl/"))
         if path.startswith("/upload/"):
@@ -85,7 +94,7 @@ class Kaggle:
     def SaveKernel(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
         if len(asked["text"].encode()) >= 1_000_000:
             words = "The kernel source must be less than 1 megabytes in size."
-            return 400, {}, {"code": 400, "message": words}
+            return refuse(400, words)
         slug = asked["slug"].partition("/")[2]
         invalid = {
             f"invalid{kind.title()}Sources": [
@@ -102,7 +111,7 @@ class Kaggle:
     def GetKernelSessionStatus(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
         kernel = self.kernels.get(asked["kernelSlug"])
         if kernel is None:
-            return 404, {}, {"code": 404, "message": "Kernel not found"}
+            return refuse(404, "Kernel not found")
         status = kernel["status"]
         if status == "QUEUED":
             kernel["status"] = "RUNNING"
@@ -144,7 +153,7 @@ class Kaggle:
 
     def GetDatasetStatus(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
         if f"{asked['ownerSlug']}/{asked['datasetSlug']}" not in self.datasets:
-            return 404, {}, {"code": 404, "message": "Dataset not found"}
+            return refuse(404, "Dataset not found")
         return 200, {}, {"status": "READY"}
 
     def StartBlobUpload(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
@@ -176,7 +185,7 @@ class Kaggle:
         return 200, {}, {"message": "Successfully submitted to Digits", "ref": 2}
 
     def GetSubmissionLimits(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
-        return 404, {}, {"code": 404, "message": "not here"}
+        return refuse(404, "not here")
 
     def GetAcceleratorQuotaStatistics(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
         quota = {"timeUsed": "3600s", "totalTimeAllowed": "108000s"}

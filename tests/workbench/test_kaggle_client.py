@@ -6,6 +6,7 @@ import pytest
 import requests
 
 from workbench.kaggle_client import (
+    KaggleLostError,
     KaggleRefusalError,
     ask,
     check_credentials,
@@ -57,12 +58,45 @@ def test_any_other_error_is_one_line_without_an_address():
         (503, b"", "trouble of its own (status 503)"),
         (400, b'{"message": "first\\nsecond"}', "(Kaggle says: first)"),
         (400, b"[]", "refuses the request as it is"),
+        (400, b'{"error": {"code": 400, "message": "bad slug\\nmore"}}', "(Kaggle says: bad slug)"),
+        (
+            400,
+            b'{"error": {"message": "The kernel source must be less than 1 megabytes in size."}}',
+            "less than 1 megabytes in size.; the source must be smaller; move data to a dataset)",
+        ),
+        (500, b'{"error": "odd"}', "trouble of its own (status 500); try again later"),
     ],
 )
 def test_a_status_is_explained_in_one_line(status: int, body: bytes, words: str):
     line = explain_status(fail(status, body))
     assert words in line
     assert "\n" not in line
+
+
+def test_a_refusal_without_a_response_has_the_errors_own_words():
+    assert explain_status(requests.HTTPError("no more\nwords")) == "Kaggle refuses: no more"
+
+
+def test_a_status_that_the_client_rewords_is_explained_as_any_other():
+    def reword() -> None:
+        try:
+            raise fail(401, b"")
+        except requests.HTTPError as error:
+            raise ValueError("Cannot access kernel: the likely cause is a wrong slug") from error
+
+    with pytest.raises(KaggleRefusalError, match="does not know these credentials"):
+        ask(reword)
+
+
+@pytest.mark.parametrize(
+    "error", [requests.ConnectionError(), requests.exceptions.ChunkedEncodingError()]
+)
+def test_a_connection_that_breaks_is_told_from_a_refusal(error: requests.RequestException):
+    def break_off() -> None:
+        raise error
+
+    with pytest.raises(KaggleLostError, match=f"cannot be reached .{type(error).__name__}"):
+        ask(break_off)
 
 
 def test_a_soft_refusal_has_its_remedy_and_an_unknown_one_its_words():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from kaggle_standin import Kaggle
+from kaggle_standin import Kaggle, refuse
 from receivers import Server, serve
 
 from workbench.demo import make_demo
@@ -232,18 +232,15 @@ SOFT = "Maximum batch GPU session count of 2 reached"
         ((200, {}, {"error": "Notebook not found"}), "Notebook not found; check the kernel's addr"),
         ((200, {}, {}), "Kaggle names no version"),
         (
-            (400, {}, {"code": 400, "message": "The kernel source must be less than 1 megabytes"}),
-            "Kaggle says: The kernel source must be less than 1 megabytes",
+            refuse(400, "The kernel source must be less than 1 megabytes"),
+            "Kaggle says: The kernel source must be less than 1 megabytes; the source must be",
         ),
-        ((401, {}, {"code": 401, "message": "Unauthenticated"}), "does not know these credentials"),
-        (
-            (403, {}, {"code": 403, "message": "Permission denied"}),
-            "accept the competition",
-        ),
-        ((404, {}, {"code": 404, "message": "Not found"}), "no such kernel or competition"),
-        ((409, {}, {"code": 409, "message": "title already in use"}), "taken by another kernel"),
-        ((429, {}, {"code": 429, "message": "Too many requests"}), "too many requests; wait"),
-        ((500, {}, {"code": 500, "message": "Internal"}), "trouble of its own (status 500)"),
+        (refuse(401, "Unauthenticated"), "does not know these credentials"),
+        (refuse(403, "Permission denied"), "accept the competition"),
+        (refuse(404, "Not found"), "no such kernel or competition"),
+        (refuse(409, "title already in use"), "taken by another kernel"),
+        (refuse(429, "Too many requests"), "too many requests; wait"),
+        (refuse(500, "Internal"), "trouble of its own (status 500)"),
         (
             (200, {}, {"versionNumber": 3, "url": "u", "invalidModelSources": ["g/m/f/v/1"]}),
             "model g/m",
