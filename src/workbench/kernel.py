@@ -86,4 +86,7 @@ def run_verb(verb: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     except (BuildError, CompetitionFileError, KaggleRefusalError, VerbError, ValueError) as error:
         print(f"Refused: {error}")
         return 1
+    except KeyboardInterrupt:  # how one leaves logs
+        print("\nStopped here; what runs on Kaggle goes on")
+        return 130
     return 0

@@ -4,14 +4,16 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from workbench.competition_file import CompetitionFile
-from workbench.kaggle_client import KaggleRefusalError, ask, open_client
+from workbench.kaggle_client import KaggleLostError, KaggleRefusalError, ask, open_client
 from workbench.kernel import find_kernel, make_parser, read_pushed, run_verb
 
-POLL_SECONDS = 10.0
+POLL_SECONDS = 5.0  # between two looks, and before a lost connection is made again
+LOSSES = 5  # connections lost one after another, with nothing new from any
+SILENT_SECONDS = 3600.0  # of a stream: an epoch may take long
 ENDED = ("COMPLETE", "ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
 TRACE_LINE = re.compile(r'File "[^"]*script\.py", line (\d+)')
 
@@ -38,47 +40,86 @@ def show_logs(argv: Sequence[str]) -> None:
     client = open_client()
     pushed = read_pushed(kernel)
     places = pushed.places if pushed else []
-    follow = stream_log if hasattr(client, "kernels_logs_stream") else poll_log
-    for line in follow(client, kernel):
+    for line in join_lines(follow_log(client, kernel)):
         print(translate_line(line, places), flush=True)
     status, reason = ask_status(client, kernel)
     print(f"— {status.lower()}" + (f" ({reason})" if reason else ""))
 
 
+def follow_log(client: Any, kernel: CompetitionFile) -> Iterator[str]:
+    """The log in pieces, to its end: streamed where the client can, else asked for again and again.
+
+    It comes from its beginning each time, also after a connection was lost; what was seen is left
+    out. Raises KaggleRefusalError, but for a connection that is lost only after LOSSES times.
+    """
+    live = hasattr(client, "kernels_logs_stream")
+    read = stream_log if live else poll_log
+    ended = ask_status(client, kernel)[0] in ENDED
+    seen = losses = 0
+    while True:
+        before, sent = seen, 0
+        try:
+            for piece in read(client, kernel):
+                sent += len(piece)
+                if sent > seen:
+                    yield piece[seen - sent :]
+                    seen = sent
+            if live or ended:
+                return
+            time.sleep(POLL_SECONDS)
+            ended = ask_status(client, kernel)[0] in ENDED
+        except KaggleLostError:
+            losses = 0 if seen > before else losses + 1
+            if losses == LOSSES:
+                raise
+            time.sleep(POLL_SECONDS)
+
+
 def stream_log(client: Any, kernel: CompetitionFile) -> Iterator[str]:
-    """The log as Kaggle streams it, to its end."""
-    events = ask(lambda: client.kernels_logs_stream(kernel.kernel))
-    nothing = object()
-    text = ""
-    while (event := ask(lambda: next(events, nothing), 3600)) is not nothing:
-        text += str(event.get("data") or "")
-        *lines, text = text.split("\n")
-        yield from read_log("\n".join(lines)) if lines else ()
-    yield from read_log(text)
+    """The log in pieces, as Kaggle streams it."""
+    events, nothing = client.kernels_logs_stream(kernel.kernel), object()
+    while (event := ask(lambda: next(events, nothing), SILENT_SECONDS)) is not nothing:
+        yield read_event(event)
+
+
+def read_event(event: Any) -> str:
+    """The text of a streamed record of Kaggle's, or of a line that is none.
+
+    The client hands such a line over in a record with nothing else in it, without its end, or as
+    the value that it makes where it is read as JSON.
+    """
+    if not isinstance(event, dict):
+        return f"{json.dumps(event)}\n"
+    text = str(event.get("data") or "")
+    return f"{text}\n" if text and len(event) == 1 and not text.endswith("\n") else text
 
 
 def poll_log(client: Any, kernel: CompetitionFile) -> Iterator[str]:
-    """The log as it stands, again and again until the session has ended."""
-    seen = 0
-    while True:
-        ended = ask_status(client, kernel)[0] in ENDED
-        lines = list(read_log(str(ask(lambda: client.kernels_logs(kernel.kernel)) or "")))
-        yield from lines[seen:]
-        seen = len(lines)
-        if ended:
-            return
-        time.sleep(POLL_SECONDS)
+    """The log as it stands, in one piece."""
+    yield read_log(str(ask(lambda: client.kernels_logs(kernel.kernel)) or ""))
 
 
-def read_log(text: str) -> Iterator[str]:
-    """The lines of a log, which is plain text or JSON as Kaggle keeps it."""
+def read_log(text: str) -> str:
+    """The text of a log, which is plain or JSON as Kaggle keeps it: a list of records."""
     try:
         records = json.loads(text)
     except ValueError:
-        records = None
-    if isinstance(records, list):
-        text = "".join(str(one.get("data", "")) for one in records if isinstance(one, dict))
-    yield from text.splitlines()
+        return text
+    if isinstance(records, list) and all(
+        isinstance(one, dict) and "data" in one for one in records
+    ):
+        return "".join(str(one["data"] or "") for one in records)
+    return text
+
+
+def join_lines(pieces: Iterable[str]) -> Iterator[str]:
+    """Lines, as soon as each is whole, of a text in pieces."""
+    text = ""
+    for piece in pieces:
+        *lines, text = (text + piece).split("\n")
+        yield from lines
+    if text:
+        yield text
 
 
 def translate_line(line: str, places: Sequence[str]) -> str:
