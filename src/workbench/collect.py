@@ -1,29 +1,84 @@
 """Fetches what a kernel has written, and hands its submission in."""
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workbench.competition_file import ROOT, CompetitionFile
-from workbench.kaggle_client import TRANSFER_SECONDS, KaggleRefusalError, ask, open_client
+from workbench.kaggle_client import (
+    TRANSFER_SECONDS,
+    KaggleRefusalError,
+    ask,
+    download,
+    list_output,
+    open_client,
+)
 from workbench.kernel import VerbError, find_kernel, make_parser, read_pushed, run_verb
-from workbench.watch import ask_status
+from workbench.watch import ENDED, ask_status
 
 
 def pull(argv: Sequence[str]) -> None:
     """Fetches the output into runs/<kernel>-v<version>/ and says how the run went."""
     kernel = find_kernel(make_parser("pull", pull.__doc__).parse_args(argv))
     client = open_client()
-    status, _ = ask_status(client, kernel)
+    status = check_ended(client, kernel)
     folder = find_run(kernel)
-    folder.mkdir(parents=True, exist_ok=True)
-    ask(lambda: client.kernels_output(kernel.kernel, str(folder), force=True), TRANSFER_SECONDS)
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    print(f"{len(files)} files in {folder.relative_to(ROOT)}; the kernel is {status.lower()}")
+    half = folder.with_name(f"{folder.name}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    count = fetch_output(client, kernel, half)
+    shutil.rmtree(folder, ignore_errors=True)  # files of two versions must not meet in it
+    half.replace(folder)
+    print(f"{count} files in {folder.relative_to(ROOT)}; the kernel is {status.lower()}")
     for line in describe_run(folder):
         print(f"  {line}")
+    if doubt := doubt_version(kernel, folder):
+        print(f"! {doubt}")
+
+
+def check_ended(client: Any, kernel: CompetitionFile) -> str:
+    """The session's status; raises VerbError if it has not ended, for then it has no output."""
+    status, _ = ask_status(client, kernel)
+    if status not in ENDED:
+        raise VerbError(
+            f"{kernel.kernel} is {status.lower()}, and its output comes when it ends; make logs"
+        )
+    return status
+
+
+def fetch_output(client: Any, kernel: CompetitionFile, folder: Path) -> int:
+    """Writes every file of the output, and the log, into a folder; returns how many."""
+    log = ""
+    for page in list_output(client, kernel.kernel):
+        log = log or str(page.log or "")
+        for item in page.files or []:
+            path = folder / item.file_name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise KaggleRefusalError(f"{item.file_name} would be written outside {folder}")
+            ask(partial(download, item.url, path), TRANSFER_SECONDS)
+    if log:
+        (folder / f"{kernel.slug}.log").write_text(log, encoding="utf-8")
+    return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def doubt_version(kernel: CompetitionFile, folder: Path) -> str:
+    """Why the output may not be that of the version pushed last; nothing if it is.
+
+    Kaggle serves the latest session, and a script writes the hash of its sources to status.json.
+    """
+    pushed = read_pushed(kernel)
+    source = str(read_json(folder / "status.json").get("source", ""))
+    if pushed is None or source == pushed.source:
+        return ""
+    made = f"sources {source[:12]} made it" if source else "it has no status.json"
+    return (
+        f"this is not the output of version {pushed.version}: {made}, and {pushed.source[:12]} was "
+        f"pushed; once {pushed.url} shows that version as complete, make pull again"
+    )
 
 
 def find_run(kernel: CompetitionFile) -> Path:
@@ -73,6 +128,7 @@ def submit(argv: Sequence[str]) -> None:
     message = options.message or f"{kernel.slug} version {pushed.version}, {pushed.source[:12]}"
     client = open_client()
     if kernel.kind == "code":
+        check_ended(client, kernel)
         answer = ask(
             lambda: client.competition_submit_code(
                 "submission.csv", message, kernel.competition, kernel.kernel, pushed.version
@@ -91,6 +147,8 @@ def submit_file(client: Any, kernel: CompetitionFile, message: str) -> Any:
     path = find_run(kernel) / "submission.csv"
     if not path.is_file():
         raise VerbError(f"{path.relative_to(ROOT)} is not there; make pull fetches it")
+    if doubt := doubt_version(kernel, path.parent):
+        raise VerbError(f"{path.relative_to(ROOT)} is not handed in: {doubt}")
     answer = ask(
         lambda: client.competition_submit(str(path), message, kernel.competition), TRANSFER_SECONDS
     )

@@ -7,7 +7,7 @@ becomes one line that says what to do.
 import contextlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,42 @@ def ask(call: Callable[[], Any], seconds: float = ANSWER_SECONDS) -> Any:
         if isinstance(error.__context__, requests.HTTPError):  # it rewords 401 and 403 at times
             raise KaggleRefusalError(explain_status(error.__context__)) from None
         raise KaggleRefusalError(f"the kaggle client refuses: {describe_error(error)}") from None
+
+
+def list_output(client: Any, address: str) -> Iterator[Any]:
+    """The pages of a kernel's output, each with its `files` and the session's `log`.
+
+    The client's own call fetches one page in 2.0.2, and writes error pages down as files.
+    """
+    from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+
+    request = ApiListKernelSessionOutputRequest()
+    request.user_name, request.kernel_slug = address.split("/")
+
+    def list_page() -> Any:
+        with client.build_kaggle_client() as kaggle:
+            return kaggle.kernels.kernels_api_client.list_kernel_session_output(request)
+
+    more = True
+    while more:
+        page = ask(list_page)
+        yield page
+        if more := bool(page.next_page_token):
+            request.page_token = page.next_page_token
+
+
+def download(url: str, path: Path) -> None:
+    """Fetches a file of a kernel's output; raises KaggleRefusalError if its link has expired."""
+    with requests.get(url, stream=True, timeout=ANSWER_SECONDS) as answer:
+        if not answer.ok:
+            raise KaggleRefusalError(
+                f"{path.name} cannot be fetched (status {answer.status_code}); links expire: "
+                f"make pull again"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for piece in answer.iter_content(1 << 20):
+                file.write(piece)
 
 
 def explain_status(error: requests.HTTPError) -> str:

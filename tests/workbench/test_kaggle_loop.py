@@ -3,16 +3,18 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from kaggle_standin import Kaggle, refuse
-from receivers import Server, serve
+from kaggle_standin import Kaggle, refuse, serve_kaggle
+from receivers import Server, wait_until
 
 from workbench.demo import make_demo
 
@@ -75,6 +77,32 @@ class Checkout:
 
     def call(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Python, with alice's credentials and the stand-in for Kaggle."""
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=self.folder,
+            env=self.environ(**environ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @contextmanager
+    def start(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """The same, not waited for; its output is read while it runs."""
+        with subprocess.Popen(
+            [sys.executable, *words],
+            cwd=self.folder,
+            env=self.environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def environ(self, **more: str) -> dict[str, str]:
         newest = [str(NEWEST)] if self.client == "newest" else []
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("KAGGLE", "GIT_"))}
         clean |= {
@@ -89,14 +117,7 @@ class Checkout:
             "GIT_COMMITTER_NAME": "alice",
             "GIT_COMMITTER_EMAIL": "alice@example.org",
         }
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=self.folder,
-            env={name: value for name, value in (clean | environ).items() if value != "unset"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return {name: value for name, value in (clean | more).items() if value != "unset"}
 
 
 @pytest.fixture(params=["2.0.2", "newest"])
@@ -112,7 +133,7 @@ def kaggle(tmp_path: Path) -> Kaggle:
 
 @pytest.fixture
 def checkout(tmp_path: Path, kaggle: Kaggle, client: str) -> Iterator[Checkout]:
-    with serve(kaggle) as server:
+    with serve_kaggle(kaggle) as server:
         yield Checkout(tmp_path, server, client)
 
 
@@ -127,6 +148,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize("layout", ["old", "new"])
 def test_the_whole_loop_ends_in_a_submission(checkout: Checkout, kaggle: Kaggle, layout: str):
     mounted = kaggle.inputs / ("digits" if layout == "old" else "competitions/digits")
+    kaggle.machine = True
     mounted.parent.mkdir(parents=True)
     shutil.copytree(make_demo(kaggle.inputs.parent / "demo"), mounted)
     kaggle.environ["PODIUM_WEBHOOK"] = f"https://discord.com/api/webhooks/1/{TOKEN}"
@@ -176,6 +198,7 @@ def test_a_code_competition_is_trained_with_and_answered_without_internet(
     checkout: Checkout, kaggle: Kaggle
 ):
     mounted = kaggle.inputs / "digits"
+    kaggle.machine = True
     mounted.parent.mkdir(parents=True)
     shutil.copytree(make_demo(kaggle.inputs.parent / "demo"), mounted)
     checkout.write(kind="code")
@@ -205,10 +228,91 @@ def test_a_code_competition_is_trained_with_and_answered_without_internet(
     assert kaggle.submissions[0]["kernelVersion"] == 1
 
 
+FAST = """
+import signal, sys
+from workbench import kernel, watch
+signal.signal(signal.SIGINT, signal.default_int_handler)
+watch.POLL_SECONDS = 0.05
+sys.exit(kernel.run_verb(watch.show_logs, []))
+"""
+PRINTING = """
+import pathlib, time
+print("one\\ntw", end="", flush=True)
+end = time.monotonic() + 60
+while not pathlib.Path("/kaggle/working/go").exists() and time.monotonic() < end:
+    time.sleep(0.01)
+print("o\\n\\n[1, 2]", flush=True)
+print("last", end="", flush=True)
+"""
+
+
+def push_printing(checkout: Checkout, kaggle: Kaggle) -> Path:
+    """A kernel that prints one line and a half, and the rest once a file is there; its path."""
+    push_anew(checkout, kaggle, 1)
+    kaggle.machine = True
+    kaggle.kernels["podium-digits"]["asked"]["text"] = PRINTING
+    return kaggle.folder / "podium-digits-1" / "working" / "go"
+
+
+@pytest.mark.parametrize("drops", [0, 2])
+def test_the_log_is_shown_while_the_kernel_runs_each_line_once(
+    checkout: Checkout, kaggle: Kaggle, drops: int
+):
+    go = push_printing(checkout, kaggle)
+    kaggle.drops = drops if checkout.client == "newest" else 0
+    with checkout.start("-c", FAST) as logs:
+        assert logs.stdout.readline() == "one\n"
+        assert kaggle.kernels["podium-digits"]["status"] == "RUNNING"
+        wait_until(lambda: not kaggle.drops)
+        go.touch()
+        rest, errors = logs.communicate()
+    assert rest.splitlines() == ["two", "", "[1, 2]", "last", "— complete"], errors
+    assert logs.returncode == 0
+    for plain in (False, True):  # and the same once it has ended
+        kaggle.plain_log = plain
+        shown = checkout.call("-c", FAST).stdout.replace("\n\n", "\n")
+        assert shown.splitlines() == ["one", "two", "[1, 2]", "last", "— complete"]
+
+
+def test_a_log_is_left_with_control_c_in_one_line(checkout: Checkout, kaggle: Kaggle):
+    go = push_printing(checkout, kaggle)
+    with checkout.start("-c", FAST) as logs:
+        assert logs.stdout.readline() == "one\n"
+        logs.send_signal(signal.SIGINT)
+        rest, errors = logs.communicate()
+    go.touch()
+    wait_until(lambda: kaggle.kernels["podium-digits"]["status"] == "COMPLETE")
+    assert rest.splitlines() == ["", "Stopped here; what runs on Kaggle goes on"]
+    assert (errors, logs.returncode) == ("", 130)
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_a_line_of_a_crash_names_its_source(checkout: Checkout, kaggle: Kaggle):
+    module = checkout.folder / "src" / "podium" / "override.py"
+    crash = "def crash_here() -> None:\n    raise ZeroDivisionError\n\n\n"
+    change(module, "def read_config(", crash + "def read_config(")
+    main = module.with_name("main.py")
+    change(main, "from podium.override import ", "from podium.override import crash_here, ")
+    change(main, "started = time.time()\n", "started = time.time()\n    crash_here()\n")
+    push_anew(checkout, kaggle, 1)
+    kaggle.machine = True
+    shown = checkout.call("-c", FAST)
+    line = module.read_text().splitlines().index("    raise ZeroDivisionError") + 1
+    place = f"src/podium/override.py:{line}"
+    assert f", in crash_here  ← {place}\n" in shown.stdout, shown.stdout + shown.stderr
+    assert shown.stdout.endswith("ZeroDivisionError\n— error\n")
+
+
 @pytest.mark.slow
 def test_a_kernel_that_fails_ends_complete_with_a_status_and_names_source_lines(
     checkout: Checkout, kaggle: Kaggle
 ):
+    kaggle.machine = True
     (kaggle.inputs / "digits").mkdir(parents=True)
     (kaggle.inputs / "digits" / "sample_submission.csv").write_text("id,label\n1,0\n")
     checkout.write()
@@ -332,6 +436,103 @@ def test_what_was_not_pushed_or_pulled_cannot_be_submitted(checkout: Checkout):
     assert "nothing was pushed from here yet" in refused(checkout.run("collect", "submit"))
     assert checkout.run("push").returncode == 0
     assert "submission.csv is not there; make pull" in refused(checkout.run("collect", "submit"))
+
+
+def push_anew(checkout: Checkout, kaggle: Kaggle, epochs: int) -> str:
+    """Pushes other settings; returns the hash of what was pushed."""
+    checkout.write(train__head_epochs=epochs)
+    done = checkout.run("push")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return read_source(kaggle)
+
+
+def read_source(kaggle: Kaggle) -> str:
+    return kaggle.kernels["podium-digits"]["asked"]["text"].partition("Sources: sha256 ")[2][:64]
+
+
+def write_output(source: str, **more: str) -> dict[str, str]:
+    """What a run leaves, as the script would write it."""
+    status = {"state": "finished", "error": None, "submission": True, "source": source}
+    files = {"status__json": json.dumps(status), "submission__csv": "id,label\n1,0\n"}
+    return {**files, "report__html": "<html>", **more}
+
+
+def test_output_comes_after_the_end_and_from_all_pages(checkout: Checkout, kaggle: Kaggle):
+    source = push_anew(checkout, kaggle, 1)
+    early = refused(checkout.run("collect", "pull"))
+    assert "alice/podium-digits is queued, and its output comes when it ends; make logs" in early
+    assert not (checkout.folder / "runs" / "podium-digits-v1").exists()
+    kaggle.plain_log = True
+    files = write_output(source, **{f"epoch{number}": "x" for number in range(5)})
+    kaggle.finish("podium-digits", 1, log="one\n", **files)
+    pulled = checkout.run("collect", "pull")
+    assert pulled.returncode == 0, pulled.stdout + pulled.stderr
+    folder = checkout.folder / "runs" / "podium-digits-v1"
+    assert {path.name.replace(".", "__"): path.read_text() for path in folder.iterdir()} == {
+        **files,
+        "podium-digits__log": "one\n",
+    }
+    assert "9 files in runs/podium-digits-v1; the kernel is complete" in pulled.stdout
+    assert f"  report     {folder / 'report.html'}\n" in pulled.stdout
+    assert "! " not in pulled.stdout
+
+
+def test_the_output_of_another_version_is_named_and_not_handed_in(
+    checkout: Checkout, kaggle: Kaggle
+):
+    old = push_anew(checkout, kaggle, 1)
+    kaggle.finish("podium-digits", 1, **write_output(old))
+    new = push_anew(checkout, kaggle, 2)
+    assert "is queued" in refused(checkout.run("collect", "pull"))
+    kaggle.kernels["podium-digits"]["status"] = "COMPLETE"  # and Kaggle still serves the first
+    pulled = checkout.run("collect", "pull")
+    words = f"not the output of version 2: sources {old[:12]} made it, and {new[:12]} was pushed"
+    assert words in pulled.stdout.splitlines()[-1]
+    line = refused(checkout.run("collect", "submit"))
+    assert "submission.csv is not handed in: this is " + words in line
+    without = {"report__html": "<html>", "status__json": write_output(new)["status__json"]}
+    kaggle.finish("podium-digits", 2, **without)
+    assert "submission none" in checkout.run("collect", "pull").stdout
+    assert "submission.csv is not there" in refused(checkout.run("collect", "submit"))
+    assert not kaggle.submissions
+
+
+def test_a_submission_that_nothing_ties_to_its_version_is_not_handed_in(
+    checkout: Checkout, kaggle: Kaggle
+):
+    push_anew(checkout, kaggle, 1)
+    kaggle.finish("podium-digits", 1, submission__csv="id,label\n")
+    assert "it has no status.json" in checkout.run("collect", "pull").stdout
+    assert "it has no status.json" in refused(checkout.run("collect", "submit"))
+
+
+def test_a_link_that_expired_leaves_what_was_there(checkout: Checkout, kaggle: Kaggle):
+    source = push_anew(checkout, kaggle, 1)
+    kaggle.finish("podium-digits", 1, **write_output(source))
+    assert checkout.run("collect", "pull").returncode == 0
+    kaggle.expired.add("submission.csv")
+    line = refused(checkout.run("collect", "pull"))
+    assert "submission.csv cannot be fetched (status 403); links expire: make pull again" in line
+    path = checkout.folder / "runs" / "podium-digits-v1" / "submission.csv"
+    assert path.read_text() == "id,label\n1,0\n"
+
+
+def test_a_file_of_the_output_cannot_be_written_elsewhere(checkout: Checkout, kaggle: Kaggle):
+    source = push_anew(checkout, kaggle, 1)
+    kaggle.finish("podium-digits", 1, **write_output(source))
+    kaggle.strange = ["../../build_kernel.py"]
+    line = refused(checkout.run("collect", "pull"))
+    assert "../../build_kernel.py would be written outside" in line
+
+
+def test_a_version_of_a_code_competition_is_handed_in_once_it_has_ended(
+    checkout: Checkout, kaggle: Kaggle
+):
+    checkout.write(kind="code")
+    assert checkout.run("push", "--infer").returncode == 0
+    assert "is queued" in refused(checkout.run("collect", "submit", "--infer"))
+    kaggle.finish("podium-digits-infer", 1)
+    assert checkout.run("collect", "submit", "--infer").returncode == 0
 
 
 def test_the_addresses_go_into_a_private_dataset_and_then_into_its_next_version(
