@@ -29,7 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "kernel" / "competitions"
 KINDS = ("file", "code")
 ACCELERATORS = ("gpu", "tpu", "cpu")
-ADDRESS = re.compile(r"[\w-]+/[a-z0-9][a-z0-9-]{4,49}")
+ADDRESS = re.compile(r"[\w-]+/([a-z0-9][a-z0-9-]{4,})")
+SLUG_LIMIT = 50  # letters in the slug, and title, of a kernel
+INFERENCE = "-infer"  # ends the slug of a code competition's second kernel
 
 
 class CompetitionFileError(ValueError):
@@ -97,22 +99,33 @@ def list_mistakes(content: Mapping[str, Any]) -> list[str]:
             mistakes.append(f"unknown key {name!r}{hint}")
         elif name in ("internet", "private", "webhook") and not isinstance(value, bool):
             mistakes.append(f"{name} must be true or false, not {value!r}")
-    if not ADDRESS.fullmatch(str(content.get("kernel", ""))):
+    limit = SLUG_LIMIT - len(INFERENCE) if content.get("kind") == "code" else SLUG_LIMIT
+    address = ADDRESS.fullmatch(str(content.get("kernel", "")))
+    if not address or len(address[1]) > limit:
         mistakes.append(
-            f"kernel must be owner/slug, the slug 5 to 50 small letters, digits and hyphens, "
+            f"kernel must be owner/slug, the slug 5 to {limit} small letters, digits and hyphens, "
             f"not {content.get('kernel')!r}"
         )
     for name, allowed in (("kind", KINDS), ("accelerator", ACCELERATORS)):
         if content.get(name, allowed[0]) not in allowed:
             mistakes.append(f"{name} must be {', '.join(allowed)}, not {content[name]!r}")
     for name in ("datasets", "kernels"):
-        mistakes += [
-            f"{name} must be addresses such as owner/slug, not {one!r}"
-            for one in content.get(name, [])
-            if str(one).count("/") != 1
-        ]
+        mistakes += list_source_mistakes(name, content.get(name, []))
+    if not isinstance(content.get("settings", {}), dict):
+        return [*mistakes, f"settings must be a table, [settings], not {content['settings']!r}"]
     try:
         read_config([], content.get("settings", {}))
     except SettingsError as error:
         mistakes += [line.removeprefix("SETTINGS: ") for line in str(error).splitlines()]
     return mistakes
+
+
+def list_source_mistakes(name: str, sources: Any) -> list[str]:
+    """What is wrong with a list of sources."""
+    if not isinstance(sources, list):
+        return [f"{name} must be a list of addresses such as owner/slug, not {sources!r}"]
+    return [
+        f"{name} must be addresses such as owner/slug, not {one!r}"
+        for one in sources
+        if str(one).count("/") != 1
+    ]

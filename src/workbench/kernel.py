@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from workbench.competition_file import (
     FOLDER,
+    INFERENCE,
     ROOT,
     CompetitionFile,
-    CompetitionFileError,
     read_competition_file,
 )
 from workbench.flatten.refusal import BuildError
@@ -23,6 +23,10 @@ PUSHED = ROOT / "runs" / "pushed"  # what was sent last, a folder for each kerne
 
 class VerbError(Exception):
     """A verb that cannot be carried out; the message says what to do."""
+
+
+# A full disk and a missing git are OSErrors.
+EXPECTED = (BuildError, KaggleRefusalError, VerbError, ValueError, OSError)
 
 
 class Pushed(NamedTuple):
@@ -48,6 +52,8 @@ def find_kernel(options: argparse.Namespace, folder: Path = FOLDER) -> Competiti
     slug = options.competition or (known[0].stem if len(known) == 1 else "")
     if slug:
         kernel = read_competition_file(slug, folder)
+        if options.infer and kernel.kind != "code":
+            raise VerbError(f'only a code competition has an inference half; {slug} is "file"')
         return derive_inference(kernel) if options.infer else kernel
     if known:
         names = ", ".join(path.stem for path in known)
@@ -65,7 +71,7 @@ def derive_inference(kernel: CompetitionFile) -> CompetitionFile:
     """The second kernel of a code competition: the first one's models, and no internet."""
     return replace(
         kernel,
-        kernel=f"{kernel.kernel}-infer",
+        kernel=kernel.kernel + INFERENCE,
         internet=False,
         webhook=False,
         kernels=(*kernel.kernels, kernel.kernel),
@@ -83,8 +89,11 @@ def run_verb(verb: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Carries a verb out; what is expected to go wrong is one line and the code 1."""
     try:
         verb(argv)
-    except (BuildError, CompetitionFileError, KaggleRefusalError, VerbError, ValueError) as error:
+    except EXPECTED as error:
         print(f"Refused: {error}")
+        return 1
+    except EOFError:
+        print('\nRefused: there is no terminal to ask at; ARGS="--flag value" answers beforehand')
         return 1
     except KeyboardInterrupt:  # how one leaves logs
         print("\nStopped here; what runs on Kaggle goes on")

@@ -14,7 +14,7 @@ from typing import Any
 
 from podium.backbones import find_backbone
 from podium.override import read_config
-from workbench.competition_file import CompetitionFile
+from workbench.competition_file import SLUG_LIMIT, CompetitionFile
 
 PATH = Path(__file__).resolve().parents[2] / "kernel-metadata.json"
 PLACEHOLDER = "YOUR-KAGGLE-NAME"
@@ -81,16 +81,17 @@ def list_metadata_mistakes(metadata: Mapping[str, Any]) -> list[str]:
     if shape and shape not in KNOWN_SHAPES:
         mistakes.append(f"machine_shape {shape!r} is none of {', '.join(KNOWN_SHAPES)}")
     title, slug = str(metadata.get("title", "")), str(metadata.get("id", "/")).partition("/")[2]
-    if len(title) < 5 or make_slug(title) != slug:
+    if not 5 <= len(title) <= SLUG_LIMIT or make_slug(title) != slug:
         mistakes.append(
-            f"title {title!r} must have 5 letters or more and resolve to the id's slug {slug!r}; "
-            f"other titles lead to conflicts later"
+            f"title {title!r} must have 5 to {SLUG_LIMIT} letters and resolve to the id's slug "
+            f"{slug!r}; other titles lead to conflicts later"
         )
     tpu = bool(metadata.get("enable_tpu")) or str(shape).startswith("Tpu")
     if tpu and metadata.get("docker_image"):
         mistakes.append("docker_image must go: with one, Kaggle runs a TPU kernel on a CPU")
-    if tpu != (bool(metadata.get("enable_tpu")) and str(shape).startswith("Tpu")):
-        mistakes.append("enable_tpu and machine_shape contradict each other")
+    for flag, start in (("enable_gpu", "Nvidia"), ("enable_tpu", "Tpu")):
+        if bool(metadata.get(flag)) != str(shape).startswith(start):
+            mistakes.append(f"{flag} and machine_shape contradict each other")
     public = not metadata.get("is_private", True)
     if public and any(SECRET_DATASET in one for one in metadata.get("dataset_sources", [])):
         mistakes.append(

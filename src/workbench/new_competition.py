@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from workbench.competition_file import (
     ACCELERATORS,
     FOLDER,
+    INFERENCE,
     KINDS,
+    SLUG_LIMIT,
     CompetitionFileError,
     read_competition_file,
 )
@@ -59,7 +61,7 @@ def fill_template(slug: str, options: Namespace) -> str:
     return TEMPLATE.format(
         slug=slug,
         owner=options.owner or input("Your Kaggle name (kaggle.com/your-name): ").strip(),
-        kernel=f"podium-{slug}"[:50].rstrip("-"),
+        kernel=f"podium-{slug}"[: SLUG_LIMIT - len(INFERENCE)].rstrip("-"),
         kind=options.kind or choose("How does one submit?", KINDS),
         accelerator=accelerator,
         preset="" if accelerator == "cpu" else f'preset = "{accelerator}"\n',

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from workbench.competition_file import CompetitionFileError, read_competition_file
+from workbench.kernel import derive_inference
 from workbench.new_competition import TEMPLATE
 
 KERNEL_RULE = (
@@ -40,6 +41,29 @@ def test_every_mistake_is_told_at_once(tmp_path: Path):
         "digits.toml: unknown setting 'train.epoch'; did you mean 'train.epochs'?",
         "digits.toml: folds.count must be 2 to 20, not 1",
     ]
+
+
+def test_sources_and_settings_of_another_kind_are_mistakes(tmp_path: Path):
+    text = 'kernel = "me/podium-digits"\ndatasets = 5\nkernels = "a/b"\nsettings = 3\n'
+    with pytest.raises(CompetitionFileError) as error:
+        read_competition_file("digits", write(tmp_path, text))
+    assert str(error.value).splitlines() == [
+        "digits.toml: datasets must be a list of addresses such as owner/slug, not 5",
+        "digits.toml: kernels must be a list of addresses such as owner/slug, not 'a/b'",
+        "digits.toml: settings must be a table, [settings], not 3",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("file", 50), ("code", 44)])
+def test_a_slug_has_room_for_the_ending_of_the_inference_kernel(
+    tmp_path: Path, kind: str, limit: int
+):
+    text = f'kind = "{kind}"\nkernel = "me/{"x" * limit}"\n'
+    kernel = read_competition_file("digits", write(tmp_path, text))
+    if kind == "code":
+        assert len(derive_inference(kernel).slug) == 50
+    with pytest.raises(CompetitionFileError, match=f"the slug 5 to {limit} small letters"):
+        read_competition_file("digits", write(tmp_path, text.replace("/x", "/xx")))
 
 
 def test_a_missing_file_and_one_that_is_no_toml_say_what_to_do(tmp_path: Path):

@@ -69,13 +69,35 @@ def test_what_the_client_would_ignore_is_a_mistake():
     for words in (
         "unknown key 'machineshape', which Kaggle ignores",
         "machine_shape 'TpuV38' is none of NvidiaTeslaT4",
-        "title 'Digits!' must have 5 letters or more and resolve to the id's slug 'podium-digits'",
+        "title 'Digits!' must have 5 to 50 letters and resolve to the id's slug 'podium-digits'",
         "docker_image must go: with one, Kaggle runs a TPU kernel on a CPU",
         "a public kernel must not attach podium-webhook",
     ):
         assert words in text
     gpu = metadata | {"machine_shape": "NvidiaTeslaT4"}
     assert "enable_tpu and machine_shape contradict each other" in list_metadata_mistakes(gpu)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "flag"),
+    [
+        ({"enable_gpu": False}, "enable_gpu"),
+        ({"enable_tpu": True}, "enable_tpu"),
+        ({"machine_shape": None}, "enable_gpu"),
+        ({"enable_gpu": False, "enable_tpu": True}, "enable_gpu"),
+    ],
+)
+def test_a_flag_that_contradicts_the_machine_is_a_mistake(wrong: dict[str, object], flag: str):
+    metadata = derive_metadata(CompetitionFile("digits", "me/podium-digits"), "podium.py")
+    assert list_metadata_mistakes(metadata) == []
+    mistakes = list_metadata_mistakes(metadata | wrong)
+    assert f"{flag} and machine_shape contradict each other" in mistakes
+
+
+def test_a_title_has_as_many_letters_as_kaggle_takes():
+    for letters, mistakes in ((4, 1), (5, 0), (50, 0), (51, 1)):
+        kernel = CompetitionFile("digits", f"me/{'x' * letters}")
+        assert len(list_metadata_mistakes(derive_metadata(kernel, "podium.py"))) == mistakes
 
 
 def test_a_title_becomes_the_slug_that_kaggle_makes_of_it():

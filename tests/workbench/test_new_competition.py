@@ -4,6 +4,7 @@ import pytest
 
 from workbench import competition_file, new_competition
 from workbench.competition_file import read_competition_file
+from workbench.kernel import derive_inference
 
 
 @pytest.fixture
@@ -44,6 +45,15 @@ def test_flags_answer_beforehand_and_a_file_is_never_overwritten(folder: Path):
     assert "preset" not in kernel.settings
     with pytest.raises(new_competition.VerbError, match="digits.toml is there already"):
         new_competition.new_competition(FLAGS)
+
+
+def test_the_name_of_a_long_competition_is_cut_so_that_both_kernels_fit(folder: Path):
+    slug = "a-competition-with-a-name-of-36-char-and-more"
+    flags = ["--competition", slug, *FLAGS[2:4], "--kind", "code", *FLAGS[6:]]
+    new_competition.new_competition(flags)
+    kernel = read_competition_file(slug, folder)
+    assert kernel.slug == "podium-a-competition-with-a-name-of-36-char"
+    assert len(derive_inference(kernel).slug) <= 50
 
 
 def test_answers_that_cannot_be_used_leave_no_file(folder: Path):
