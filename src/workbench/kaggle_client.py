@@ -99,7 +99,7 @@ def ask(call: Callable[[], Any], seconds: float = ANSWER_SECONDS) -> Any:
     except requests.HTTPError as error:
         raise KaggleRefusalError(explain_status(error)) from None
     except TimeoutError:
-        raise KaggleLostError(f"no answer from Kaggle within {seconds:g} s; try again") from None
+        raise KaggleLostError(f"no answer from Kaggle within {seconds:g} s") from None
     except LOST as error:
         name = type(error).__name__
         raise KaggleLostError(f"Kaggle cannot be reached ({name}); check the network") from None

@@ -18,7 +18,7 @@ from workbench.competition_file import (
 from workbench.flatten.leaks import find_secrets
 from workbench.flatten.settings_block import format_settings
 from workbench.kaggle_client import (
-    TRANSFER_SECONDS,
+    KaggleLostError,
     KaggleRefusalError,
     ask,
     explain_refusal,
@@ -28,6 +28,8 @@ from workbench.kernel import PUSHED, Pushed, VerbError, find_kernel, make_parser
 from workbench.kernel_metadata import PATH, derive_metadata, list_metadata_mistakes
 
 CODE_FILE = "podium.py"
+PUSH_SECONDS = 300.0  # for a script of 1 MB at most
+SOURCES = ("src", "kernel", "build_kernel.py")  # what a push is made of
 INVALID = ("dataset", "competition", "kernel", "model")  # sources that Kaggle may refuse
 
 
@@ -46,12 +48,22 @@ def push(argv: Sequence[str]) -> None:
         print(f"Nothing was sent; it lies in {folder}")
         return
     check_commit()
-    client = open_client()
-    answer = ask(lambda: client.kernels_push(str(folder)), TRANSFER_SECONDS)
-    pushed = read_answer(answer, folder)
+    pushed = read_answer(send(folder, kernel), folder)
     (folder / "pushed.json").write_text(json.dumps(pushed._asdict()), encoding="utf-8")
     print(f"Version {pushed.version} is on its way: {pushed.url}")
     print(tag_commit(kernel, pushed))
+
+
+def send(folder: Path, kernel: CompetitionFile) -> Any:
+    """What Kaggle answers; raises KaggleRefusalError."""
+    client = open_client()
+    try:
+        return ask(lambda: client.kernels_push(str(folder)), PUSH_SECONDS)
+    except KaggleLostError as error:
+        raise KaggleRefusalError(
+            f"{error}; Kaggle may have taken the push all the same: look at make status and "
+            f"https://www.kaggle.com/code/{kernel.kernel} before you push again"
+        ) from None
 
 
 def make_metadata(kernel: CompetitionFile) -> dict[str, Any]:
@@ -113,8 +125,11 @@ def describe_push(folder: Path, kernel: CompetitionFile, metadata: Mapping[str, 
 
 def check_commit() -> None:
     """Raises VerbError if the tag would name what was not pushed."""
-    if run_git("status", "--porcelain", "--untracked-files=no"):
-        raise VerbError("there are changes that are not committed; commit them, then push")
+    changed = run_git("status", "--porcelain", "--untracked-files=no").splitlines()
+    changed += run_git("status", "--porcelain", "--untracked-files=all", *SOURCES).splitlines()
+    if changed:
+        names = ", ".join(dict.fromkeys(line.split(maxsplit=1)[1] for line in changed))
+        raise VerbError(f"not committed: {names}; git add and commit them, then push")
 
 
 def read_answer(answer: Any, folder: Path) -> Pushed:

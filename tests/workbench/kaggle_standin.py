@@ -110,9 +110,11 @@ class Kaggle:
         self.datasets: dict[str, list[dict[str, Any]]] = {}  # versions, by owner/slug
         self.refusals: list[Reply] = []  # answered next, to anything
         self.always: Reply | None = None  # answered to everything
+        self.answers = threading.Event()  # cleared: a push is taken, and never answered
+        self.answers.set()
         self.machine = False  # does a kernel that was pushed run?
         self.drops = 0  # streams of a log that break off after the first records
-        self.plain_log = False
+        self.plain_log = self.upload_fails = False
         self.expired: set[str] = set()  # files of an output whose links are no longer good
         self.strange: list[str] = []  # more names in an output's list
 
@@ -124,6 +126,8 @@ class Kaggle:
             return refuse(401, "Unauthenticated")
         if path.startswith("/dl/"):
             return self.download(path.removeprefix("/dl/"))
+        if path.startswith("/upload/") and self.upload_fails:
+            return refuse(500, "Internal")
         if path.startswith("/upload/"):
             self.uploads.append(request.body)
             return 200, {}, {}
@@ -146,6 +150,7 @@ class Kaggle:
         }
         known = self.kernels.setdefault(slug, {"version": 0, "asked": {}})
         known |= {"version": known["version"] + 1, "asked": asked, "status": "QUEUED"}
+        self.answers.wait()
         url = f"https://www.kaggle.com/code/alice/{slug}"
         taken = {name: names for name, names in invalid.items() if names}
         return 200, {}, {"ref": url, "url": url, "versionNumber": known["version"], **taken}

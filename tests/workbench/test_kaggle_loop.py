@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -84,6 +85,7 @@ class Checkout:
             capture_output=True,
             text=True,
             check=False,
+            stdin=subprocess.DEVNULL,
         )
 
     @contextmanager
@@ -384,20 +386,134 @@ def test_without_credentials_or_with_readable_ones_nothing_is_sent(
     assert not kaggle.kernels
 
 
+WITHOUT_PAUSES = """
+import importlib, sys, time
+from workbench import kernel
+time.sleep = lambda seconds: None
+module, verb = sys.argv[1].split(".")
+sys.exit(kernel.run_verb(getattr(importlib.import_module(f"workbench.{module}"), verb), []))
+"""
+VERBS = ("watch.show_status", "watch.show_logs", "collect.pull", "collect.submit")
+
+
+def write_pulled(checkout: Checkout) -> None:
+    """What a push and a pull leave, so that there is something to submit."""
+    checkout.write()
+    pushed = {"version": 1, "url": "u", "source": "0f" * 32, "places": []}
+    folders = [
+        checkout.folder / "runs" / name for name in ("pushed/podium-digits", "podium-digits-v1")
+    ]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    (folders[0] / "pushed.json").write_text(json.dumps(pushed))
+    for name, text in write_output(pushed["source"]).items():
+        (folders[1] / name.replace("__", ".")).write_text(text)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "webhook_setup.set_webhook_up"])
+def test_every_refusal_of_every_other_verb_is_one_line_too(
+    checkout: Checkout, kaggle: Kaggle, verb: str
+):
+    write_pulled(checkout)
+    secret = {"PODIUM_WEBHOOK": "https://ntfy.sh/topic-of-many-letters"}
+    for status, words in (
+        (401, "does not know these credentials"),
+        (403, "accept the competition's rules"),
+        (404, "knows no such kernel or competition"),
+        (429, "too many requests; wait"),
+        (500, "trouble of its own (status 500)"),
+    ):
+        kaggle.always = refuse(status, "In Kaggle's words")
+        line = refused(checkout.call("-c", WITHOUT_PAUSES, verb, **secret))
+        assert words in line
+        assert "(Kaggle says: In Kaggle's words)" in line
+    down = checkout.call("-c", WITHOUT_PAUSES, verb, http_proxy="http://127.0.0.1:9", **secret)
+    assert "Kaggle cannot be reached (ProxyError); check the network" in refused(down)
+    none = {"KAGGLE_USERNAME": "unset", "KAGGLE_KEY": "unset"}
+    line = refused(checkout.call("-c", WITHOUT_PAUSES, verb, **none, **secret))
+    assert "there are no Kaggle credentials; create" in line
+
+
+def test_a_submission_that_cannot_be_uploaded_is_not_called_submitted(
+    checkout: Checkout, kaggle: Kaggle
+):
+    write_pulled(checkout)
+    kaggle.upload_fails = True
+    line = refused(checkout.run("collect", "submit"))
+    assert "Kaggle does not take the file: Could not submit" in line
+    assert not kaggle.submissions
+
+
+def test_what_a_machine_lacks_is_one_line(checkout: Checkout):
+    checkout.write()
+    done = checkout.run("push", PATH="/nowhere")
+    assert "No such file or directory: 'git'" in refused(done)
+    (checkout.folder / "runs").rename(checkout.folder / "elsewhere")
+    (checkout.folder / "runs").touch()
+    assert "Not a directory" in refused(checkout.run("push", "--dry"))
+    line = refused(checkout.run("new_competition", "--competition", "other"))
+    assert line == 'Refused: there is no terminal to ask at; ARGS="--flag value" answers beforehand'
+
+
 def test_a_server_that_is_down_is_one_line(checkout: Checkout):
     checkout.write()
     down = checkout.run("push", http_proxy="http://127.0.0.1:9")
     assert "Kaggle cannot be reached (ProxyError); check the network" in refused(down)
 
 
-def test_a_push_that_is_not_committed_or_not_set_up_is_refused(checkout: Checkout, kaggle: Kaggle):
+@pytest.mark.parametrize("name", ["kernel/competitions/digits.toml", "src/podium/new.py"])
+def test_a_push_of_what_is_not_committed_or_not_set_up_is_refused(
+    checkout: Checkout, kaggle: Kaggle, name: str
+):
     assert "make new COMPETITION=its-slug" in refused(checkout.run("push"))
     checkout.write()
-    (checkout.folder / "build_kernel.py").write_text(
-        (checkout.folder / "build_kernel.py").read_text() + "\n"
-    )
-    assert "changes that are not committed" in refused(checkout.run("push"))
-    assert not kaggle.kernels
+    readme = checkout.folder / "README.md"
+    readme.write_text("old")
+    assert checkout.run("push").returncode == 0  # what a push is not made of may wait
+    checkout.commit()
+    readme.write_text("new")
+    assert "not committed: README.md; git add and commit" in refused(checkout.run("push"))
+    checkout.commit()
+    if name.endswith(".toml"):
+        checkout.git("rm", "-q", "--cached", name)
+    else:
+        (checkout.folder / name).write_text('"""New: not in ORDER"""\n')
+        change(
+            checkout.folder / "build_kernel.py",
+            '"settings", "config"',
+            '"new", "settings", "config"',
+        )
+        checkout.git("add", "build_kernel.py")
+    checkout.git("commit", "-q", "-m", "without it")
+    assert f"not committed: {name}; git add and commit them" in refused(checkout.run("push"))
+    assert kaggle.kernels["podium-digits"]["version"] == 1
+
+
+def test_the_tag_holds_the_link_and_the_hash_of_what_was_pushed(checkout: Checkout, kaggle: Kaggle):
+    source = push_anew(checkout, kaggle, 1)
+    assert re.fullmatch("[0-9a-f]{64}", source)
+    message = checkout.git("tag", "-l", "--format=%(contents)", "podium-digits-v1").split()
+    link = "https://www.kaggle.com/code/alice/podium-digits"
+    assert message == [link, "sources", "sha256", source]
+
+
+IMPATIENT = """
+import sys
+from workbench import kernel, push
+push.PUSH_SECONDS = 2.0
+sys.exit(kernel.run_verb(push.push, []))
+"""
+
+
+def test_a_push_without_an_answer_may_have_been_taken(checkout: Checkout, kaggle: Kaggle):
+    checkout.write()
+    kaggle.answers.clear()
+    line = refused(checkout.call("-c", IMPATIENT))
+    kaggle.answers.set()
+    assert line.startswith("Refused: no answer from Kaggle within 2 s; Kaggle may have")
+    assert "may have taken the push all the same: look at make status and https://www" in line
+    assert kaggle.kernels["podium-digits"]["version"] == 1
+    assert checkout.git("tag") == ""
 
 
 def test_a_dry_push_shows_everything_and_sends_nothing(checkout: Checkout):
