@@ -233,6 +233,10 @@ def test_a_refusal_names_file_and_line_and_the_way_out(name: str) -> None:
 SECRETS = {
     "a Discord webhook": "https://discord.com/" + "api/webhooks/" + "1" * 18 + "/" + "aB-3_" * 13,
     "a Slack webhook": "https://hooks.slack" + ".com/services/" + "T0AAAAAAA/B0AAAAAAA/" + "x" * 24,
+    "a Slack token": "xox" + "b-" + "1" * 12 + "-" + "aB3" * 8,
+    "an ntfy topic": "https://ntfy" + ".sh/" + "podium-aB3xYz9q",
+    "an ntfy token": "tk" + "_" + "aB3" * 9 + "xY",
+    "a webhook's address": "discord" + "+https://own.example/" + "api/webhooks/1/token",
     "a Telegram bot token": "https://api.telegram.org/bot" + "1" * 9 + ":" + "A-b_c" * 7,
     "a Kaggle token": "KGAT" + "_" + "0f" * 16,
     "a GitHub token": "ghp" + "_" + "aB3" * 12,
@@ -271,6 +275,43 @@ def test_a_secret_is_refused_wherever_it_stands_and_not_repeated(
 
 
 @pytest.mark.parametrize(
+    ("what", "secret"),
+    [
+        ("a Slack webhook", "https://hooks.slack-gov" + ".com/services/T0AAAAAAA/B0AAAAAAA/xxx"),
+        ("an ntfy topic", "ntfys" + "://own.example/podium-aB3xYz9q"),
+        ("a webhook's address", "json" + "+http://127.0.0.1:8080/a/long/secret/path"),
+        ("a webhook's signing secret", "https://own.example/in#whsec" + "_" + "aB3/" * 8),
+    ],
+)
+def test_the_other_forms_of_an_address_are_refused_too(
+    what: str, secret: str, tmp_path: Path
+) -> None:
+    assert f"src/podium/a.py:4: holds what looks like {what}," in refuse_secret(
+        tmp_path, "text", secret
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'PLACE = "{}" "{}"',
+        'PLACE = (\n    "{}"\n    "{}"\n)',
+        'PLACE = "{}" + "{}"',
+        'def place(at):\n    return f"{{at}}{}" f"{}{{at}}"',
+        'def place(at):\n    return at + ("{}" + "{}")',
+    ],
+)
+@pytest.mark.parametrize("what", SECRETS)
+def test_a_secret_in_two_halves_is_one(what: str, text: str, tmp_path: Path) -> None:
+    middle = len(SECRETS[what]) - 9
+    halves = text.format(SECRETS[what][:middle], SECRETS[what][middle:])
+    with pytest.raises(BuildError) as refusal:
+        build_files(tmp_path, settings=SETTINGS, a=f'"""A: holds it."""\n\n{halves}\n')
+    assert re.match(rf"src/podium/a\.py:[34]: holds what looks like {what},", str(refusal.value))
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
     "line",
     ['KAGGLE_KEY = "{}"', 'ENVIRON = {{"KAGGLE_KEY": "{}"}}', "api_token: str = '{}'"],
 )
@@ -286,7 +327,9 @@ def test_hashes_and_addresses_without_a_token_are_no_secrets(tmp_path: Path) -> 
         f'MD5_OF_WEIGHTS = "{"0f" * 16}"',
         'WEBHOOK = "https://discord.com/api/webhooks/<id>/<token>"',
         'TOPIC = "https://ntfy.sh/podium-runs"',
-        'PREFIXES = ("hf_", "ghp_", "KGAT_", "whsec_", "AKIA")',
+        'KERAS = "keras+http://host:9000/publish/epoch/end/"',
+        'OWN = ("discord+https://host/path", "ntfys://host/topic", "tgram://1:token/2")',
+        'PREFIXES = ("tk_", "xoxb-", "hf_", "ghp_", "KGAT_", "whsec_", "AKIA")',
         'TIMES = "2026-11-24T12:34:56"',
     ]
     build_files(tmp_path, settings=SETTINGS, a='"""A."""\n\n' + "\n".join(lines) + "\n")

@@ -4,18 +4,18 @@ What was pushed is kept in runs/pushed/<kernel>, and the commit is tagged with i
 """
 
 import json
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.competition_file import (
-    ROOT,
-    CompetitionFile,
-    CompetitionFileError,
-)
-from workbench.flatten.leaks import find_secrets
+from podium.address import KERAS_PATH, list_secrets
+from podium.webhook import SECRET_NAME
+from workbench.competition_file import ROOT, CompetitionFile, CompetitionFileError
+from workbench.flatten.leaks import find_pieces, find_secrets, list_pieces
 from workbench.flatten.settings_block import format_settings
 from workbench.kaggle_client import (
     KaggleLostError,
@@ -100,11 +100,21 @@ def check_push(folder: Path, kernel: CompetitionFile, metadata: Mapping[str, Any
     answers = kernel.settings.get("predict.run")
     if kernel.kind == "code" and answers and metadata["enable_internet"]:
         mistakes.append("a code competition's submission must run without internet")
-    lines = (folder / CODE_FILE).read_text(encoding="utf-8").split("\n")
-    for number, what in find_secrets(lines):
+    script = (folder / CODE_FILE).read_text(encoding="utf-8")
+    for number, what in [*find_secrets(script), *find_webhook(script)]:
         mistakes.append(f"line {number} of the script holds what looks like {what}; revoke it")
     if mistakes:
         raise CompetitionFileError("\n".join(mistakes))
+
+
+def find_webhook(script: str) -> Iterator[tuple[int, str]]:
+    """Yields the lines that hold a part of your webhook, which is not repeated."""
+    words = os.environ.get(SECRET_NAME, "").split()
+    parts = [part for word in words for part in (word, *list_secrets(word))]
+    secret = [re.escape(part) for part in parts if part not in KERAS_PATH]
+    if secret:
+        for number in find_pieces(list_pieces(script), re.compile("|".join(secret))):
+            yield number, f"a part of your {SECRET_NAME}"
 
 
 def describe_push(folder: Path, kernel: CompetitionFile, metadata: Mapping[str, Any]) -> str:

@@ -535,6 +535,27 @@ def test_a_script_with_a_secret_in_its_settings_is_not_pushed(checkout: Checkout
     assert not kaggle.kernels
 
 
+@pytest.mark.parametrize(
+    "part", ["https://own.example/in/a-word-of-many-letters", "a-word-of-many-letters"]
+)
+def test_a_script_with_a_part_of_the_webhook_in_use_is_not_pushed(
+    checkout: Checkout, kaggle: Kaggle, part: str
+):
+    checkout.write(data__solution=part)
+    addresses = (
+        "keras+http://127.0.0.1:9/publish/epoch/end/ https://own.example/in/a-word-of-many-letters"
+    )
+    done = checkout.run("push", PODIUM_WEBHOOK=addresses)
+    line = refused(done)
+    assert re.search(
+        r"line \d+ of the script holds what looks like a part of your PODIUM_WEB", line
+    )
+    assert "a-word" not in done.stdout + done.stderr
+    assert not kaggle.kernels
+    checkout.write()
+    assert checkout.run("push", PODIUM_WEBHOOK=addresses).returncode == 0
+
+
 def test_the_quota_is_told_where_the_client_can(checkout: Checkout, client: str):
     done = checkout.run("watch", "quota")
     if client == "newest":
