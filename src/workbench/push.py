@@ -99,7 +99,9 @@ def check_push(folder: Path, kernel: CompetitionFile, metadata: Mapping[str, Any
     mistakes = list_metadata_mistakes(metadata)
     answers = kernel.settings.get("predict.run")
     if kernel.kind == "code" and answers and metadata["enable_internet"]:
-        mistakes.append("a code competition's submission must run without internet")
+        mistakes.append(
+            "a code competition's submission must run without internet; internet = false"
+        )
     script = (folder / CODE_FILE).read_text(encoding="utf-8")
     for number, what in [*find_secrets(script), *find_webhook(script)]:
         mistakes.append(f"line {number} of the script holds what looks like {what}; revoke it")

@@ -31,32 +31,49 @@ def set_webhook_up(argv: Sequence[str]) -> None:
         except WebhookError as error:
             raise VerbError(f"address {place} cannot be used: {error}") from None
     client = open_client()
+    address = f"{kernel.owner}/{SECRET_DATASET}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / SECRET_FILE).write_text("\n".join(words) + "\n", encoding="utf-8")
-        about = {
-            "title": SECRET_DATASET,
-            "id": f"{kernel.owner}/{SECRET_DATASET}",
-            "licenses": [{"name": "other"}],
-        }
+        licence = [{"name": "other"}]
+        about = {"title": SECRET_DATASET, "id": address, "licenses": licence}
         (folder / "dataset-metadata.json").write_text(json.dumps(about), encoding="utf-8")
-        write_dataset(client, folder)
+        write_dataset(client, folder, address)
     print(
-        f"{kernel.owner}/{SECRET_DATASET} holds {len(words)} address(es), privately; set "
+        f"{address} holds {len(words)} address(es), privately; set "
         f"webhook = true in the competition's file"
     )
 
 
-def write_dataset(client: Any, folder: Path) -> None:
+def write_dataset(client: Any, folder: Path, address: str) -> None:
     """Creates the private dataset; where there is one already, writes a new version of it."""
     answer = ask(lambda: client.dataset_create_new(str(folder), public=False, quiet=True))
     if error := getattr(answer, "error", ""):
         if "already" not in str(error).lower():
             raise KaggleRefusalError(f"Kaggle refuses the dataset: {error}")
+        check_private(client, address)
         notes = {"version_notes": "new addresses", "quiet": True, "delete_old_versions": True}
         answer = ask(lambda: client.dataset_create_version(str(folder), **notes))
         if error := getattr(answer, "error", ""):
             raise KaggleRefusalError(f"Kaggle refuses the new version: {error}")
+
+
+def check_private(client: Any, address: str) -> None:
+    """Raises VerbError unless Kaggle says that the dataset is private: it may have been shared."""
+    from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetMetadataRequest
+
+    request = ApiGetDatasetMetadataRequest()
+    request.owner_slug, request.dataset_slug = address.split("/")
+
+    def get_metadata() -> Any:
+        with client.build_kaggle_client() as kaggle:
+            return kaggle.datasets.dataset_api_client.get_dataset_metadata(request)
+
+    if not getattr(ask(get_metadata).info, "is_private", False):
+        raise VerbError(
+            f"{address} is not private, so nothing was written; make it private on "
+            f"https://www.kaggle.com/datasets/{address}/settings, or delete it there"
+        )
 
 
 if __name__ == "__main__":

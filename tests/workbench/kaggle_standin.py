@@ -242,6 +242,10 @@ class Kaggle:
             return refuse(404, "Dataset not found")
         return 200, {}, {"status": "READY"}
 
+    def GetDatasetMetadata(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
+        made = self.datasets[f"{asked['ownerSlug']}/{asked['datasetSlug']}"][0]
+        return 200, {}, {"info": {name: made[name] for name in ("title", "isPrivate")}}
+
     def StartBlobUpload(self, asked: dict[str, Any]) -> Reply:  # noqa: N802
         number = len(self.uploads)
         return 200, {}, {"token": str(number), "createUrl": f"http://localhost/upload/{number}"}

@@ -526,6 +526,25 @@ def test_a_dry_push_shows_everything_and_sends_nothing(checkout: Checkout):
     assert not checkout.server.received
 
 
+def test_the_module_of_a_hub_backbone_is_attached(checkout: Checkout, kaggle: Kaggle):
+    checkout.write(model__backbone="hub:imagenet21k-s")
+    assert checkout.run("push").returncode == 0
+    module = "google/efficientnet-v2/tensorFlow2/imagenet21k-s-feature-vector/1"
+    assert kaggle.kernels["podium-digits"]["asked"]["modelDataSources"] == [module]
+
+
+def test_what_kaggle_would_not_run_or_take_is_not_sent(checkout: Checkout, kaggle: Kaggle):
+    checkout.write(kind="code", predict__run="attached")
+    line = refused(checkout.run("push"))
+    assert "a code competition's submission must run without internet; internet = false" in line
+    with (checkout.folder / "src" / "podium" / "config.py").open("a") as module:
+        module.write(f"\n\nLONG = 1  # {'x' * 900_000}\n")
+    checkout.commit()
+    line = refused(checkout.run("push"))
+    assert "over the limit of 900,000; Kaggle takes 1 MB at most" in line
+    assert not kaggle.kernels
+
+
 def test_a_script_with_a_secret_in_its_settings_is_not_pushed(checkout: Checkout, kaggle: Kaggle):
     secret = "https://discord.com/api/webhooks/123456789012345678/" + "x" * 40
     checkout.write(data__solution=secret)
@@ -690,6 +709,16 @@ def test_the_addresses_go_into_a_private_dataset_and_then_into_its_next_version(
     assert first["isPrivate"] is True
     assert second["body"]["deleteOldVersions"] is True
     assert not [path for path in checkout.home.rglob("*") if b"topic-of" in read_bytes(path)]
+
+
+def test_a_dataset_that_was_made_public_is_sent_no_address(checkout: Checkout, kaggle: Kaggle):
+    checkout.write()
+    secret = {"PODIUM_WEBHOOK": "https://ntfy.sh/topic-of-many-letters"}
+    assert checkout.run("webhook_setup", **secret).returncode == 0
+    kaggle.datasets["alice/podium-webhook"][0]["isPrivate"] = False
+    line = refused(checkout.run("webhook_setup", **secret))
+    assert "alice/podium-webhook is not private, so nothing was written" in line
+    assert len(kaggle.uploads) == 1
 
 
 def read_bytes(path: Path) -> bytes:
