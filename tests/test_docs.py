@@ -19,11 +19,36 @@ def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/kaggle.md"])
 def test_every_make_target_that_a_document_names_exists(document: str):
-    named = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)\b", (ROOT / document).read_text()))
-    commands = {name for name in named if f"`make {name}" in (ROOT / document).read_text()}
+    text = (ROOT / document).read_text()
+    commands = set(re.findall(r"(?:`|^ {4})make ([a-z]+(?:-[a-z]+)*)\b", text, re.MULTILINE))
+    assert commands
     assert commands <= make_targets()
+
+
+def test_the_kaggle_page_names_every_verb_of_the_loop():
+    lines = re.findall(r"^([a-z-]+): .*\n(?:\t.*\n)*?\t.*workbench\.(\w+) .*ABOUT", MAKEFILE, re.M)
+    verbs = {verb for verb, _ in lines}
+    assert {"new", "push", "infer-push", "status", "logs", "pull", "submit", "quota"} <= verbs
+    page = (ROOT / "docs" / "kaggle.md").read_text()
+    assert not {verb for verb in verbs if f"make {verb}" not in page}
+
+
+@pytest.mark.parametrize("target", ["push", "infer-push"])
+def test_a_push_runs_every_check_first_and_a_dry_one_none(target: str):
+    def plan(*words: str) -> str:
+        command = ["make", "--dry-run", "--no-print-directory", target, *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    pushes = "-m workbench.push "
+    checks = ("ruff check", "mypy src", "build_kernel.py --check", "pytest")
+    checked, _, sent = plan().partition(pushes)
+    assert all(check in checked for check in checks)
+    assert "--dry" not in sent
+    unchecked, _, shown = plan("DRY=1").partition(pushes)
+    assert not any(check in unchecked + shown for check in checks)
+    assert "--dry" in shown
 
 
 def test_help_lists_every_target():
