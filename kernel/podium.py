@@ -29,30 +29,30 @@ competition → folds → pixels → augment → backbones → model → train �
     2353  Normalisation: from pixels of 0 to 255 to what a backbone expects
     2385  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
     2452  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2672  Network: the backbone built, as its row of the table says
-    2748  Weights: what the backbone starts from
-    2929  Freezing: which variables train, and how fast
-    3057  Model: augment, normalise, backbone, head
-    3152  Schedule: how fast the weights move
-    3220  Training: one fold, in two phases
-    3362  Prediction: from a trained model to class probabilities
-    3395  Inference: the models of an earlier run answer a competition's test part
-    3484  Submission: checked against the sample before it is written
-    3568  Card: the run at a glance, as a phone shows it
-    3801  Post: one request to a webhook, within a hard limit
-    3955  Sinks: who is told of the run, and in which words
-    4145  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4385  Delivery: from the record to a sink, at least once
-    4585  Address: which sink an address stands for
-    4691  Webhook: finds where the run is to be told, and tells it there
-    4813  Curves: one picture of all folds so far, for a phone
-    4842  Summary: the run in figures
-    4928  Record: what a run folder holds, as far as the run has got
-    4994  Page: the pieces that the report is made of
-    5168  Report: one page that shows the run
-    5387  The run: the stages in order
+    2678  Network: the backbone built, as its row of the table says
+    2754  Weights: what the backbone starts from
+    2935  Freezing: which variables train, and how fast
+    3063  Model: augment, normalise, backbone, head
+    3158  Schedule: how fast the weights move
+    3226  Training: one fold, in two phases
+    3368  Prediction: from a trained model to class probabilities
+    3401  Inference: the models of an earlier run answer a competition's test part
+    3490  Submission: checked against the sample before it is written
+    3574  Card: the run at a glance, as a phone shows it
+    3807  Post: one request to a webhook, within a hard limit
+    3961  Sinks: who is told of the run, and in which words
+    4151  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4391  Delivery: from the record to a sink, at least once
+    4591  Address: which sink an address stands for
+    4697  Webhook: finds where the run is to be told, and tells it there
+    4819  Curves: one picture of all folds so far, for a phone
+    4848  Summary: the run in figures
+    4934  Record: what a run folder holds, as far as the run has got
+    5000  Page: the pieces that the report is made of
+    5174  Report: one page that shows the run
+    5393  The run: the stages in order
 
-Sources: sha256 00283344606681fabf0b1d520022e82769b31336ad5e3b80c9e39132fa8e67cf
+Sources: sha256 7b87f1de5c2779112983fa0f3d9c8a144f115603c02b6c17b8e1dc98a8b9ab5d
 """
 
 # ==================================================================================================
@@ -65,7 +65,7 @@ Sources: sha256 00283344606681fabf0b1d520022e82769b31336ad5e3b80c9e39132fa8e67cf
 SETTINGS: dict[str, object] = {}
 
 # In the built script: the sha256 of the sources it was built from
-SOURCE = "00283344606681fabf0b1d520022e82769b31336ad5e3b80c9e39132fa8e67cf"
+SOURCE = "7b87f1de5c2779112983fa0f3d9c8a144f115603c02b6c17b8e1dc98a8b9ab5d"
 
 
 import base64
@@ -2467,6 +2467,7 @@ PROBE_SIDE, PROBE_IMAGES = 96, 4
 # A module's own answer moves by a floor if its input moves by NUDGE; a port may differ by as many.
 NUDGE = 1e-6
 FLOORS_ALLOWED = 3.0
+UNSTEADY = 1e-3  # a floor above which nothing could be told from the answers
 
 
 class UnportableModule(BackboneError):  # noqa: N818
@@ -2617,6 +2618,11 @@ def find_scaling(module: Module, network: keras.Model) -> tuple[Scaling, dict[st
     pixels = draw_probe(find_side(module.call) or PROBE_SIDE)
     answer = ask_module(module, pixels / 255.0)
     floor = compare(ask_module(module, pixels / 255.0 + NUDGE), answer)
+    if not floor <= UNSTEADY:
+        raise UnportableModule(
+            f"{module.folder} cannot be checked: its own answer moves by {floor:.1e} if its input "
+            f"moves by {NUDGE:.0e}, where {UNSTEADY:.0e} is allowed"
+        )
     allowed = FLOORS_ALLOWED * max(floor, float(np.finfo(np.float32).eps))
     probes = dict[str, float]()
     for scaling in PROBED_SCALINGS:

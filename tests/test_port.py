@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -147,6 +148,15 @@ def test_swapped_batch_norm_parameters_fit_by_name_and_fail_by_numbers(b0: Modul
     }
     words = refuse(b0._replace(variables=swapped))
     assert "fits keras:efficientnetv2-b0 by name, but they answer differently, by unit" in words
+
+
+def test_a_module_whose_answers_are_too_unsteady_to_be_compared_is_refused(b0: Module):
+    def answer(pixels, training):
+        steep = np.sin(1e5 * np.asarray(pixels, np.float64).mean(axis=(1, 2, 3)))
+        return np.tile(steep[:, None], (1, 1280))
+
+    words = refuse(b0._replace(call=answer))
+    assert re.search(r"cannot be checked: its own answer moves by \S+ if its input moves by", words)
 
 
 def test_a_doubled_name_is_refused(tmp_path: Path):

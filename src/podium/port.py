@@ -33,6 +33,7 @@ PROBE_SIDE, PROBE_IMAGES = 96, 4
 # A module's own answer moves by a floor if its input moves by NUDGE; a port may differ by as many.
 NUDGE = 1e-6
 FLOORS_ALLOWED = 3.0
+UNSTEADY = 1e-3  # a floor above which nothing could be told from the answers
 
 
 class UnportableModule(BackboneError):  # noqa: N818
@@ -183,6 +184,11 @@ def find_scaling(module: Module, network: keras.Model) -> tuple[Scaling, dict[st
     pixels = draw_probe(find_side(module.call) or PROBE_SIDE)
     answer = ask_module(module, pixels / 255.0)
     floor = compare(ask_module(module, pixels / 255.0 + NUDGE), answer)
+    if not floor <= UNSTEADY:
+        raise UnportableModule(
+            f"{module.folder} cannot be checked: its own answer moves by {floor:.1e} if its input "
+            f"moves by {NUDGE:.0e}, where {UNSTEADY:.0e} is allowed"
+        )
     allowed = FLOORS_ALLOWED * max(floor, float(np.finfo(np.float32).eps))
     probes = dict[str, float]()
     for scaling in PROBED_SCALINGS:
