@@ -9,63 +9,64 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
       58  Settings: the block to edit on Kaggle
-     110  Configuration: every setting, its default and its limit
-     409  Overrides: from defaults to the settings of this run
-     559  Runtime: the machine, and the Keras backend that suits it
-     814  Libraries
-     831  Storage: a file is there whole, or as it was before
-     852  Attempts: an answer within a time limit, or none
-     888  Events: what the run says, to the reader of the log and to programs
-    1021  Predictions: class probabilities, keyed by image id
-    1078  Metrics: how good the probabilities are, and how sure that figure is
-    1127  Inputs: where the competition's files are
-    1293  Labels: what each training image shows
-    1521  Competition: from its files to one image table
-    1777  Folds: every training image is validated once, by a model that never saw it
-    1846  Pixels: from image files to batches of uint8
-    2049  Augmentation: what training images go through, on the device
-    2111  Handles: where pretrained weights lie
-    2214  Backbones: the table of networks that turn pixels into features
-    2353  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2385  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2452  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2678  Network: the backbone built, as its row of the table says
-    2754  Weights: what the backbone starts from
-    2935  Freezing: which variables train, and how fast
-    3063  Model: augment, normalise, backbone, head
-    3158  Schedule: how fast the weights move
-    3226  Training: one fold, in two phases
-    3368  Prediction: from a trained model to class probabilities
-    3401  Inference: the models of an earlier run answer a competition's test part
-    3490  Submission: checked against the sample before it is written
-    3574  Card: the run at a glance, as a phone shows it
-    3807  Post: one request to a webhook, within a hard limit
-    3961  Sinks: who is told of the run, and in which words
-    4151  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4391  Delivery: from the record to a sink, at least once
-    4591  Address: which sink an address stands for
-    4697  Webhook: finds where the run is to be told, and tells it there
-    4819  Curves: one picture of all folds so far, for a phone
-    4848  Summary: the run in figures
-    4934  Record: what a run folder holds, as far as the run has got
-    5000  Page: the pieces that the report is made of
-    5174  Report: one page that shows the run
-    5393  The run: the stages in order
+     111  Configuration: every setting, its default and its limit
+     410  Overrides: from defaults to the settings of this run
+     560  Runtime: the machine, and the Keras backend that suits it
+     815  Libraries
+     832  Storage: a file is there whole, or as it was before
+     853  Attempts: an answer within a time limit, or none
+     889  Events: what the run says, to the reader of the log and to programs
+    1022  Predictions: class probabilities, keyed by image id
+    1082  Metrics: how good the probabilities are, and how sure that figure is
+    1131  Inputs: where the competition's files are
+    1297  Labels: what each training image shows
+    1525  Competition: from its files to one image table
+    1781  Folds: every training image is validated once, by a model that never saw it
+    1850  Pixels: from image files to batches of uint8
+    2053  Augmentation: what training images go through, on the device
+    2115  Handles: where pretrained weights lie
+    2218  Backbones: the table of networks that turn pixels into features
+    2357  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2389  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2456  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2682  Network: the backbone built, as its row of the table says
+    2758  Weights: what the backbone starts from
+    2939  Freezing: which variables train, and how fast
+    3067  Model: augment, normalise, backbone, head
+    3162  Schedule: how fast the weights move
+    3230  Training: one fold, in two phases
+    3378  Prediction: from a trained model to class probabilities
+    3411  Inference: the models of an earlier run answer a competition's test part
+    3500  Submission: checked against the sample before it is written
+    3584  Card: the run at a glance, as a phone shows it
+    3817  Post: one request to a webhook, within a hard limit
+    3971  Sinks: who is told of the run, and in which words
+    4161  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4401  Delivery: from the record to a sink, at least once
+    4601  Address: which sink an address stands for
+    4707  Webhook: finds where the run is to be told, and tells it there
+    4829  Curves: one picture of all folds so far, for a phone
+    4858  Summary: the run in figures
+    4944  Record: what a run folder holds, as far as the run has got
+    5010  Page: the pieces that the report is made of
+    5184  Report: one page that shows the run
+    5403  The run: the stages in order
 
-Sources: sha256 7b87f1de5c2779112983fa0f3d9c8a144f115603c02b6c17b8e1dc98a8b9ab5d
+Sources: sha256 2a1e8a53d747e666e3efb599677af5cbc87ea81cb31b529cd8677e90f7e15593
 """
 
 # ==================================================================================================
 # Settings: the block to edit on Kaggle
 # ==================================================================================================
 # Name a setting, give it a value; whatever is not named keeps its default. `--help` lists every
-# setting with its default, unit and limit. A command line wins over this block.
+# setting with its default, unit and limit. A command line wins over this block. This is a Kaggle
+# script, not a notebook: from a notebook, save it as podium.py and run `!python podium.py`.
 # Example: {"model.backbone": "keras:EfficientNetV2S", "pixels.image_size": 300, "train.epochs": 12}
 
 SETTINGS: dict[str, object] = {}
 
-# In the built script: the sha256 of the sources it was built from
-SOURCE = "7b87f1de5c2779112983fa0f3d9c8a144f115603c02b6c17b8e1dc98a8b9ab5d"
+# The build puts the sha256 of the sources here
+SOURCE = "2a1e8a53d747e666e3efb599677af5cbc87ea81cb31b529cd8677e90f7e15593"
 
 
 import base64
@@ -1026,7 +1027,10 @@ def clean_value(value: Any, most: int | None = None) -> Any:
 
 
 class Predictions(NamedTuple):
-    """Class probabilities: `ids` [N] unique str, `probs` [N, C] float32 whose rows sum to 1."""
+    """Class probabilities: `ids` [N] str, `probs` [N, C] float32 whose rows sum to 1.
+
+    Of one model, or of an average, ids are unique.
+    """
 
     ids: NDArray[np.str_]
     probs: NDArray[np.float32]
@@ -1043,7 +1047,7 @@ def average_predictions(members: Sequence[Predictions]) -> Predictions:
 
 
 def join_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """Lays the predictions of different images end to end."""
+    """Lays predictions end to end: of different images, or of several models on the same."""
     ids = np.concatenate([part.ids for part in parts])
     return Predictions(ids, np.concatenate([part.probs for part in parts]))
 
@@ -2056,7 +2060,7 @@ def check_pixels(batch: NDArray[Any]) -> None:
 
 def crop_margin(config: AugmentConfig, image_size: int) -> int:
     """Pixels by which stored images are larger than what the network sees."""
-    return max(1, round(config.margin * image_size)) if "crop" in config.policy else 0
+    return math.ceil(config.margin * image_size) if "crop" in config.policy else 0
 
 
 @keras.saving.register_keras_serializable("podium")
@@ -3257,12 +3261,17 @@ class EpochLog(keras.callbacks.Callback):
         self.path, self.fold, self.report = path, fold, report
         self.images, self.epochs = images, epochs
         self.phase, self.epoch, self.diverged = "", 0, False
-        self.started = self.spoke = 0.0
+        self.started = self.spoke = self.trained = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the clock."""
         self.epoch += 1
         self.started = self.spoke = time.monotonic()
+        self.trained = 0.0
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Training has ended where validation begins."""
+        self.trained = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Says now and then that a long epoch is alive."""
@@ -3275,7 +3284,8 @@ class EpochLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the row, says the line."""
-        seconds = time.monotonic() - self.started
+        ended = time.monotonic()
+        seconds, training = ended - self.started, (self.trained or ended) - self.started
         logs = logs or {}
         row = {
             "phase": self.phase,
@@ -3286,7 +3296,7 @@ class EpochLog(keras.callbacks.Callback):
             "valid/accuracy": float(logs["val_accuracy"]),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": round(seconds, 3),
-            "images_per_second": round(self.images / seconds, 1),
+            "images_per_second": round(self.images / training, 1),
         }
         append_row(self.path, row)
         self.report.emit("epoch_ended", fold=self.fold, epochs=self.epochs, **row)

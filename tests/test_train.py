@@ -95,6 +95,23 @@ def test_a_loss_that_is_no_number_is_warned_of_once(tmp_path: Path, report: Repo
     assert warning.startswith("fold 0 epoch 2: the loss is no number any more; lower schedule.")
 
 
+def test_images_per_second_are_those_of_training_and_not_of_validation(
+    tmp_path: Path, report: Reporter
+):
+    log = EpochLog(tmp_path / "history.csv", 0, 200, 1, report)
+    log.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    log.model.compile("sgd", "mse")
+    log.on_epoch_begin(0)
+    log.started -= 10  # so long ago, and six of these seconds are validation's
+    log.on_test_begin()
+    assert log.trained > log.started
+    log.trained = log.started + 4
+    log.on_epoch_end(0, {"log_loss": 1, "accuracy": 1, "val_log_loss": 1, "val_accuracy": 1})
+    (row,) = pd.read_csv(tmp_path / "history.csv").to_dict("records")
+    assert row["seconds"] >= 10
+    assert row["images_per_second"] == 50
+
+
 def test_a_long_epoch_says_now_and_then_that_it_is_alive(tmp_path: Path, report: Reporter):
     log = EpochLog(tmp_path / "history.csv", 1, 50, 3, report)
     log.set_params({"steps": 9})

@@ -5,6 +5,7 @@ larger image, "flip+crop" does both, "none" neither. Nothing happens outside tra
 centre is cut. A mirrored digit is no digit: whether a policy helps is for validation to say.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from podium.config import AugmentConfig
 
 def crop_margin(config: AugmentConfig, image_size: int) -> int:
     """Pixels by which stored images are larger than what the network sees."""
-    return max(1, round(config.margin * image_size)) if "crop" in config.policy else 0
+    return math.ceil(config.margin * image_size) if "crop" in config.policy else 0
 
 
 @keras.saving.register_keras_serializable("podium")

@@ -16,7 +16,10 @@ from podium.storage import write_whole
 
 
 class Predictions(NamedTuple):
-    """Class probabilities: `ids` [N] unique str, `probs` [N, C] float32 whose rows sum to 1."""
+    """Class probabilities: `ids` [N] str, `probs` [N, C] float32 whose rows sum to 1.
+
+    Of one model, or of an average, ids are unique.
+    """
 
     ids: NDArray[np.str_]
     probs: NDArray[np.float32]
@@ -33,7 +36,7 @@ def average_predictions(members: Sequence[Predictions]) -> Predictions:
 
 
 def join_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """Lays the predictions of different images end to end."""
+    """Lays predictions end to end: of different images, or of several models on the same."""
     ids = np.concatenate([part.ids for part in parts])
     return Predictions(ids, np.concatenate([part.probs for part in parts]))
 

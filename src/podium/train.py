@@ -57,12 +57,17 @@ class EpochLog(keras.callbacks.Callback):
         self.path, self.fold, self.report = path, fold, report
         self.images, self.epochs = images, epochs
         self.phase, self.epoch, self.diverged = "", 0, False
-        self.started = self.spoke = 0.0
+        self.started = self.spoke = self.trained = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the clock."""
         self.epoch += 1
         self.started = self.spoke = time.monotonic()
+        self.trained = 0.0
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Training has ended where validation begins."""
+        self.trained = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Says now and then that a long epoch is alive."""
@@ -75,7 +80,8 @@ class EpochLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the row, says the line."""
-        seconds = time.monotonic() - self.started
+        ended = time.monotonic()
+        seconds, training = ended - self.started, (self.trained or ended) - self.started
         logs = logs or {}
         row = {
             "phase": self.phase,
@@ -86,7 +92,7 @@ class EpochLog(keras.callbacks.Callback):
             "valid/accuracy": float(logs["val_accuracy"]),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": round(seconds, 3),
-            "images_per_second": round(self.images / seconds, 1),
+            "images_per_second": round(self.images / training, 1),
         }
         append_row(self.path, row)
         self.report.emit("epoch_ended", fold=self.fold, epochs=self.epochs, **row)
