@@ -39,7 +39,7 @@ ORDER = (
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
     "predict", "infer", "submit",                                        # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
-    "curves", "summary", "record", "page", "report", "main",             # what is shown
+    "curves", "summary", "results", "record", "page", "report", "main",  # what is shown
 )
 # fmt: on
 

@@ -8,51 +8,52 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      58  Settings: the block to edit on Kaggle
-     111  Configuration: every setting, its default and its limit
-     410  Overrides: from defaults to the settings of this run
-     560  Runtime: the machine, and the Keras backend that suits it
-     815  Libraries
-     832  Storage: a file is there whole, or as it was before
-     853  Attempts: an answer within a time limit, or none
-     889  Events: what the run says, to the reader of the log and to programs
-    1022  Predictions: class probabilities, keyed by image id
-    1082  Metrics: how good the probabilities are, and how sure that figure is
-    1131  Inputs: where the competition's files are
-    1297  Labels: what each training image shows
-    1525  Competition: from its files to one image table
-    1781  Folds: every training image is validated once, by a model that never saw it
-    1850  Pixels: from image files to batches of uint8
-    2053  Augmentation: what training images go through, on the device
-    2115  Handles: where pretrained weights lie
-    2218  Backbones: the table of networks that turn pixels into features
-    2357  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2389  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2456  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2682  Network: the backbone built, as its row of the table says
-    2758  Weights: what the backbone starts from
-    2939  Freezing: which variables train, and how fast
-    3067  Model: augment, normalise, backbone, head
-    3162  Schedule: how fast the weights move
-    3230  Training: one fold, in two phases
-    3378  Prediction: from a trained model to class probabilities
-    3411  Inference: the models of an earlier run answer a competition's test part
-    3500  Submission: checked against the sample before it is written
-    3584  Card: the run at a glance, as a phone shows it
-    3817  Post: one request to a webhook, within a hard limit
-    3971  Sinks: who is told of the run, and in which words
-    4161  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4401  Delivery: from the record to a sink, at least once
-    4601  Address: which sink an address stands for
-    4707  Webhook: finds where the run is to be told, and tells it there
-    4829  Curves: one picture of all folds so far, for a phone
-    4858  Summary: the run in figures
-    4944  Record: what a run folder holds, as far as the run has got
-    5010  Page: the pieces that the report is made of
-    5184  Report: one page that shows the run
-    5403  The run: the stages in order
+      59  Settings: the block to edit on Kaggle
+     112  Configuration: every setting, its default and its limit
+     411  Overrides: from defaults to the settings of this run
+     561  Runtime: the machine, and the Keras backend that suits it
+     816  Libraries
+     833  Storage: a file is there whole, or as it was before
+     854  Attempts: an answer within a time limit, or none
+     890  Events: what the run says, to the reader of the log and to programs
+    1023  Predictions: class probabilities, keyed by image id
+    1083  Metrics: how good the probabilities are, and how sure that figure is
+    1132  Inputs: where the competition's files are
+    1298  Labels: what each training image shows
+    1526  Competition: from its files to one image table
+    1782  Folds: every training image is validated once, by a model that never saw it
+    1851  Pixels: from image files to batches of uint8
+    2054  Augmentation: what training images go through, on the device
+    2116  Handles: where pretrained weights lie
+    2219  Backbones: the table of networks that turn pixels into features
+    2358  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2390  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2457  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2683  Network: the backbone built, as its row of the table says
+    2759  Weights: what the backbone starts from
+    2940  Freezing: which variables train, and how fast
+    3068  Model: augment, normalise, backbone, head
+    3163  Schedule: how fast the weights move
+    3231  Training: one fold, in two phases
+    3379  Prediction: from a trained model to class probabilities
+    3412  Inference: the models of an earlier run answer a competition's test part
+    3501  Submission: checked against the sample before it is written
+    3585  Card: the run at a glance, as a phone shows it
+    3818  Post: one request to a webhook, within a hard limit
+    3972  Sinks: who is told of the run, and in which words
+    4162  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4402  Delivery: from the record to a sink, at least once
+    4602  Address: which sink an address stands for
+    4708  Webhook: finds where the run is to be told, and tells it there
+    4830  Curves: one picture of all folds so far, for a phone
+    4859  Summary: the run in figures
+    4945  Results: what a run leaves in its folder, and what it must not leave of another
+    4996  Record: what a run folder holds, as far as the run has got
+    5062  Page: the pieces that the report is made of
+    5236  Report: one page that shows the run
+    5455  The run: the stages in order
 
-Sources: sha256 2a1e8a53d747e666e3efb599677af5cbc87ea81cb31b529cd8677e90f7e15593
+Sources: sha256 954909bd878ee4707f36658cc9fee77b9f2fbcb590d390f11fa7bbbf0e264df2
 """
 
 # ==================================================================================================
@@ -66,7 +67,7 @@ Sources: sha256 2a1e8a53d747e666e3efb599677af5cbc87ea81cb31b529cd8677e90f7e15593
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "2a1e8a53d747e666e3efb599677af5cbc87ea81cb31b529cd8677e90f7e15593"
+SOURCE = "954909bd878ee4707f36658cc9fee77b9f2fbcb590d390f11fa7bbbf0e264df2"
 
 
 import base64
@@ -4942,6 +4943,57 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 # ==================================================================================================
+# Results: what a run leaves in its folder, and what it must not leave of another
+# ==================================================================================================
+# What is written here is whole or not there. status.json says how the run stands, for whoever finds
+# the folder: Kaggle keeps it, `make pull` repeats it.
+
+# What a run writes, but for the record, which goes on, and the webhooks' memories.
+ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
+TRAINING_FILES = (
+    *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
+    *("fold*/model.keras", "fold*/history.csv"),
+)
+
+
+def forget_results(folder: Path, answering: str | None) -> None:
+    """Removes what an earlier run left in the folder, so that nothing passes for this run's.
+
+    The folder of the run that is to answer keeps its models and what was said of them.
+    """
+    keeps = answering is not None and Path(answering).resolve() == folder.resolve()
+    for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def write_status(folder: Path, state: str, error: str | None = None) -> None:
+    """Writes status.json: how the run stands, and whether there is a submission."""
+    submission = (folder / "submission.csv").is_file()
+    status = {"state": state, "error": error, "submission": submission, "source": SOURCE}
+    try:
+        write_json(folder / "status.json", status)
+    except OSError as fault:
+        print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
+
+
+def write_answers(
+    competition: Competition, oof: list[Predictions], answers: list[Predictions], folder: Path
+) -> None:
+    """Writes the predictions of the folds so far, and the submission that their average makes."""
+    write_predictions(join_predictions(oof), folder / "oof.npz")
+    write_submission_of(competition, average_predictions(answers), folder)
+
+
+def write_submission_of(competition: Competition, answers: Predictions, folder: Path) -> None:
+    """Writes predictions of the test part and the submission that they make, once it is valid."""
+    write_predictions(answers, folder / "test.npz")
+    submission = make_submission(competition, answers)
+    check_submission(submission, competition)
+    write_submission(submission, folder / "submission.csv")
+
+
+# ==================================================================================================
 # Record: what a run folder holds, as far as the run has got
 # ==================================================================================================
 
@@ -5415,13 +5467,6 @@ EXPECTED_ERRORS = (
     SubmissionError,
 )
 
-# What a run writes, but for the record, which goes on, and the webhooks' memories.
-ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
-TRAINING_FILES = (
-    *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
-    *("fold*/model.keras", "fold*/history.csv"),
-)
-
 
 def main(config: Config | SettingsError) -> int:
     """Runs Podium with the given settings; returns the exit code, 0 if all went well."""
@@ -5491,16 +5536,6 @@ def describe_failure(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def write_status(folder: Path, state: str, error: str | None = None) -> None:
-    """Writes status.json: how the run stands, and whether there is a submission."""
-    submission = (folder / "submission.csv").is_file()
-    status = {"state": state, "error": error, "submission": submission, "source": SOURCE}
-    try:
-        write_json(folder / "status.json", status)
-    except OSError as fault:
-        print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
-
-
 def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
     try:
@@ -5566,33 +5601,6 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))
     report.say("Submission  {}\nReport      {}".format(*places))
-
-
-def write_answers(
-    competition: Competition, oof: list[Predictions], answers: list[Predictions], folder: Path
-) -> None:
-    """Writes the predictions of the folds so far, and the submission that their average makes."""
-    write_predictions(join_predictions(oof), folder / "oof.npz")
-    write_submission_of(competition, average_predictions(answers), folder)
-
-
-def write_submission_of(competition: Competition, answers: Predictions, folder: Path) -> None:
-    """Writes predictions of the test part and the submission that they make, once it is valid."""
-    write_predictions(answers, folder / "test.npz")
-    submission = make_submission(competition, answers)
-    check_submission(submission, competition)
-    write_submission(submission, folder / "submission.csv")
-
-
-def forget_results(folder: Path, answering: str | None) -> None:
-    """Removes what an earlier run left in the folder, so that nothing passes for this run's.
-
-    The folder of the run that is to answer keeps its models and what was said of them.
-    """
-    keeps = answering is not None and Path(answering).resolve() == folder.resolve()
-    for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def show_run(competition: Competition, folder: Path, report: Reporter) -> None:

@@ -25,13 +25,9 @@ from podium.network import check_backbone
 from podium.override import SettingsError
 from podium.pixels import PixelError, read_images
 from podium.predict import predict_images
-from podium.predictions import (
-    Predictions,
-    average_predictions,
-    join_predictions,
-    write_predictions,
-)
+from podium.predictions import Predictions
 from podium.report import write_report
+from podium.results import forget_results, write_answers, write_status, write_submission_of
 from podium.runtime import (
     CONFIG,
     KAGGLE_WORKING,
@@ -43,7 +39,7 @@ from podium.runtime import (
     open_runtime,
 )
 from podium.settings import SOURCE
-from podium.submit import SubmissionError, check_submission, make_submission, write_submission
+from podium.submit import SubmissionError
 from podium.summary import (
     format_score,
     score_fields,
@@ -65,13 +61,6 @@ EXPECTED_ERRORS = (
     PixelError,
     SettingsError,
     SubmissionError,
-)
-
-# What a run writes, but for the record, which goes on, and the webhooks' memories.
-ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
-TRAINING_FILES = (
-    *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
-    *("fold*/model.keras", "fold*/history.csv"),
 )
 
 
@@ -143,16 +132,6 @@ def describe_failure(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def write_status(folder: Path, state: str, error: str | None = None) -> None:
-    """Writes status.json: how the run stands, and whether there is a submission."""
-    submission = (folder / "submission.csv").is_file()
-    status = {"state": state, "error": error, "submission": submission, "source": SOURCE}
-    try:
-        write_json(folder / "status.json", status)
-    except OSError as fault:
-        print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
-
-
 def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
     try:
@@ -218,33 +197,6 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))
     report.say("Submission  {}\nReport      {}".format(*places))
-
-
-def write_answers(
-    competition: Competition, oof: list[Predictions], answers: list[Predictions], folder: Path
-) -> None:
-    """Writes the predictions of the folds so far, and the submission that their average makes."""
-    write_predictions(join_predictions(oof), folder / "oof.npz")
-    write_submission_of(competition, average_predictions(answers), folder)
-
-
-def write_submission_of(competition: Competition, answers: Predictions, folder: Path) -> None:
-    """Writes predictions of the test part and the submission that they make, once it is valid."""
-    write_predictions(answers, folder / "test.npz")
-    submission = make_submission(competition, answers)
-    check_submission(submission, competition)
-    write_submission(submission, folder / "submission.csv")
-
-
-def forget_results(folder: Path, answering: str | None) -> None:
-    """Removes what an earlier run left in the folder, so that nothing passes for this run's.
-
-    The folder of the run that is to answer keeps its models and what was said of them.
-    """
-    keeps = answering is not None and Path(answering).resolve() == folder.resolve()
-    for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def show_run(competition: Competition, folder: Path, report: Reporter) -> None:

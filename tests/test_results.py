@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from folders import make_csv_competition
+
+from podium.competition import read_competition
+from podium.config import DataConfig
+from podium.predictions import Predictions, read_predictions
+from podium.results import forget_results, write_answers, write_status
+
+STAYS = ("events.jsonl", "webhook-json.json", "notes.txt")
+MODELS = ("fold0/model.keras", "fold0/history.csv", "summary.json", "oof.npz", "report.html")
+ANSWERS = ("status.json", "submission.csv", "test.npz")
+
+
+def fill(folder: Path) -> Path:
+    for name in (*STAYS, *MODELS, *ANSWERS):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    return folder
+
+
+def list_names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_an_earlier_run_left_is_removed_but_for_the_record(tmp_path: Path):
+    forget_results(fill(tmp_path), None)
+    assert list_names(tmp_path) == set(STAYS)
+
+
+def test_a_run_that_is_to_answer_in_its_own_folder_keeps_what_it_was_trained_to(tmp_path: Path):
+    forget_results(fill(tmp_path / "run"), str(tmp_path / "other" / ".." / "run"))
+    assert list_names(tmp_path / "run") == {*STAYS, *MODELS}
+
+
+def test_a_status_says_how_the_run_stands_and_whether_there_is_a_submission(tmp_path: Path):
+    write_status(tmp_path, "running")
+    assert json.loads((tmp_path / "status.json").read_text())["submission"] is False
+    (tmp_path / "submission.csv").touch()
+    write_status(tmp_path, "failed", "OSError: no room")
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["submission"]) == ("failed", True)
+    assert status["error"] == "OSError: no room"
+
+
+def test_a_status_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_status(tmp_path / "no" / "folder", "finished")
+    assert capsys.readouterr().err == (
+        "! status.json could not be written (No such file or directory)\n"
+    )
+
+
+def test_answers_so_far_make_the_submission_of_their_average(tmp_path: Path):
+    folder = make_csv_competition(tmp_path / "data")
+    competition = read_competition(DataConfig(folder=str(folder)), 0)
+    asked = competition.test["id"].to_numpy(str)
+    sure = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.4, 0.6]], np.float32)
+    unsure = np.array([[0.2, 0.8], [0.5, 0.5], [0.4, 0.6], [0.1, 0.9]], np.float32)
+    parts = [Predictions(np.array([name]), sure[:1]) for name in ("000.png", "001.png")]
+    write_answers(
+        competition, parts, [Predictions(asked, sure), Predictions(asked[::-1], unsure)], tmp_path
+    )
+    assert pd.read_csv(tmp_path / "submission.csv")["kind"].tolist() == ["cat", "cat", "dog", "dog"]
+    blend = read_predictions(tmp_path / "test.npz")
+    np.testing.assert_allclose(blend.probs, (sure + unsure[::-1]) / 2)
+    assert read_predictions(tmp_path / "oof.npz").ids.tolist() == ["000.png", "001.png"]
