@@ -73,9 +73,10 @@ test-fast: setup  ## the modules on TensorFlow, without the dry runs
 test-jax: setup  ## the modules on JAX with 8 virtual devices
 	@$(PYTEST_JAX) -m "$(FAST)"
 
-# The tests of the workbench run the script anyway, and the dry runs run it whole on both backends.
+# The Kaggle loop starts processes of its own, which --bundle does not reach; so do the dry runs,
+# which run the script anyway, whole and on both backends.
 test-bundle: setup  ## the same tests on the built script, on both backends
-	@$(PYTEST) --bundle -m "$(FAST)"
+	@$(PYTEST) --bundle -m "$(FAST)" --ignore tests/workbench/test_kaggle_loop.py
 	@$(PYTEST_JAX) --bundle -m "$(FAST)"
 	@$(PYTEST) --bundle -m slow --ignore tests/workbench --ignore tests/test_bundle.py
 
