@@ -245,28 +245,35 @@ def test_photographs_with_broken_and_missing_files_still_end_in_a_submission(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def rehearse_apart(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What make dry-run makes of these options, in a run folder of its own, so without turns."""
+    options, extra = parse_options(words)
+    settings = choose_settings(options) | {"runtime.folder": folder / "run"}
+    return run_script(folder, *command_line(settings), *extra)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "precision"), [("tensorflow", "float32"), ("jax", "mixed_bfloat16")]
 )
 def test_a_ported_module_trains_whole_on_both_backends_and_as_on_a_tpu(
-    turn: None, exported: Path, tmp_path: Path, backend: str, precision: str
+    exported: Path, tmp_path: Path, backend: str, precision: str
 ):
-    data = make_photos(tmp_path, "csv")
-    settings = f"--pixels.image_size 32 --train.epochs 1 --runtime.precision {precision}"
-    words = [f"DATA={data}", f"BACKBONE=hub:{exported}", f"BACKEND={backend}", f"ARGS={settings}"]
-    done = make_dry_run(*words)
+    data, run = make_photos(tmp_path, "csv"), tmp_path / "run"
+    words = ["--data", str(data), "--backbone", f"hub:{exported}", "--backend", backend]
+    words += ["--", "--pixels.image_size", "32", "--train.epochs", "1"]
+    done = rehearse_apart(tmp_path, *words, "--runtime.precision", precision)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ported 359 variables to keras:EfficientNetV2B0, input unit; largest" in done.stdout
-    check_outputs(RUN, data / "sample_submission.csv")
-    summary = json.loads((RUN / "summary.json").read_text())
+    check_outputs(run, data / "sample_submission.csv")
+    summary = json.loads((run / "summary.json").read_text())
     assert (summary["run"]["backend"], summary["warnings"]) == (
         backend,
         [one for one in summary["warnings"] if "random weights" not in one],
     )
-    phases = pd.read_csv(RUN / "fold0" / "history.csv")["phase"].tolist()
+    phases = pd.read_csv(run / "fold0" / "history.csv")["phase"].tolist()
     assert phases == ["head", "all"]
-    check_unfrozen(RUN / "backbone.weights.h5", RUN / "fold0" / "model.keras")
+    check_unfrozen(run / "backbone.weights.h5", run / "fold0" / "model.keras")
 
 
 def check_unfrozen(start: Path, trained: Path) -> None:
@@ -292,16 +299,16 @@ def check_unfrozen(start: Path, trained: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_module_that_cannot_be_ported_trains_on_tensorflow_and_is_refused_on_jax(
-    turn: None, tmp_path: Path, backend: str
+    tmp_path: Path, backend: str
 ):
     data = make_photos(tmp_path, "folders")
     module = export_tiny_module(tmp_path / "module")
-    words = [f"DATA={data}", f"BACKBONE=hub:{module}", f"BACKEND={backend}"]
-    done = make_dry_run(*words, "ARGS=--pixels.image_size 32 --train.epochs 1")
+    words = ["--data", str(data), "--backbone", f"hub:{module}", "--backend", backend]
+    done = rehearse_apart(tmp_path, *words, "--", "--pixels.image_size=32", "--train.epochs=1")
     if backend == "tensorflow":
         assert done.returncode == 0, done.stdout + done.stderr
         assert "it is trained as it is: TensorFlow alone, in float32" in done.stdout
-        check_outputs(RUN, data / "sample_submission.csv")
+        check_outputs(tmp_path / "run", data / "sample_submission.csv")
     else:
         assert done.returncode != 0
         assert "Stopped: " in done.stderr
