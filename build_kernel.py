@@ -33,8 +33,9 @@ ROOT = Path(__file__).resolve().parent
 PREAMBLE = ("settings", "config", "override", "runtime")
 ORDER = (
     *PREAMBLE,                                                           # standard library only
-    "storage", "attempt", "events", "predictions", "metrics",            # what the stages exchange
-    "inputs", "labels", "competition", "folds", "pixels", "augment",     # what the model sees
+    "storage", "attempt", "events", "predictions", "task", "metrics",    # what the stages exchange
+    "inputs", "labels", "competition", "folds", "pixels",                # what there is to learn
+    "augment", "batches",                                                # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
     "predict", "infer", "submit",                                        # what it answers

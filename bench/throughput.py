@@ -32,11 +32,12 @@ from podium.events import Reporter
 from podium.freezing import freeze_backbone
 from podium.model import build_model, compile_model
 from podium.network import Start
-from podium.pixels import make_train_batches
+from podium.batches import Labelled, make_train_batches
 from podium.schedule import make_optimizer
 from podium.train import EpochLog
 
 BACKEND = os.environ["KERAS_BACKEND"]
+CLASSES = 10
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
     count = options.batch * options.steps
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, options.side, options.side, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, count)
+    labels = rng.integers(0, CLASSES, count)
     sides = {"fit": time_fit(pixels, labels, options), "bare": time_bare(pixels, labels, options)}
     for side in sides.values():  # compiles
         side()
@@ -82,7 +83,7 @@ def make_model(options: argparse.Namespace) -> keras.Model:
         pixels=PixelsConfig(options.side, options.batch),
         augment=AugmentConfig("flip"),
     )
-    model = build_model(config, Start(row, row.scaling), 10, options.side, seed=0)
+    model = build_model(config, Start(row, row.scaling), CLASSES, options.side, seed=0)
     freeze_backbone(model, config.model, frozen=False)
     compile_model(model, make_optimizer(ScheduleConfig(), 1e-3, 10_000), jit=BACKEND == "jax")
     return model
@@ -91,7 +92,8 @@ def make_model(options: argparse.Namespace) -> keras.Model:
 def time_fit(pixels, labels, options: argparse.Namespace) -> Callable[[], float]:
     """One epoch of Podium's fit, in seconds."""
     model = make_model(options)
-    batches = make_train_batches(pixels, labels, np.arange(len(pixels)), options.batch, 0)
+    data = Labelled(pixels, labels, CLASSES)
+    batches = make_train_batches(data, np.arange(len(pixels)), options.batch, 0)
     folder = Path(tempfile.mkdtemp())
 
     class Quiet(EpochLog):
@@ -130,13 +132,14 @@ class Ends(keras.callbacks.Callback):
 def time_bare(pixels, labels, options: argparse.Namespace) -> Callable[[], float]:
     """As many bare compiled steps, in seconds."""
     model = make_model(options)
+    data = Labelled(pixels, labels, CLASSES)
     step = make_jax_step(model) if BACKEND == "jax" else make_tensorflow_step(model)
 
     def run() -> float:
         begun = time.perf_counter()
         for start in range(0, len(pixels), options.batch):
-            rows = slice(start, start + options.batch)
-            loss = step(pixels[rows], labels[rows].astype(np.int32))
+            rows = np.arange(start, min(start + options.batch, len(pixels)))
+            loss = step(pixels[rows], data.encode(rows))
         float(loss)  # waits for the device
         return time.perf_counter() - begun
 
@@ -147,7 +150,7 @@ def make_tensorflow_step(model: keras.Model):
     """A tf.function with a gradient tape."""
     import tensorflow as tf
 
-    loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss_fn = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.optimizer.build(model.trainable_variables)
 
     @tf.function
@@ -165,7 +168,7 @@ def make_jax_step(model: keras.Model):
     """A jitted function over the model's and the optimizer's state."""
     import jax
 
-    loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss_fn = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.optimizer.build(model.trainable_variables)
 
     def compute_loss(trainable, fixed, pixels, labels):

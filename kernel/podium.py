@@ -8,52 +8,54 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      59  Settings: the block to edit on Kaggle
-     112  Configuration: every setting, its default and its limit
-     411  Overrides: from defaults to the settings of this run
-     561  Runtime: the machine, and the Keras backend that suits it
-     816  Libraries
-     833  Storage: a file is there whole, or as it was before
-     854  Attempts: an answer within a time limit, or none
-     890  Events: what the run says, to the reader of the log and to programs
-    1023  Predictions: class probabilities, keyed by image id
-    1083  Metrics: how good the probabilities are, and how sure that figure is
-    1132  Inputs: where the competition's files are
-    1298  Labels: what each training image shows
-    1526  Competition: from its files to one image table
-    1782  Folds: every training image is validated once, by a model that never saw it
-    1851  Pixels: from image files to batches of uint8
-    2054  Augmentation: what training images go through, on the device
-    2116  Handles: where pretrained weights lie
-    2219  Backbones: the table of networks that turn pixels into features
-    2358  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2390  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2457  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2683  Network: the backbone built, as its row of the table says
-    2759  Weights: what the backbone starts from
-    2940  Freezing: which variables train, and how fast
-    3068  Model: augment, normalise, backbone, head
-    3163  Schedule: how fast the weights move
-    3231  Training: one fold, in two phases
-    3379  Prediction: from a trained model to class probabilities
-    3412  Inference: the models of an earlier run answer a competition's test part
-    3501  Submission: checked against the sample before it is written
-    3585  Card: the run at a glance, as a phone shows it
-    3818  Post: one request to a webhook, within a hard limit
-    3972  Sinks: who is told of the run, and in which words
-    4162  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4402  Delivery: from the record to a sink, at least once
-    4602  Address: which sink an address stands for
-    4708  Webhook: finds where the run is to be told, and tells it there
-    4830  Curves: one picture of all folds so far, for a phone
-    4859  Summary: the run in figures
-    4945  Results: what a run leaves in its folder, and what it must not leave of another
-    4996  Record: what a run folder holds, as far as the run has got
-    5062  Page: the pieces that the report is made of
-    5236  Report: one page that shows the run
-    5455  The run: the stages in order
+      61  Settings: the block to edit on Kaggle
+     114  Configuration: every setting, its default and its limit
+     413  Overrides: from defaults to the settings of this run
+     563  Runtime: the machine, and the Keras backend that suits it
+     818  Libraries
+     836  Storage: a file is there whole, or as it was before
+     857  Attempts: an answer within a time limit, or none
+     893  Events: what the run says, to the reader of the log and to programs
+    1026  Predictions: class probabilities, keyed by image id
+    1086  Task: what is asked of each image
+    1141  Metrics: how good the probabilities are, and how sure that figure is
+    1190  Inputs: where the competition's files are
+    1356  Labels: what each training image shows
+    1584  Competition: from its files to one image table
+    1840  Folds: every training image is validated once, by a model that never saw it
+    1909  Pixels: from image files to squares of uint8
+    2041  Augmentation: what training images go through, on the device
+    2103  Batches: from stored squares to what a training step takes
+    2189  Handles: where pretrained weights lie
+    2292  Backbones: the table of networks that turn pixels into features
+    2431  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    2463  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    2530  Port: a Hub module's weights on Keras's own EfficientNetV2
+    2756  Network: the backbone built, as its row of the table says
+    2832  Weights: what the backbone starts from
+    3013  Freezing: which variables train, and how fast
+    3141  Model: augment, normalise, backbone, head
+    3245  Schedule: how fast the weights move
+    3313  Training: one fold, in two phases
+    3463  Prediction: from a trained model to class probabilities
+    3517  Inference: the models of an earlier run answer a competition's test part
+    3606  Submission: checked against the sample before it is written
+    3690  Card: the run at a glance, as a phone shows it
+    3923  Post: one request to a webhook, within a hard limit
+    4077  Sinks: who is told of the run, and in which words
+    4267  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    4507  Delivery: from the record to a sink, at least once
+    4707  Address: which sink an address stands for
+    4813  Webhook: finds where the run is to be told, and tells it there
+    4935  Curves: one picture of all folds so far, for a phone
+    4964  Summary: the run in figures
+    5050  Results: what a run leaves in its folder, and what it must not leave of another
+    5101  Record: what a run folder holds, as far as the run has got
+    5167  Page: the pieces that the report is made of
+    5341  Report: one page that shows the run
+    5560  The run: the stages in order
 
-Sources: sha256 954909bd878ee4707f36658cc9fee77b9f2fbcb590d390f11fa7bbbf0e264df2
+Sources: sha256 dbb5be21f22477814eb7d45bfa5da0191a91fc227fec5598e6afb22d4c40a54a
 """
 
 # ==================================================================================================
@@ -67,7 +69,7 @@ Sources: sha256 954909bd878ee4707f36658cc9fee77b9f2fbcb590d390f11fa7bbbf0e264df2
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "954909bd878ee4707f36658cc9fee77b9f2fbcb590d390f11fa7bbbf0e264df2"
+SOURCE = "dbb5be21f22477814eb7d45bfa5da0191a91fc227fec5598e6afb22d4c40a54a"
 
 
 import base64
@@ -104,7 +106,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import partial, reduce
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Union, cast, get_args, get_origin
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit
@@ -828,6 +830,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from scipy.special import expit
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
 
 # ==================================================================================================
@@ -1078,6 +1081,61 @@ def read_predictions(path: Path) -> Predictions:
     """Reads what `write_predictions` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return Predictions(arrays["ids"], arrays["probs"])
+
+
+# ==================================================================================================
+# Task: what is asked of each image
+# ==================================================================================================
+# Shapes: N images, C classes.
+
+# What the cells of a submission hold: a class, a list of classes, the probability of the last
+# class, the probability of each class, the most probable classes from the first to the last.
+AnswerKind = Literal["label", "labels", "probability", "probabilities", "ranking"]
+# fmt: off
+MetricName = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "samples_f1",
+    "log_loss", "auc", "qwk", "map", "pf1",
+]
+# fmt: on
+
+
+class Task(NamedTuple):
+    """What is asked of each image, and how the answers are judged."""
+
+    answer: AnswerKind
+    classes: tuple[str, ...]  # [C]
+    exclusive: bool = True  # an image has one class; else any number of them
+    metric: MetricName = "accuracy"
+    ranks: int = 5  # classes in a ranking
+
+
+def infer_metric(answer: AnswerKind, exclusive: bool) -> MetricName:
+    """The metric that competitions with such answers use most: a guess to be confirmed."""
+    if answer == "probabilities":
+        return "log_loss" if exclusive else "auc"
+    usual: dict[AnswerKind, MetricName] = {
+        "label": "accuracy",
+        "labels": "samples_f1",
+        "probability": "auc",
+        "ranking": "map",
+    }
+    return usual[answer]
+
+
+def encode_targets(labels: NDArray[Any] | Sequence[Any], classes: int) -> NDArray[np.uint8]:
+    """Lays labels out as ones and zeros: [N, C].
+
+    A label is the index of a class or, where an image may have several, a tuple of indices.
+    """
+    labels = np.asarray(labels) if len(labels) == 0 else labels
+    targets = np.zeros((len(labels), classes), np.uint8)
+    if len(labels) and isinstance(labels[0], tuple):
+        counts = [len(label) for label in labels]
+        columns = np.fromiter(chain.from_iterable(labels), np.int64, sum(counts))
+        targets[np.repeat(np.arange(len(labels)), counts), columns] = 1
+    else:
+        targets[np.arange(len(labels)), np.asarray(labels, np.int64)] = 1
+    return targets
 
 
 # ==================================================================================================
@@ -1849,12 +1907,11 @@ def write_folds(images: pd.DataFrame, folds: NDArray[np.int64], path: Path) -> N
 
 
 # ==================================================================================================
-# Pixels: from image files to batches of uint8
+# Pixels: from image files to squares of uint8
 # ==================================================================================================
 # Every image is decoded once, for all folds and epochs, into one array on disk that the operating
 # system keeps in memory as far as it fits. Pixels stay uint8, 0 to 255: to normalise them is the
-# model's business. All batches have one static shape, so a TPU compiles once; they are the same on
-# every backend, because NumPy alone draws their order.
+# model's business.
 #
 # Shapes: N images, B batch, S side of the stored square.
 
@@ -1863,7 +1920,7 @@ BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class PixelError(RuntimeError):
-    """The pixels cannot be stored or batched."""
+    """The pixels cannot be stored, or are none."""
 
 
 class Images(NamedTuple):
@@ -1967,76 +2024,6 @@ def read_images(table: pd.DataFrame, side: int, part: str, report: Reporter) -> 
     return Images(table.iloc[kept].reset_index(drop=True), pixels[: len(kept)], unreadable)
 
 
-def order_epoch(
-    rows: NDArray[np.int64], batch_size: int, seed: int, epoch: int
-) -> NDArray[np.int64]:
-    """Shuffles rows for one epoch into full batches: [steps, B].
-
-    The last batch is filled from the start of the same shuffle, so no batch is short, no image is
-    left out, and batch norm never sees padding.
-    """
-    shuffled = np.random.default_rng((seed, epoch)).permutation(rows)
-    return np.resize(shuffled, (count_steps(len(rows), batch_size), batch_size))
-
-
-def count_steps(images: int, batch_size: int) -> int:
-    """How many batches hold that many images, the last one filled up."""
-    return -(-images // batch_size)
-
-
-def make_train_batches(
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    batch_size: int,
-    seed: int,
-) -> tf.data.Dataset:
-    """Endless shuffled batches (pixels [B, S, S, 3] uint8, labels [B] int32) of the given rows."""
-
-    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        for epoch in itertools.count():
-            for batch in order_epoch(rows, batch_size, seed, epoch):
-                yield pixels[batch], labels[batch].astype(np.int32)
-
-    return batch_dataset(generate, pixels.shape[1], batch_size, None)
-
-
-def make_eval_batches(
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64] | None,
-    rows: NDArray[np.int64],
-    batch_size: int,
-) -> tf.data.Dataset:
-    """Batches in row order (pixels, labels, weights [B] float32); the tail is filled up with
-    rows of weight 0, which weighted metrics do not see and predictions cut off.
-    """
-    truth = np.zeros(len(pixels), np.int64) if labels is None else labels
-    padded = np.resize(rows, (count_steps(len(rows), batch_size), batch_size))
-    weights = (np.arange(padded.size) < len(rows)).astype(np.float32).reshape(padded.shape)
-
-    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        for batch, weight in zip(padded, weights, strict=True):
-            yield pixels[batch], truth[batch].astype(np.int32), weight
-
-    return batch_dataset(generate, pixels.shape[1], batch_size, len(padded))
-
-
-def batch_dataset(generate: Any, side: int, batch_size: int, steps: int | None) -> tf.data.Dataset:
-    """A tf.data pipeline over a generator of batches, with static shapes, two batches ahead.
-
-    `steps` batches have weights; an endless stream, which has none, is for training.
-    """
-    signature = [
-        tf.TensorSpec((batch_size, side, side, 3), tf.uint8),
-        tf.TensorSpec((batch_size,), tf.int32),
-        tf.TensorSpec((batch_size,), tf.float32),
-    ]
-    kept = tuple(signature[:2] if steps is None else signature)
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
-    length = tf.data.INFINITE_CARDINALITY if steps is None else steps
-    return dataset.apply(tf.data.experimental.assert_cardinality(length))
-
-
 def check_pixels(batch: NDArray[Any]) -> None:
     """Raises PixelError unless a batch is raw pixels: uint8 that reach beyond 1.
 
@@ -2111,6 +2098,92 @@ class CropAndFlip(keras.layers.Layer):
 def make_augmentation(config: AugmentConfig, image_size: int, seed: int) -> CropAndFlip:
     """Builds the layer for a policy."""
     return CropAndFlip(image_size, "flip" in config.policy, seed, name="augment")
+
+
+# ==================================================================================================
+# Batches: from stored squares to what a training step takes
+# ==================================================================================================
+# All batches have one static shape, so a TPU compiles once; they are the same on every backend, as
+# NumPy alone draws their order. Targets are shares of classes, not indices, so that an image
+# may show several classes, or be a mixture of two images.
+#
+# Shapes: N images, B batch, S side of the stored square, C classes.
+
+
+class Labelled(NamedTuple):
+    """Pixels, and the label of each: an index, or a tuple of indices (see `encode_targets`)."""
+
+    pixels: NDArray[np.uint8]  # [N, S, S, 3]
+    labels: NDArray[Any]  # [N]
+    classes: int
+
+    def encode(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The targets of some rows: [len(rows), C]."""
+        return encode_targets(self.labels[rows], self.classes).astype(np.float32)
+
+
+def order_epoch(
+    rows: NDArray[np.int64], batch_size: int, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Shuffles rows for one epoch into full batches: [steps, B].
+
+    The last batch is filled from the start of the same shuffle, so no batch is short, no image is
+    left out, and batch norm never sees padding.
+    """
+    shuffled = np.random.default_rng((seed, epoch)).permutation(rows)
+    return np.resize(shuffled, (count_steps(len(rows), batch_size), batch_size))
+
+
+def count_steps(images: int, batch_size: int) -> int:
+    """How many batches hold that many images, the last one filled up."""
+    return -(-images // batch_size)
+
+
+def make_train_batches(
+    data: Labelled, rows: NDArray[np.int64], batch_size: int, seed: int
+) -> tf.data.Dataset:
+    """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows."""
+
+    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
+        for epoch in itertools.count():
+            for batch in order_epoch(rows, batch_size, seed, epoch):
+                yield data.pixels[batch], data.encode(batch)
+
+    shape = (batch_size, data.pixels.shape[1], data.classes)
+    return batch_dataset(generate, shape, None)
+
+
+def make_eval_batches(data: Labelled, rows: NDArray[np.int64], batch_size: int) -> tf.data.Dataset:
+    """Batches in row order (pixels, targets, weights [B] float32); the tail is filled up with
+    rows of weight 0, which weighted metrics do not see and predictions cut off.
+    """
+    padded = np.resize(rows, (count_steps(len(rows), batch_size), batch_size))
+    weights = (np.arange(padded.size) < len(rows)).astype(np.float32).reshape(padded.shape)
+
+    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
+        for batch, weight in zip(padded, weights, strict=True):
+            yield data.pixels[batch], data.encode(batch), weight
+
+    shape = (batch_size, data.pixels.shape[1], data.classes)
+    return batch_dataset(generate, shape, len(padded))
+
+
+def batch_dataset(generate: Any, shape: tuple[int, int, int], steps: int | None) -> tf.data.Dataset:
+    """A tf.data pipeline over a generator of batches, with static shapes, two batches ahead.
+
+    `shape` is (B, S, C). `steps` batches have weights; an endless stream, which has none, is for
+    training.
+    """
+    batch_size, side, classes = shape
+    signature = [
+        tf.TensorSpec((batch_size, side, side, 3), tf.uint8),
+        tf.TensorSpec((batch_size, classes), tf.float32),
+        tf.TensorSpec((batch_size,), tf.float32),
+    ]
+    kept = tuple(signature[:2] if steps is None else signature)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
+    length = tf.data.INFINITE_CARDINALITY if steps is None else steps
+    return dataset.apply(tf.data.experimental.assert_cardinality(length))
 
 
 # ==================================================================================================
@@ -3144,19 +3217,28 @@ def share_devices(count: int) -> None:
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
 
 
-def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, *, jit: bool) -> None:
-    """Compiles for training on integer labels.
+def compile_model(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    jit: bool,
+    exclusive: bool = True,
+) -> None:
+    """Compiles for training on targets [B, C], which sum to one where classes exclude each other.
 
-    The metrics are weighted ones, so that the padding of the last batch does not count.
+    Else each class is a question by itself, and accuracy the share of such questions answered
+    rightly. The metrics are weighted ones, so that the padding of the last batch does not count.
     """
+    kind = "Categorical" if exclusive else "Binary"
+    loss = getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True)
+    log_loss = getattr(keras.metrics, f"{kind}Crossentropy")(name="log_loss", from_logits=True)
+    accuracy = (
+        keras.metrics.CategoricalAccuracy(name="accuracy")
+        if exclusive
+        else keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of logits
+    )
     model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            keras.metrics.SparseCategoricalCrossentropy(name="log_loss", from_logits=True),
-        ],
-        jit_compile=jit,
+        optimizer=optimizer, loss=loss, weighted_metrics=[accuracy, log_loss], jit_compile=jit
     )
 
 
@@ -3239,11 +3321,11 @@ SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
 
 
 class TrainingSet(NamedTuple):
-    """The training images, the fold [N] int64 that validates each, and the number of classes."""
+    """The training images, the fold [N] int64 that validates each, and what is asked of them."""
 
     images: Images
     folds: NDArray[np.int64]
-    classes: int
+    task: Task
 
 
 class Phase(NamedTuple):
@@ -3347,15 +3429,16 @@ def train_fold(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.csv").unlink(missing_ok=True)
     seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
-    pixels, labels = data.images.pixels, data.images.table["label"].to_numpy(np.int64)
+    pixels, task = data.images.pixels, data.task
+    labelled = Labelled(pixels, data.images.table["label"].to_numpy(), len(task.classes))
     training, validated = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
-    batches = make_train_batches(pixels, labels, training, batch_size, seed)
-    checks = make_eval_batches(pixels, labels, validated, batch_size)
+    batches = make_train_batches(labelled, training, batch_size, seed)
+    checks = make_eval_batches(labelled, validated, batch_size)
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
     check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
-    model = build_model(config, start, data.classes, pixels.shape[1], seed)
+    model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
     for phase in list_phases(config):
         log.phase = phase.name
         freeze_backbone(model, config.model, frozen=phase.name == "head")
@@ -3363,7 +3446,8 @@ def train_fold(
             warn_of_slow_statistics(model, steps, report)
         shares = share_rates(model, config.schedule.layer_decay)
         optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
-        compile_model(model, optimizer, jit=keras.backend.backend() == "jax")
+        jit = keras.backend.backend() == "jax"
+        compile_model(model, optimizer, jit=jit, exclusive=task.exclusive)
         model.fit(
             batches,
             epochs=phase.epochs,
@@ -3382,24 +3466,45 @@ def train_fold(
 
 
 def predict_probs(
-    model: keras.Model, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int
+    model: keras.Model,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    batch_size: int,
+    *,
+    exclusive: bool = True,
 ) -> NDArray[np.float32]:
-    """Predicts the given rows of pixels [N, S, S, 3] uint8: probabilities [len(rows), C]."""
-    batches = make_eval_batches(pixels, None, rows, batch_size)
+    """Predicts the given rows of pixels [N, S, S, 3] uint8: probabilities [len(rows), C].
+
+    They sum to one where classes exclude each other, and else each stands for itself.
+    """
+    unlabelled = Labelled(pixels, np.zeros(len(pixels), np.int64), 1)
+    batches = make_eval_batches(unlabelled, rows, batch_size)
     logits = model.predict(batches, verbose=0)[: len(rows)]
     # A model that diverged answers NaN, which would spread to the other folds' average; it knows
     # nothing, so it says that all classes are equally likely.
     known = np.isfinite(logits).all(axis=1, keepdims=True)
-    return softmax(np.where(known, logits, np.float32(0)))
+    logits = np.where(known, logits, np.float32(0))
+    return softmax(logits) if exclusive else sigmoid(logits)
 
 
 def predict_images(
-    model: keras.Model, images: Images, chosen: NDArray[np.bool_] | None, batch_size: int
+    model: keras.Model,
+    images: Images,
+    chosen: NDArray[np.bool_] | None,
+    batch_size: int,
+    *,
+    exclusive: bool = True,
 ) -> Predictions:
     """Predicts the chosen rows of a table, or all."""
     rows = np.arange(len(images.table)) if chosen is None else np.flatnonzero(chosen)
     ids = images.table["id"].to_numpy(str)[rows]
-    return Predictions(ids, predict_probs(model, images.pixels, rows, batch_size))
+    probs = predict_probs(model, images.pixels, rows, batch_size, exclusive=exclusive)
+    return Predictions(ids, probs)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turns each logit into a probability of its own, in double precision."""
+    return np.asarray(expit(logits.astype(np.float64)), np.float32)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -5584,7 +5689,7 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
         open_session(runtime.precision, len(runtime.devices))
-        data = TrainingSet(images, folds, len(competition.classes))
+        data = TrainingSet(images, folds, Task("label", competition.classes))
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))

@@ -145,7 +145,8 @@ def test_without_a_new_compile_freeing_a_backbone_does_not_train_it():
     model, config = make_model("tiny")
     freeze_backbone(model, config.model, frozen=True)
     compile_model(model, StagewiseAdamW(1e-2), jit=keras.backend.backend() == "jax")
-    pixels, labels = RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8) % 3
+    pixels = RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    labels = np.eye(3, dtype=np.float32)[np.arange(8) % 3]
     model.fit(pixels, labels, batch_size=8, verbose=0)
     freeze_backbone(model, config.model, frozen=False)
     kernel = model.get_layer("backbone").layers[1].kernel

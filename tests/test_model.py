@@ -31,6 +31,7 @@ START = Start(find_backbone("tiny"), "inception")
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (16, 18, 18, 3), dtype=np.uint8)
 LABELS = RNG.integers(0, 3, 16)
+TARGETS = np.eye(3, dtype=np.float32)[LABELS]
 
 
 def copy_weights(variables: list[keras.Variable]) -> list[np.ndarray]:
@@ -72,7 +73,7 @@ def test_a_frozen_backbone_keeps_weights_and_batch_statistics():
     backbone = model.get_layer("backbone").variables
     head = model.get_layer("head").variables
     before, before_head = copy_weights(backbone), copy_weights(head)
-    model.fit(PIXELS, LABELS, batch_size=8, epochs=2, verbose=0)
+    model.fit(PIXELS, TARGETS, batch_size=8, epochs=2, verbose=0)
     assert changed(before, copy_weights(backbone)) == 0
     assert changed(before_head, copy_weights(head)) == 2
 
@@ -83,7 +84,7 @@ def test_a_freed_backbone_trains_whole_after_it_was_frozen():
         freeze_backbone(model, CONFIG.model, frozen=frozen)
         compile_tiny(model)
         before = copy_weights(model.get_layer("backbone").variables)
-        model.fit(PIXELS, LABELS, batch_size=8, epochs=2, verbose=0)
+        model.fit(PIXELS, TARGETS, batch_size=8, epochs=2, verbose=0)
     after = copy_weights(model.get_layer("backbone").variables)
     assert changed(before, after) == len(before)
 
@@ -93,7 +94,7 @@ def test_padding_does_not_count_in_the_metrics():
     model.get_layer("head").bias.assign([0.0, 1.0, -1.0])
     compile_tiny(model)
     weights = np.array([1.0] * 5 + [0.0] * 11, np.float32)
-    padded = model.evaluate(PIXELS, LABELS, sample_weight=weights, verbose=0, return_dict=True)
+    padded = model.evaluate(PIXELS, TARGETS, sample_weight=weights, verbose=0, return_dict=True)
     logits = np.array([0.0, 1.0, -1.0])
     losses = np.log(np.exp(logits).sum()) - logits[LABELS[:5]]
     assert padded["log_loss"] == pytest.approx(losses.mean(), rel=1e-5)
@@ -166,5 +167,5 @@ def test_in_half_precision_the_network_trains_and_the_logits_are_float32(precisi
     assert model.output.dtype == "float32"
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (precision == "mixed_float16")
-    losses = model.fit(PIXELS, LABELS, batch_size=8, epochs=30, verbose=0).history["loss"]
+    losses = model.fit(PIXELS, TARGETS, batch_size=8, epochs=30, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]

@@ -3,8 +3,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from podium.events import Reporter
@@ -12,11 +10,7 @@ from podium.pixels import (
     BROKEN_IMAGE,
     PixelError,
     allocate_pixels,
-    count_steps,
     decode_image,
-    make_eval_batches,
-    make_train_batches,
-    order_epoch,
     read_images,
 )
 
@@ -145,44 +139,3 @@ def test_a_folder_without_a_readable_image_is_refused(tmp_path: Path):
 def test_pixels_that_the_disk_cannot_hold_are_refused_before_decoding():
     with pytest.raises(PixelError, match=r"need .* GB in .*, which has no room"):
         allocate_pixels(10**9, 1024)
-
-
-@given(st.integers(1, 50), st.integers(1, 16), st.integers(0, 3), st.integers(0, 3))
-def test_an_epoch_is_full_batches_that_hold_every_image(images, batch_size, seed, epoch):
-    rows = np.arange(images) * 7
-    batches = order_epoch(rows, batch_size, seed, epoch)
-    assert batches.shape == (count_steps(images, batch_size), batch_size)
-    counts = np.bincount(batches.ravel() // 7, minlength=images)
-    assert counts.min() >= 1
-    assert counts.max() - counts.min() <= 1
-
-
-def test_epochs_are_shuffled_anew_and_seeds_repeat_them():
-    rows = np.arange(100)
-    first, again = order_epoch(rows, 10, 0, 0), order_epoch(rows, 10, 0, 0)
-    np.testing.assert_array_equal(first, again)
-    assert (first != order_epoch(rows, 10, 0, 1)).any()
-    assert (first != order_epoch(rows, 10, 1, 0)).any()
-
-
-def test_training_batches_are_the_images_in_the_order_drawn():
-    pixels = RNG.integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
-    labels = np.arange(10)
-    rows = np.array([1, 3, 5, 7, 9])
-    dataset = make_train_batches(pixels, labels, rows, 4, seed=3)
-    order = np.concatenate([order_epoch(rows, 4, 3, 0), order_epoch(rows, 4, 3, 1)])
-    for expected, (images, truth) in zip(order, dataset.take(4).as_numpy_iterator(), strict=True):
-        np.testing.assert_array_equal(images, pixels[expected])
-        np.testing.assert_array_equal(truth, expected)
-
-
-@pytest.mark.parametrize("images", [1, 7, 8, 9, 16, 17])
-def test_evaluation_batches_hold_each_image_once_and_padding_weighs_nothing(images: int):
-    pixels = RNG.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
-    rows = np.arange(images)[::-1]
-    batches = list(make_eval_batches(pixels, np.arange(20), rows, 8).as_numpy_iterator())
-    assert all(batch.shape == (8, 16, 16, 3) for batch, _, _ in batches)
-    truth = np.concatenate([labels for _, labels, _ in batches])
-    weights = np.concatenate([weight for _, _, weight in batches])
-    np.testing.assert_array_equal(truth[weights == 1], rows)
-    assert set(weights.tolist()) <= {0.0, 1.0}

@@ -22,6 +22,8 @@ from podium.events import Reporter, read_record
 from podium.model import build_model, share_devices
 from podium.network import Start
 from podium.pixels import Images, PixelError
+from podium.predict import predict_probs
+from podium.task import Task
 from podium.train import EpochLog, Phase, TrainingSet, append_row, list_phases, train_fold
 
 CONFIG = replace(
@@ -36,6 +38,7 @@ CONFIG = replace(
 )
 
 START = Start(find_backbone("tiny"), "inception")
+TASK = Task("label", ("dark", "bright"))
 
 
 def make_set(images: int = 50) -> TrainingSet:
@@ -45,7 +48,7 @@ def make_set(images: int = 50) -> TrainingSet:
     pixels = rng.integers(0, 100, (images, 18, 18, 3)) + 120 * labels[:, None, None, None]
     ids = [f"{row:03d}" for row in range(images)]
     table = pd.DataFrame({"id": ids, "path": ids, "label": labels})
-    return TrainingSet(Images(table, pixels.astype(np.uint8), []), np.arange(images) // 2 % 2, 2)
+    return TrainingSet(Images(table, pixels.astype(np.uint8), []), np.arange(images) // 2 % 2, TASK)
 
 
 @pytest.fixture
@@ -207,3 +210,21 @@ def test_rows_are_appended_under_one_header(tmp_path: Path):
     for epoch in (1, 2):
         append_row(tmp_path / "history.csv", {"epoch": epoch, "loss": 0.5})
     assert (tmp_path / "history.csv").read_text().split() == ["epoch,loss", "1,0.5", "2,0.5"]
+
+
+def test_classes_that_do_not_exclude_each_other_are_learned_each_by_itself(
+    tmp_path: Path, report: Reporter
+):
+    data = make_set()
+    bright = data.images.table["label"].to_numpy() == 1
+    labels = np.empty(len(bright), object)
+    labels[:] = [(0, 1) if one else (0,) for one in bright]  # the first class is always there
+    table = data.images.table.assign(label=labels)
+    task = Task("labels", ("image", "bright"), exclusive=False)
+    several = data._replace(images=data.images._replace(table=table), task=task)
+    model = train_fold(CONFIG, START, several, 0, tmp_path / "fold0", report)
+    probs = predict_probs(model, data.images.pixels, np.arange(50), 16, exclusive=False)
+    assert (probs[:, 0] > 0.5).all()
+    np.testing.assert_array_equal(probs[:, 1] > 0.5, bright)
+    last = pd.read_csv(tmp_path / "fold0" / "history.csv").iloc[-1]
+    assert last["valid/accuracy"] == 1

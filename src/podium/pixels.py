@@ -1,24 +1,21 @@
-"""Pixels: from image files to batches of uint8
+"""Pixels: from image files to squares of uint8
 
 Every image is decoded once, for all folds and epochs, into one array on disk that the operating
 system keeps in memory as far as it fits. Pixels stay uint8, 0 to 255: to normalise them is the
-model's business. All batches have one static shape, so a TPU compiles once; they are the same on
-every backend, because NumPy alone draws their order.
+model's business.
 
 Shapes: N images, B batch, S side of the stored square.
 """
 
-import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -29,7 +26,7 @@ BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class PixelError(RuntimeError):
-    """The pixels cannot be stored or batched."""
+    """The pixels cannot be stored, or are none."""
 
 
 class Images(NamedTuple):
@@ -131,76 +128,6 @@ def read_images(table: pd.DataFrame, side: int, part: str, report: Reporter) -> 
     for row, old in enumerate(kept):  # in place: a copy might not fit into memory
         pixels[row] = pixels[old]
     return Images(table.iloc[kept].reset_index(drop=True), pixels[: len(kept)], unreadable)
-
-
-def order_epoch(
-    rows: NDArray[np.int64], batch_size: int, seed: int, epoch: int
-) -> NDArray[np.int64]:
-    """Shuffles rows for one epoch into full batches: [steps, B].
-
-    The last batch is filled from the start of the same shuffle, so no batch is short, no image is
-    left out, and batch norm never sees padding.
-    """
-    shuffled = np.random.default_rng((seed, epoch)).permutation(rows)
-    return np.resize(shuffled, (count_steps(len(rows), batch_size), batch_size))
-
-
-def count_steps(images: int, batch_size: int) -> int:
-    """How many batches hold that many images, the last one filled up."""
-    return -(-images // batch_size)
-
-
-def make_train_batches(
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    batch_size: int,
-    seed: int,
-) -> tf.data.Dataset:
-    """Endless shuffled batches (pixels [B, S, S, 3] uint8, labels [B] int32) of the given rows."""
-
-    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        for epoch in itertools.count():
-            for batch in order_epoch(rows, batch_size, seed, epoch):
-                yield pixels[batch], labels[batch].astype(np.int32)
-
-    return batch_dataset(generate, pixels.shape[1], batch_size, None)
-
-
-def make_eval_batches(
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64] | None,
-    rows: NDArray[np.int64],
-    batch_size: int,
-) -> tf.data.Dataset:
-    """Batches in row order (pixels, labels, weights [B] float32); the tail is filled up with
-    rows of weight 0, which weighted metrics do not see and predictions cut off.
-    """
-    truth = np.zeros(len(pixels), np.int64) if labels is None else labels
-    padded = np.resize(rows, (count_steps(len(rows), batch_size), batch_size))
-    weights = (np.arange(padded.size) < len(rows)).astype(np.float32).reshape(padded.shape)
-
-    def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        for batch, weight in zip(padded, weights, strict=True):
-            yield pixels[batch], truth[batch].astype(np.int32), weight
-
-    return batch_dataset(generate, pixels.shape[1], batch_size, len(padded))
-
-
-def batch_dataset(generate: Any, side: int, batch_size: int, steps: int | None) -> tf.data.Dataset:
-    """A tf.data pipeline over a generator of batches, with static shapes, two batches ahead.
-
-    `steps` batches have weights; an endless stream, which has none, is for training.
-    """
-    signature = [
-        tf.TensorSpec((batch_size, side, side, 3), tf.uint8),
-        tf.TensorSpec((batch_size,), tf.int32),
-        tf.TensorSpec((batch_size,), tf.float32),
-    ]
-    kept = tuple(signature[:2] if steps is None else signature)
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
-    length = tf.data.INFINITE_CARDINALITY if steps is None else steps
-    return dataset.apply(tf.data.experimental.assert_cardinality(length))
 
 
 def check_pixels(batch: NDArray[Any]) -> None:

@@ -3,30 +3,53 @@
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from podium.pixels import Images, make_eval_batches
+from podium.batches import Labelled, make_eval_batches
+from podium.pixels import Images
 from podium.predictions import Predictions
 
 
 def predict_probs(
-    model: keras.Model, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int
+    model: keras.Model,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    batch_size: int,
+    *,
+    exclusive: bool = True,
 ) -> NDArray[np.float32]:
-    """Predicts the given rows of pixels [N, S, S, 3] uint8: probabilities [len(rows), C]."""
-    batches = make_eval_batches(pixels, None, rows, batch_size)
+    """Predicts the given rows of pixels [N, S, S, 3] uint8: probabilities [len(rows), C].
+
+    They sum to one where classes exclude each other, and else each stands for itself.
+    """
+    unlabelled = Labelled(pixels, np.zeros(len(pixels), np.int64), 1)
+    batches = make_eval_batches(unlabelled, rows, batch_size)
     logits = model.predict(batches, verbose=0)[: len(rows)]
     # A model that diverged answers NaN, which would spread to the other folds' average; it knows
     # nothing, so it says that all classes are equally likely.
     known = np.isfinite(logits).all(axis=1, keepdims=True)
-    return softmax(np.where(known, logits, np.float32(0)))
+    logits = np.where(known, logits, np.float32(0))
+    return softmax(logits) if exclusive else sigmoid(logits)
 
 
 def predict_images(
-    model: keras.Model, images: Images, chosen: NDArray[np.bool_] | None, batch_size: int
+    model: keras.Model,
+    images: Images,
+    chosen: NDArray[np.bool_] | None,
+    batch_size: int,
+    *,
+    exclusive: bool = True,
 ) -> Predictions:
     """Predicts the chosen rows of a table, or all."""
     rows = np.arange(len(images.table)) if chosen is None else np.flatnonzero(chosen)
     ids = images.table["id"].to_numpy(str)[rows]
-    return Predictions(ids, predict_probs(model, images.pixels, rows, batch_size))
+    probs = predict_probs(model, images.pixels, rows, batch_size, exclusive=exclusive)
+    return Predictions(ids, probs)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turns each logit into a probability of its own, in double precision."""
+    return np.asarray(expit(logits.astype(np.float64)), np.float32)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,29 +16,25 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.batches import Labelled, count_steps, make_eval_batches, make_train_batches
 from podium.config import Config
 from podium.events import Reporter
 from podium.freezing import freeze_backbone, share_rates, warn_of_slow_statistics
 from podium.model import build_model, compile_model, strip_augmentation
 from podium.network import Start
-from podium.pixels import (
-    Images,
-    check_pixels,
-    count_steps,
-    make_eval_batches,
-    make_train_batches,
-)
+from podium.pixels import Images, check_pixels
 from podium.schedule import make_optimizer
+from podium.task import Task
 
 SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
 
 
 class TrainingSet(NamedTuple):
-    """The training images, the fold [N] int64 that validates each, and the number of classes."""
+    """The training images, the fold [N] int64 that validates each, and what is asked of them."""
 
     images: Images
     folds: NDArray[np.int64]
-    classes: int
+    task: Task
 
 
 class Phase(NamedTuple):
@@ -142,15 +138,16 @@ def train_fold(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.csv").unlink(missing_ok=True)
     seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
-    pixels, labels = data.images.pixels, data.images.table["label"].to_numpy(np.int64)
+    pixels, task = data.images.pixels, data.task
+    labelled = Labelled(pixels, data.images.table["label"].to_numpy(), len(task.classes))
     training, validated = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
-    batches = make_train_batches(pixels, labels, training, batch_size, seed)
-    checks = make_eval_batches(pixels, labels, validated, batch_size)
+    batches = make_train_batches(labelled, training, batch_size, seed)
+    checks = make_eval_batches(labelled, validated, batch_size)
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
     check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
-    model = build_model(config, start, data.classes, pixels.shape[1], seed)
+    model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
     for phase in list_phases(config):
         log.phase = phase.name
         freeze_backbone(model, config.model, frozen=phase.name == "head")
@@ -158,7 +155,8 @@ def train_fold(
             warn_of_slow_statistics(model, steps, report)
         shares = share_rates(model, config.schedule.layer_decay)
         optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
-        compile_model(model, optimizer, jit=keras.backend.backend() == "jax")
+        jit = keras.backend.backend() == "jax"
+        compile_model(model, optimizer, jit=jit, exclusive=task.exclusive)
         model.fit(
             batches,
             epochs=phase.epochs,
