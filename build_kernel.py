@@ -33,7 +33,8 @@ ROOT = Path(__file__).resolve().parent
 PREAMBLE = ("settings", "config", "override", "runtime")
 ORDER = (
     *PREAMBLE,                                                           # standard library only
-    "storage", "attempt", "events", "predictions", "task", "metrics",    # what the stages exchange
+    "storage", "attempt", "events", "predictions",                       # what the stages exchange
+    "task", "tallies", "metrics",                                        # what is asked, how well
     "inputs", "labels", "competition", "folds", "pixels",                # what there is to learn
     "augment", "batches",                                                # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
