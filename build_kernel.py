@@ -34,7 +34,7 @@ PREAMBLE = ("settings", "config", "override", "runtime")
 ORDER = (
     *PREAMBLE,                                                           # standard library only
     "storage", "attempt", "events", "predictions",                       # what the stages exchange
-    "task", "tallies", "metrics",                                        # what is asked, how well
+    "task", "tallies", "metrics", "evidence",                            # what is asked, how well
     "inputs", "labels", "competition", "folds", "pixels",                # what there is to learn
     "augment", "batches",                                                # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
