@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from podium.cuts import fit_cuts, list_places, score_cuts
+from podium.cuts import fit_cuts, list_places, move_cuts, score_cuts
 from podium.task import encode_targets
 
 
@@ -41,6 +41,16 @@ def test_the_search_comes_close_to_the_best_of_all_cuts(seed):
     all_cuts = np.array(list(combinations_with_replacement(range(len(places.cuts)), 2))).T
     best = score_cuts(places, truth, all_cuts).max()
     assert measure_kappa(truth, expected, np.array(cuts)) >= best - 0.02
+
+
+def test_the_search_ends_where_no_cut_alone_can_be_moved_to_gain():
+    for seed in range(20):
+        dice = np.random.default_rng(seed)
+        truth = dice.integers(0, 5, 200)
+        expected = 1.5 + 0.2 * truth + dice.normal(0, 0.2, 200)
+        places = list_places(truth, expected, 5)
+        end = move_cuts(places, truth, np.array([0, 1, 2, 3]))
+        np.testing.assert_array_equal(move_cuts(places, truth, end), end)
 
 
 def test_cuts_between_separate_grades_lie_halfway():

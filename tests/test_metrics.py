@@ -14,6 +14,7 @@ from podium.metrics import (
     check_metric,
     count_confusions,
     draw_weights,
+    find_interval,
     log_loss,
     name_one_sided,
     score_answers,
@@ -167,6 +168,14 @@ def test_a_score_holds_value_interval_and_log_loss(metric):
     assert score == score_predictions(task, targets, answers, PROBS)  # the dice are seeded
     if metric == "accuracy":
         assert score.interval == wilson_interval(round(score.value * 200), 200)
+
+
+def test_the_interval_is_the_middle_95_percent_of_draws_and_holds_the_value():
+    draws = np.arange(1001) / 1000
+    assert find_interval(0.5, draws) == pytest.approx((0.025, 0.975))
+    assert find_interval(0.5, np.append(draws, [np.nan, np.inf])) == pytest.approx((0.025, 0.975))
+    assert find_interval(1.0, draws) == pytest.approx((0.025, 1.0))
+    assert find_interval(0.0, draws) == pytest.approx((0.0, 0.975))
 
 
 def test_an_auc_that_is_not_defined_is_not_a_number_and_its_classes_are_named():

@@ -149,5 +149,5 @@ def test_probabilistic_f1_by_hand():
 
 
 def test_kappa_of_one_grade_only_is_full_agreement():
-    same = np.array([[0.0, 3.0, 3.0, 18.0]])  # all true and all answered grades are 3
-    assert combine_kappa(same).tolist() == [1.0]
+    same = np.array([[0.0, 3.0, 3.0, 18.0], [4e-15, 3.0, 3.0, 18 + 4e-15]])  # all grades are 3
+    assert combine_kappa(same).tolist() == [1.0, 1.0]
