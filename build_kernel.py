@@ -36,7 +36,7 @@ ORDER = (
     "storage", "attempt", "events", "predictions",                       # what the stages exchange
     "task", "tallies", "metrics", "evidence",                            # what is asked, how well
     "cuts", "rules", "decide",                                           # what is answered
-    "inputs", "labels", "competition", "folds", "pixels",                # what there is to learn
+    "inputs", "labels", "competition", "folds", "decode", "pixels",      # what there is to learn
     "augment", "batches",                                                # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns

@@ -17,12 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from podium.decode import BROKEN_IMAGE, decode_image
 from podium.events import Reporter
-
-# What Pillow raises on broken files: no such file or truncated, broken PNG chunk, absurd header.
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class PixelError(RuntimeError):
@@ -35,32 +32,6 @@ class Images(NamedTuple):
     table: pd.DataFrame  # [N] id, path; label and group where known
     pixels: NDArray[np.uint8]  # [N, S, S, 3]
     unreadable: list[str]  # ids
-
-
-def decode_image(path: str, side: int) -> NDArray[np.uint8]:
-    """Decodes one file upright into a centred square [S, S, 3] uint8, aspect ratio kept.
-
-    JPEGs are decoded at the smallest DCT scale that still covers the square. Raises one of
-    BROKEN_IMAGE if the file is missing, truncated or no image.
-    """
-    with Image.open(path) as image:
-        image.draft("RGB", (side, side))
-        upright = convert_to_rgb(ImageOps.exif_transpose(image))
-        return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC))
-
-
-def convert_to_rgb(image: Image.Image) -> Image.Image:
-    """The image in 8 bits a channel; Pillow alone would clip 16 bits to white.
-
-    Of 16 bits the upper 8 are kept, whatever range an image uses, so that images compare. Raises
-    ValueError for floating-point pixels, whose range nothing tells.
-    """
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; convert them to 8 or 16 bits")
-    if image.mode.startswith("I"):
-        upper = np.clip(np.asarray(image, np.int64) >> 8, 0, 255)
-        image = Image.fromarray(upper.astype(np.uint8))
-    return image.convert("RGB")
 
 
 def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
