@@ -1,0 +1,303 @@
+"""Images per second that a pipeline delivers, of Podium, its peers and the bare limit.
+
+    python bench/input.py --images folder                 or --json; --plot file.png
+    python bench/input.py --images folder --only limit_cold podium_cold --side 128
+
+All run on the same files and cores in one process, in turns; a ratio is the median of the ratios of
+each round, so that a machine that slows down slows both sides. One round is one pass over the
+images, the first is not counted. `_cold` decodes files; `_cached` starts from decoded squares.
+Albumentations does the same in all that use it (`make_policy`). PyTorch is used if it is installed:
+
+    python -m venv torch-venv
+    torch-venv/bin/pip install -r requirements/kaggle-image.txt torch==2.13.0
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import albumentations as A  # noqa: N812, its documents' own name
+import cv2
+import numpy as np
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+class Job(NamedTuple):
+    """What every pipeline is given."""
+
+    folder: Path  # a folder for each class, of links to the images
+    paths: list[str]  # [N]
+    side: int  # of what a network is fed
+    stored: int  # of the squares that Podium keeps, which a crop is cut from
+    batch: int
+
+
+Run = Callable[[], int]  # one pass over the images; tells how many came out
+
+
+def main() -> None:
+    """Times the pipelines in turns and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=Path, required=True, help="searched with its subfolders")
+    parser.add_argument("--count", type=int, default=500, help="images used")
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=PIPELINES, default=list(PIPELINES))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as name:
+        job = lay_out_job(Path(name), options)
+        rates = time_pipelines(job, options.only, options.rounds)
+    result = {
+        "cores": CORES,
+        "images": len(job.paths),
+        "side": job.side,
+        "images_per_second": {name: statistics.median(rate) for name, rate in rates.items()},
+        "ratios": compare(rates),
+    }
+    print(json.dumps(result) if options.json else describe(result))
+    if options.plot:
+        draw(result, options.plot)
+
+
+def lay_out_job(folder: Path, options: argparse.Namespace) -> Job:
+    """Links evenly spread images into one folder of a class, as the peers want them."""
+    found = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in SUFFIXES)
+    chosen = found[:: max(len(found) // options.count, 1)][: options.count]
+    if not chosen:
+        raise SystemExit(f"no images in {options.images}")
+    (folder / "class").mkdir()
+    paths = []
+    for number, path in enumerate(chosen):
+        link = folder / "class" / f"{number:06d}{path.suffix}"
+        link.symlink_to(path.resolve())
+        paths.append(str(link))
+    stored = options.side + -(-options.side // 8)  # as augment.margin has it
+    return Job(folder, paths, options.side, stored, options.batch)
+
+
+def time_pipelines(job: Job, names: Iterable[str], rounds: int) -> dict[str, list[float]]:
+    """Images per second of each pipeline in each round."""
+    runs: dict[str, Run] = {}
+    for name in names:
+        if name.startswith("torch") and not importlib.util.find_spec("torch"):
+            print(f"{name}: skipped, PyTorch is not installed", file=sys.stderr)
+            continue
+        cv2.setNumThreads(-1)  # as it comes; a pipeline that wants another number sets it
+        runs[name] = PIPELINES[name](job)
+        runs[name]()
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            begun = time.perf_counter()
+            images = run()
+            rates[name].append(images / (time.perf_counter() - begun))
+    return rates
+
+
+def compare(rates: dict[str, list[float]]) -> dict[str, float]:
+    """Each ratio of RATIOS whose two pipelines ran: the median over the rounds."""
+    return {
+        name: statistics.median(a / b for a, b in zip(rates[one], rates[other], strict=True))
+        for name, (one, other) in RATIOS.items()
+        if one in rates and other in rates
+    }
+
+
+def make_policy(side: int) -> A.Compose:
+    """The albumentations policy that all run: [H, W, 3] uint8 to [side, side, 3] uint8."""
+    return A.Compose(
+        [
+            A.RandomResizedCrop(size=(side, side), scale=(0.5, 1.0)),
+            A.HorizontalFlip(p=0.5),
+            A.RandomBrightnessContrast(p=0.5),
+            A.HueSaturationValue(p=0.5),
+            A.Affine(translate_percent=0.0625, scale=(0.9, 1.1), rotate=(-45, 45), p=0.5),
+        ],
+        seed=0,
+    )
+
+
+def read_rgb(path: str) -> np.ndarray:
+    """One image, decoded at its full size by OpenCV."""
+    return cv2.cvtColor(cv2.imread(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+# --- from files --------------------------------------------------------------------------------
+
+
+def limit_cold(job: Job) -> Run:
+    """OpenCV's decode at the scale that Podium uses, and the same resize, on all cores."""
+    from podium.decode import fit_square
+
+    flags = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4}
+    flags |= {2: cv2.IMREAD_REDUCED_COLOR_2, 1: cv2.IMREAD_COLOR}
+    sizes = [min(cv2.imread(path).shape[:2]) for path in job.paths]
+    scales = [next(s for s in flags if size // s >= job.stored or s == 1) for size in sizes]
+
+    def decode(path: str, scale: int) -> None:
+        fit_square(cv2.imread(path, flags[scale]), job.stored)
+
+    def run() -> int:
+        cv2.setNumThreads(1)
+        with ThreadPoolExecutor(CORES) as pool:
+            return sum(1 for _ in pool.map(decode, job.paths, scales))
+
+    return run
+
+
+def podium_cold(job: Job) -> Run:
+    """What a run does before its first fold: every file into the array of squares."""
+    import pandas as pd
+
+    from podium.events import Reporter
+    from podium.pixels import read_images
+
+    report = Reporter(job.folder)
+    report.say = lambda *_: None
+    table = pd.DataFrame({"id": job.paths, "path": job.paths})
+    return lambda: len(read_images(table, job.stored, "training", report).table)
+
+
+def keras_directory(job: Job) -> Run:
+    """keras.utils.image_dataset_from_directory, without augmentation."""
+    import keras
+
+    dataset = keras.utils.image_dataset_from_directory(
+        job.folder,
+        labels=None,
+        batch_size=job.batch,
+        image_size=(job.side, job.side),
+        crop_to_aspect_ratio=True,
+        verbose=False,
+    )
+    return lambda: sum(len(batch) for batch in dataset.as_numpy_iterator())
+
+
+def keras_generator_albumentations(job: Job) -> Run:
+    """Keras's ImageDataGenerator with albumentations as its preprocessing function."""
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    policy = make_policy(job.side)
+    augment = ImageDataGenerator(
+        preprocessing_function=lambda image: policy(image=image.astype(np.uint8))["image"]
+    )
+    batches = augment.flow_from_directory(
+        job.folder, (job.side, job.side), class_mode=None, batch_size=job.batch
+    )
+    return lambda: sum(len(batches[number]) for number in range(len(batches)))
+
+
+def tf_data_albumentations(job: Job) -> Run:
+    """tf.data decoding at full size, albumentations in numpy_function."""
+    import tensorflow as tf
+
+    policy = make_policy(job.side)
+
+    def load(path):
+        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        return tf.numpy_function(lambda array: policy(image=array)["image"], [image], tf.uint8)
+
+    dataset = tf.data.Dataset.from_tensor_slices(job.paths).map(load, tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda image: tf.ensure_shape(image, (job.side, job.side, 3)))
+    batches = dataset.batch(job.batch).prefetch(tf.data.AUTOTUNE)
+    return lambda: sum(len(batch) for batch in batches.as_numpy_iterator())
+
+
+class Photos:
+    """A torch Dataset in all but name: OpenCV, then albumentations; pickled into the workers."""
+
+    def __init__(self, paths: list[str], side: int) -> None:
+        self.paths, self.policy = paths, make_policy(side)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        cv2.setNumThreads(0)
+        return self.policy(image=read_rgb(self.paths[row]))["image"]
+
+
+def torch_albumentations(job: Job) -> Run:
+    """PyTorch's DataLoader, a worker for each core, OpenCV and albumentations."""
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(
+        Photos(job.paths, job.side),
+        job.batch,
+        shuffle=True,
+        num_workers=CORES,
+        persistent_workers=True,
+        multiprocessing_context="spawn",  # TensorFlow's threads do not survive a fork
+    )
+    return lambda: sum(len(batch) for batch in loader)
+
+
+PIPELINES: dict[str, Callable[[Job], Run]] = {
+    "limit_cold": limit_cold,
+    "podium_cold": podium_cold,
+    "keras_directory": keras_directory,
+    "keras_generator_albumentations": keras_generator_albumentations,
+    "tf_data_albumentations": tf_data_albumentations,
+    "torch_albumentations": torch_albumentations,
+}
+
+# Name: (this pipeline, divided by that one).
+RATIOS = {
+    "cold_vs_limit": ("podium_cold", "limit_cold"),
+    "cold_vs_keras_directory": ("podium_cold", "keras_directory"),
+}
+
+
+# --- what is shown -----------------------------------------------------------------------------
+
+
+def describe(result: dict) -> str:
+    """The figures as a Markdown table, and the ratios."""
+    lines = [f"{result['images']} images, {result['side']} px, {result['cores']} cores", ""]
+    lines += ["| pipeline | images/s |", "|---|---|"]
+    lines += [f"| {name} | {rate:,.0f} |" for name, rate in result["images_per_second"].items()]
+    lines += ["", "| ratio | |", "|---|---|"]
+    lines += [f"| {name} | {ratio:.2f} |" for name, ratio in result["ratios"].items()]
+    return "\n".join(lines)
+
+
+def draw(result: dict, path: Path) -> None:
+    """Writes a bar for each pipeline, slowest first, on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    rates = sorted(result["images_per_second"].items(), key=lambda item: item[1])
+    figure = Figure((8, 1 + 0.35 * len(rates)), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    colours = ["#2b6cb0" if name.startswith("podium") else "#a0aec0" for name, _ in rates]
+    bars = axes.barh([name for name, _ in rates], [rate for _, rate in rates], color=colours)
+    axes.bar_label(bars, [f" {rate:,.0f}" for _, rate in rates])
+    axes.set_xscale("log")
+    axes.set_xlabel(f"images per second at {result['side']} px on {result['cores']} cores")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
