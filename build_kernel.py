@@ -36,8 +36,8 @@ ORDER = (
     "storage", "attempt", "events", "predictions",                       # what the stages exchange
     "task", "tallies", "metrics", "evidence",                            # what is asked, how well
     "cuts", "rules", "decide",                                           # what is answered
-    "inputs", "labels", "competition", "folds", "decode", "pixels",      # what there is to learn
-    "augment", "batches",                                                # what the model sees
+    "inputs", "labels", "competition", "folds",                          # what there is to learn
+    "decode", "cache", "pixels", "augment", "batches", "pace",           # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
     "predict", "infer", "submit",                                        # what it answers

@@ -171,13 +171,14 @@ def podium_cold(job: Job) -> Run:
     """What a run does before its first fold: every file into the array of squares."""
     import pandas as pd
 
+    from podium.config import PixelsConfig
     from podium.events import Reporter
     from podium.pixels import read_images
 
     report = Reporter(job.folder)
     report.say = lambda *_: None
     table = pd.DataFrame({"id": job.paths, "path": job.paths})
-    return lambda: len(read_images(table, job.stored, "training", report).table)
+    return lambda: len(read_images(table, job.stored, "training", PixelsConfig(), report).table)
 
 
 def keras_directory(job: Job) -> Run:

@@ -15,13 +15,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from podium.cache import Pixels
 from podium.task import encode_targets
 
 
 class Labelled(NamedTuple):
     """Pixels, and the label of each: an index, or a tuple of indices (see `encode_targets`)."""
 
-    pixels: NDArray[np.uint8]  # [N, S, S, 3]
+    pixels: Pixels  # [N, S, S, 3] uint8
     labels: NDArray[Any]  # [N]
     classes: int
 

@@ -105,6 +105,14 @@ class PixelsConfig:
     batch_size: int = setting(
         32, "images in one batch, over all devices", unit="images", low=1, high=8192
     )
+    cache: Literal["auto", "memory", "disk", "none"] = setting(
+        "auto",
+        "where decoded images are kept; auto is memory, or else disk, if cache_share allows it; "
+        "none decodes them for each batch",
+    )
+    cache_share: float = setting(
+        0.5, "share of free memory, or free disk, that auto may take", low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def answer_with_run(
         open_session(runtime.precision, len(runtime.devices))
         model = load_trained(path)
         if test is None:  # all folds see the same pixels
-            test = read_images(competition.test, model.input_shape[1], "test", report)
+            side = model.input_shape[1]
+            test = read_images(competition.test, side, "test", config.pixels, report)
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         del model  # the next one needs the room that it takes on the device
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")

@@ -11,6 +11,7 @@ import keras
 
 from podium.attempt import describe_error
 from podium.augment import crop_margin
+from podium.cache import PixelError
 from podium.competition import Competition, read_competition
 from podium.config import Config, list_settings
 from podium.curves import write_curves
@@ -23,7 +24,7 @@ from podium.metrics import Score
 from podium.model import open_session
 from podium.network import check_backbone
 from podium.override import SettingsError
-from podium.pixels import PixelError, read_images
+from podium.pixels import read_images
 from podium.predict import predict_images
 from podium.predictions import Predictions
 from podium.report import write_report
@@ -172,8 +173,8 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
 
     report.say("Pixels")
     side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
-    images = read_images(competition.train, side, "training", report)
-    test = read_images(competition.test, side, "test", report)
+    images = read_images(competition.train, side, "training", config.pixels, report)
+    test = read_images(competition.test, side, "test", config.pixels, report)
 
     report.say("Training: loss and accuracy, training → validation")
     folds = make_folds(images.table, config.folds, config.runtime.seed)

@@ -6,13 +6,14 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from podium.batches import Labelled, make_eval_batches
+from podium.cache import Pixels
 from podium.pixels import Images
 from podium.predictions import Predictions
 
 
 def predict_probs(
     model: keras.Model,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     rows: NDArray[np.int64],
     batch_size: int,
     *,
