@@ -28,13 +28,13 @@ def write_ramp(path: Path, width: int = 60, height: int = 40, **options: object)
 
 
 def make_photo(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """Coloured patches of several sizes and a little noise: [H, W, 3] uint8."""
+    """Coloured patches [H, W, 3] uint8, as much contrast at each size as photographs have."""
     rng = np.random.default_rng(seed)
-    photo = np.zeros((height, width, 3), np.float32)
-    for cells in (2, 6, 24):
-        patches = rng.normal(0, 60 / cells**0.5, (cells, cells, 3)).astype(np.float32)
+    photo = np.full((height, width, 3), 128, np.float32)
+    for octave in range(1, max(width, height).bit_length()):
+        patches = rng.normal(0, 18, (2**octave, 2**octave, 3)).astype(np.float32)
         photo += cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(photo + 128 + rng.normal(0, 2, photo.shape), 0, 255).astype(np.uint8)
+    return np.clip(photo, 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif"])
