@@ -264,3 +264,11 @@ def test_hostile_bytes_give_an_image_or_a_refusal(
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with contextlib.suppress(BROKEN_IMAGE):
         assert decode_image(str(path), 16).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(("size", "other"), [(70, cv2.INTER_AREA), (110, cv2.INTER_CUBIC)])
+def test_of_two_ways_to_shrink_the_one_nearer_to_the_exact_image_is_taken(size: int, other: int):
+    photo = make_photo(size, size)
+    exact = np.asarray(Image.fromarray(photo).resize((64, 64), Image.Resampling.LANCZOS), int)
+    worse = cv2.resize(photo, (64, 64), interpolation=other)
+    assert ((fit_square(photo, 64) - exact) ** 2).mean() < ((worse - exact) ** 2).mean()

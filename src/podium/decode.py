@@ -40,7 +40,7 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 # Below this reduction, cubic interpolation is nearer to the exact resize than the mean over an
 # area, which blurs; above it, cubic interpolation aliases. Measured by bench/decoders.py.
-NEARLY_SAME = 1.3
+NEARLY_SAME = 1.25
 
 JPEG_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 JPEG_SCAN, JPEG_TAGS = 0xDA, 0xE1
