@@ -15,14 +15,17 @@ Albumentations does the same in all that use it (`make_policy`). PyTorch is used
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import os
+import re
 import statistics
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,12 +72,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         job = lay_out_job(Path(name), options)
         rates = time_pipelines(job, options.only, options.rounds)
+        memory = {kind: measure_apart(job, kind) for kind in CACHES}
     result = {
         "cores": CORES,
         "images": len(job.paths),
         "side": job.side,
         "images_per_second": {name: statistics.median(rate) for name, rate in rates.items()},
         "ratios": compare(rates),
+        "memory": memory,
     }
     print(json.dumps(result) if options.json else describe(result))
     if options.plot:
@@ -271,6 +276,61 @@ RATIOS = {
 }
 
 
+# --- memory ------------------------------------------------------------------------------------
+
+CACHES = ("memory", "disk", "none")
+
+
+def measure_apart(job: Job, kind: str) -> dict[str, float]:
+    """`measure_memory` in a process of its own, where nothing else has taken memory."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure_memory, job, kind).result()
+
+
+def measure_memory(job: Job, kind: str) -> dict[str, float]:
+    """Most MB taken by decoding and an epoch of batches: the process's own, and shared memory.
+
+    The squares are the budget; beside them a run needs an image for each core and some batches.
+    """
+    import pandas as pd
+
+    from podium.batches import Labelled, make_train_batches
+    from podium.config import PixelsConfig
+    from podium.events import Reporter
+    from podium.pixels import read_images
+
+    report, rows = Reporter(job.folder), np.arange(len(job.paths))
+    report.say = lambda *_: None
+    table = pd.DataFrame({"id": job.paths, "path": job.paths})
+    warm = Labelled(np.zeros((job.batch, 8, 8, 3), np.uint8), np.zeros(job.batch, int), 2)
+    next(iter(make_train_batches(warm, np.arange(job.batch), job.batch, 0)))
+    taken, done = [read_status()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            taken.append(read_status())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    config = PixelsConfig(cache=kind)
+    pixels = read_images(table, job.stored, "training", config, report).pixels
+    data = Labelled(pixels, np.zeros(len(rows), int), 2)
+    for _ in make_train_batches(data, rows, job.batch, 0).take(len(rows) // job.batch):
+        pass
+    done.set()
+    watcher.join()
+    private, shared = (np.max(taken, axis=0) - taken[0]) / 1e6
+    squares = len(rows) * job.stored**2 * 3 / 1e6
+    return {"squares": squares, "private": float(private), "shared": float(shared)}
+
+
+def read_status() -> tuple[int, int]:
+    """Bytes that Linux counts as this process's own, and as shared memory."""
+    status = Path("/proc/self/status").read_text()
+    own, shared = (re.search(rf"{name}:\s+(\d+) kB", status) for name in ("RssAnon", "RssShmem"))
+    return int(own[1]) * 1024, int(shared[1]) * 1024
+
+
 # --- what is shown -----------------------------------------------------------------------------
 
 
@@ -281,6 +341,9 @@ def describe(result: dict) -> str:
     lines += [f"| {name} | {rate:,.0f} |" for name, rate in result["images_per_second"].items()]
     lines += ["", "| ratio | |", "|---|---|"]
     lines += [f"| {name} | {ratio:.2f} |" for name, ratio in result["ratios"].items()]
+    lines += ["", "| cache | squares, MB | own memory, MB | shared, MB |", "|---|---|---|---|"]
+    for kind, row in result["memory"].items():
+        lines.append(f"| {kind} | {' | '.join(f'{value:,.0f}' for value in row.values())} |")
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from podium.cache import (
     allocate_pixels,
     choose_cache,
     describe_cache,
+    make_writer,
     measure_memory,
     measure_room,
     share_path,
@@ -218,3 +219,18 @@ def test_an_image_that_cannot_be_read_any_more_is_named(tmp_path: Path):
     path.unlink()
     with pytest.raises(PixelError, match=r"a\.png could be read at first, and now cannot"):
         pixels[np.array([1])]
+
+
+@pytest.mark.parametrize(
+    "allocate", [allocate_pixels, lambda n, s, _: np.zeros((n, s, s, 3), "u1")]
+)
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_a_square_is_written_to_its_row_and_no_other(allocate, kind: str):
+    pixels = allocate(4, 16, kind)
+    square = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    write = make_writer(pixels)
+    write(1, square)
+    write(3, square[::-1])
+    np.testing.assert_array_equal(pixels[1], square)
+    np.testing.assert_array_equal(pixels[3], square[::-1])
+    assert not pixels[[0, 2]].any()

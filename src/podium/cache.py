@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -190,6 +190,15 @@ def share_path(pixels: Pixels) -> str | None:
         root = root.base
     first = pixels.flags.c_contiguous and pixels.ctypes.data == root.ctypes.data
     return str(pixels.filename) if first else None
+
+
+def make_writer(pixels: NDArray[np.uint8]) -> Callable[[int, NDArray[np.uint8]], object]:
+    """How to store a square at a row: through the file, at half the cost of touching new pages."""
+    path = share_path(pixels)
+    if path is None:
+        return pixels.__setitem__
+    file, size = int(Path(path).name), count_bytes(1, pixels.shape[1])
+    return lambda row, square: os.pwrite(file, np.ascontiguousarray(square), row * size)
 
 
 class FreshPixels:

@@ -60,7 +60,8 @@ def decode_image(path: str, side: int) -> NDArray[np.uint8]:
 
     Raises one of BROKEN_IMAGE if the file is missing, truncated or no image.
     """
-    data = Path(path).read_bytes()
+    with Path(path).open("rb", buffering=0) as file:
+        data = file.read()
     header = read_jpeg_header(data)
     square = None if header is None else decode_jpeg(data, header, side)
     return decode_with_pillow(data, side) if square is None else square

@@ -26,11 +26,14 @@ from podium.cache import (
     choose_cache,
     count_bytes,
     describe_cache,
+    make_writer,
     measure_room,
 )
 from podium.config import PixelsConfig
 from podium.decode import BROKEN_IMAGE, decode_image
 from podium.events import Reporter
+
+TOGETHER = 8  # images that a thread decodes before it asks for more
 
 
 class Images(NamedTuple):
@@ -49,22 +52,27 @@ def decode_images(
     An unreadable image leaves zeros and a False.
     """
     readable = np.zeros(len(paths), np.bool_)
+    write = None if into is None else make_writer(into)
 
-    def decode_row(row: int) -> None:
-        try:
-            square = decode_image(paths[row], side)
-        except BROKEN_IMAGE as error:
-            report.emit("image_unreadable", path=paths[row], reason=str(error))
-            return
-        readable[row] = True
-        if into is not None:
-            into[row] = square
+    def decode_some(rows: range) -> int:
+        for row in rows:
+            try:
+                square = decode_image(paths[row], side)
+            except BROKEN_IMAGE as error:
+                report.emit("image_unreadable", path=paths[row], reason=str(error))
+                continue
+            readable[row] = True
+            if write is not None:
+                write(row, square)
+        return rows.stop
 
     started = said = time.monotonic()
+    starts = range(0, len(paths), TOGETHER)
+    tasks = [range(start, min(start + TOGETHER, len(paths))) for start in starts]
     with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(decode_row, range(len(paths))), start=1):
+        for done in pool.map(decode_some, tasks):
             now = time.monotonic()
-            if now - said > 15 or (done == len(paths) and done > 0):
+            if now - said > 15 or done == len(paths):
                 said, speed = now, done / max(now - started, 1e-9)
                 report.say(f"  {part}: {done} of {len(paths)} images decoded, {speed:.0f}/s")
     return readable
