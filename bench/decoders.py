@@ -3,8 +3,8 @@
     python bench/decoders.py --data trashnet --solution solution.csv --weights mobilenet_v2.h5
 
 Pixels: root mean square difference from the exact square, the full decode resized by Lanczos's
-filter, over a range of reductions; this is what decode.NEARLY_SAME was chosen by, and why a DCT
-scale need cover the square but not exceed it. Logits: a frozen MobileNetV2 and a logistic
+filter, over a range of reductions: why decode.fit_square resizes as it does, and why a DCT scale
+need cover the square but not exceed it. Logits: a frozen MobileNetV2 and a logistic
 regression, fitted on Podium's squares of the training part, answer to the test part as each decoder
 shows it.
 """
@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
@@ -30,9 +31,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from podium.decode import REDUCED, decode_image, fit_square
+from podium.decode import REDUCED, decode_image, fit_square, resize_square
 
-METHODS = {"area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR}
+METHODS = {
+    "Podium": fit_square,
+    "area": partial(resize_square, method=cv2.INTER_AREA),
+    "cubic": partial(resize_square, method=cv2.INTER_CUBIC),
+    "linear": partial(resize_square, method=cv2.INTER_LINEAR),
+}
 RATIOS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.9)
 
 
@@ -80,9 +86,8 @@ def measure_pixels(paths: list[str]) -> dict[str, dict[str, float]]:
                 scaled = cut_square(cv2.imread(path, REDUCED[scale]))
                 side = int(len(scaled) / ratio)
                 exact = resize_pillow(full, side, Image.Resampling.LANCZOS)
-                for name, method in METHODS.items():
-                    shown = cv2.resize(scaled, (side, side), interpolation=method)
-                    values[name].append(root_mean_square(shown, exact))
+                for name, resize in METHODS.items():
+                    values[name].append(root_mean_square(resize(scaled, side), exact))
             key = f"1/{scale} × {ratio:g}"
             table[key] = {name: float(np.mean(value)) for name, value in values.items()}
     return table
@@ -188,7 +193,7 @@ def measure_logits(
 
 def describe(result: dict) -> str:
     """Both tables in Markdown."""
-    lines = [f"| scale × reduction | {' | '.join(METHODS)} |", "|---|---|---|---|"]
+    lines = [f"| scale × reduction | {' | '.join(METHODS)} |", "|---|---|---|---|---|"]
     for key, row in result["pixels"].items():
         lines.append(f"| {key} | {' | '.join(f'{row[name]:.2f}' for name in METHODS)} |")
     lines += ["", "| px | decoder | pixels | logits, median | most | other class | accuracy |"]

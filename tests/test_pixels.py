@@ -98,11 +98,11 @@ def test_decoding_takes_no_more_memory_than_the_squares_it_keeps(
     table, size = make_table([good] * 300), 300 * 256 * 256 * 3
     private, shared = [], []
 
-    def watch(path: str, side: int) -> np.ndarray:
+    def watch(path: str, side: int, scratch: np.ndarray) -> np.ndarray:
         status = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/self/status").read_text()))
         private.append(int(status["RssAnon"]) * 1024)
         shared.append(int(status["RssShmem"]) * 1024)
-        return decode_image(path, side)
+        return decode_image(path, side, scratch)
 
     monkeypatch.setattr(pixels_room, "decode_image", watch)
     config = PixelsConfig(cache=cache)

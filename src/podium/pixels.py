@@ -33,7 +33,7 @@ from podium.config import PixelsConfig
 from podium.decode import BROKEN_IMAGE, decode_image
 from podium.events import Reporter
 
-TOGETHER = 8  # images that a thread decodes before it asks for more
+TOGETHER = 16  # images that a thread decodes before it asks for more
 
 
 class Images(NamedTuple):
@@ -55,9 +55,10 @@ def decode_images(
     write = None if into is None else make_writer(into)
 
     def decode_some(rows: range) -> int:
+        scratch = np.empty((2 * side, 2 * side, 3), np.uint8)
         for row in rows:
             try:
-                square = decode_image(paths[row], side)
+                square = decode_image(paths[row], side, scratch)
             except BROKEN_IMAGE as error:
                 report.emit("image_unreadable", path=paths[row], reason=str(error))
                 continue
