@@ -13,6 +13,7 @@ Albumentations does the same in all that use it (`make_policy`). PyTorch is used
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import multiprocessing
@@ -212,9 +213,10 @@ def keras_generator_albumentations(job: Job) -> Run:
     augment = ImageDataGenerator(
         preprocessing_function=lambda image: policy(image=image.astype(np.uint8))["image"]
     )
-    batches = augment.flow_from_directory(
-        job.folder, (job.side, job.side), class_mode=None, batch_size=job.batch
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # it says what it found
+        batches = augment.flow_from_directory(
+            job.folder, (job.side, job.side), class_mode=None, batch_size=job.batch
+        )
     return lambda: sum(len(batches[number]) for number in range(len(batches)))
 
 

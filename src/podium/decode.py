@@ -144,8 +144,8 @@ def fit_square(
     """Cuts the centre square out of [H, W, 3] and resizes it to [S, S, 3], without aliasing.
 
     OpenCV's area mean blurs where it shrinks by less than half, and is slow. There, which is where
-    a DCT scale leaves off, cubic interpolation at twice the side and the mean of each 2 × 2 is
-    nearer to the exact resize, in half the time (bench/decoders.py).
+    a DCT scale leaves off, cubic interpolation at twice the side and the mean of each 2 × 2 is as
+    near to the exact resize or nearer, in half the time (bench/decoders.py).
     """
     height, width = pixels.shape[:2]
     shorter = min(height, width)
