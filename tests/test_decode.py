@@ -229,6 +229,19 @@ def test_a_broken_file_is_told_from_an_image(tmp_path: Path, name: str):
         decode_image(str(broken_files(tmp_path)[name]), 32)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@given(share=st.floats(0, 0.999))
+def test_a_jpeg_that_is_cut_off_anywhere_is_broken(
+    tmp_path_factory: pytest.TempPathFactory, options: dict[str, object], share: float
+):
+    path = tmp_path_factory.mktemp("cut") / "a.jpg"
+    Image.fromarray(make_photo(70, 50)).save(path, **options)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(BROKEN_IMAGE):
+        decode_image(str(path), 16)
+
+
 def test_what_follows_the_end_of_a_jpeg_does_not_matter(tmp_path: Path):
     path = write_ramp(tmp_path / "a.jpg", 200, 200)
     plain = decode_image(str(path), 32)

@@ -1,8 +1,8 @@
 """Decode: one image file to an upright square of uint8
 
 JPEGs, nearly all of what competitions hold, are decoded by OpenCV at the smallest DCT scale that
-still covers the square; all else by Pillow, which knows far more formats and refuses what is cut
-off. One resize serves both, so that an image does not depend on which of them decoded it.
+still covers the square; all else by Pillow, which knows far more formats and has the last word
+on what is broken. One resize serves both, so that an image does not depend on who decoded it.
 
 Shapes: S side of the square.
 """
@@ -40,7 +40,7 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 JPEG_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 JPEG_SCAN, JPEG_TAGS = 0xDA, 0xE1
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_START = b"\xff\xd8"
 
 
 class JpegHeader(NamedTuple):
@@ -67,24 +67,18 @@ def decode_image(
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader | None:
-    """The header of an ordinary JPEG that is there to its end; None for all else.
-
-    Ordinary is 8 bits, grey or three colours, and no more pixels than Pillow takes. OpenCV fills
-    a truncated JPEG up with grey and says nothing, so the end is looked for: in coded data the
-    bytes of its marker do not occur, and what follows it does not matter.
-    """
+    """The header of a JPEG of no more pixels than Pillow takes; None for all else."""
     if data[:2] != JPEG_START:
         return None
     place, size, tagged = 2, (0, 0), False
     while place + 10 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker in JPEG_FRAMES:
-            depth, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
-            size = (width, height) if depth == 8 and channels in (1, 3) else (0, 0)
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            size = width, height
         elif marker == JPEG_SCAN:
-            ordinary = 0 < size[0] * size[1] <= (Image.MAX_IMAGE_PIXELS or 0)
-            whole = data.rfind(JPEG_END, place) > 0
-            return JpegHeader(*size, tagged) if ordinary and whole else None
+            fits = 0 < size[0] * size[1] <= (Image.MAX_IMAGE_PIXELS or 0)
+            return JpegHeader(*size, tagged) if fits else None
         tagged |= marker == JPEG_TAGS
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return None
@@ -93,7 +87,10 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
 def decode_jpeg(
     data: bytes, header: JpegHeader, side: int, scratch: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8] | None:
-    """The square [S, S, 3] uint8 of an ordinary JPEG; None if OpenCV refuses it after all."""
+    """The square [S, S, 3] uint8 of a JPEG; None if OpenCV refuses it, as it does what is cut off.
+
+    In memory, that is: of a truncated file, cv2.imread makes up the rest.
+    """
     shorter = min(header.width, header.height)
     scale = next(scale for scale in REDUCED if shorter // scale >= side or scale == 1)
     flags = REDUCED[scale] | cv2.IMREAD_IGNORE_ORIENTATION
