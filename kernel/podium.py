@@ -8,54 +8,62 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      61  Settings: the block to edit on Kaggle
-     114  Configuration: every setting, its default and its limit
-     413  Overrides: from defaults to the settings of this run
-     563  Runtime: the machine, and the Keras backend that suits it
-     818  Libraries
-     836  Storage: a file is there whole, or as it was before
-     857  Attempts: an answer within a time limit, or none
-     893  Events: what the run says, to the reader of the log and to programs
-    1026  Predictions: class probabilities, keyed by image id
-    1086  Task: what is asked of each image
-    1141  Metrics: how good the probabilities are, and how sure that figure is
-    1190  Inputs: where the competition's files are
-    1356  Labels: what each training image shows
-    1584  Competition: from its files to one image table
-    1840  Folds: every training image is validated once, by a model that never saw it
-    1909  Pixels: from image files to squares of uint8
-    2041  Augmentation: what training images go through, on the device
-    2103  Batches: from stored squares to what a training step takes
-    2189  Handles: where pretrained weights lie
-    2292  Backbones: the table of networks that turn pixels into features
-    2431  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    2463  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    2530  Port: a Hub module's weights on Keras's own EfficientNetV2
-    2756  Network: the backbone built, as its row of the table says
-    2832  Weights: what the backbone starts from
-    3013  Freezing: which variables train, and how fast
-    3141  Model: augment, normalise, backbone, head
-    3245  Schedule: how fast the weights move
-    3313  Training: one fold, in two phases
-    3463  Prediction: from a trained model to class probabilities
-    3517  Inference: the models of an earlier run answer a competition's test part
-    3606  Submission: checked against the sample before it is written
-    3690  Card: the run at a glance, as a phone shows it
-    3923  Post: one request to a webhook, within a hard limit
-    4077  Sinks: who is told of the run, and in which words
-    4267  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    4507  Delivery: from the record to a sink, at least once
-    4707  Address: which sink an address stands for
-    4813  Webhook: finds where the run is to be told, and tells it there
-    4935  Curves: one picture of all folds so far, for a phone
-    4964  Summary: the run in figures
-    5050  Results: what a run leaves in its folder, and what it must not leave of another
-    5101  Record: what a run folder holds, as far as the run has got
-    5167  Page: the pieces that the report is made of
-    5341  Report: one page that shows the run
-    5560  The run: the stages in order
+      69  Settings: the block to edit on Kaggle
+     125  Configuration: every setting, its default and its limit
+     432  Overrides: from defaults to the settings of this run
+     582  Runtime: the machine, and the Keras backend that suits it
+     837  Libraries
+     858  Storage: a file is there whole, or as it was before
+     879  Attempts: an answer within a time limit, or none
+     915  Events: what the run says, to the reader of the log and to programs
+    1048  Predictions: class probabilities, keyed by image id
+    1108  Task: what is asked of each image
+    1163  Tallies: what each image adds to a metric
+    1331  Metrics: how good the answers are, and how sure that figure is
+    1545  Evidence: whether answers are better than others, or only luckier
+    1623  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    1708  Rules: how probabilities become answers
+    1866  Decide: which answers are submitted, and whether a fitted rule earns its place
+    1932  Inputs: where the competition's files are
+    2098  Labels: what each training image shows
+    2326  Competition: from its files to one image table
+    2582  Folds: every training image is validated once, by a model that never saw it
+    2651  Decode: one image file to an upright square of uint8
+    2822  Cache: where decoded squares are kept
+    3034  Pixels: from image files to squares of uint8
+    3147  Augmentation: what training images go through, on the device
+    3209  Batches: from stored squares to what a training step takes
+    3295  Pace: whether the device waits for its images, or they for the device
+    3334  Handles: where pretrained weights lie
+    3437  Backbones: the table of networks that turn pixels into features
+    3576  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    3608  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    3675  Port: a Hub module's weights on Keras's own EfficientNetV2
+    3901  Network: the backbone built, as its row of the table says
+    3977  Weights: what the backbone starts from
+    4158  Freezing: which variables train, and how fast
+    4286  Model: augment, normalise, backbone, head
+    4390  Schedule: how fast the weights move
+    4458  Training: one fold, in two phases
+    4608  Prediction: from a trained model to class probabilities
+    4662  Inference: the models of an earlier run answer a competition's test part
+    4752  Submission: checked against the sample before it is written
+    4836  Card: the run at a glance, as a phone shows it
+    5069  Post: one request to a webhook, within a hard limit
+    5223  Sinks: who is told of the run, and in which words
+    5413  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    5653  Delivery: from the record to a sink, at least once
+    5853  Address: which sink an address stands for
+    5959  Webhook: finds where the run is to be told, and tells it there
+    6081  Curves: one picture of all folds so far, for a phone
+    6110  Summary: the run in figures
+    6196  Results: what a run leaves in its folder, and what it must not leave of another
+    6247  Record: what a run folder holds, as far as the run has got
+    6313  Page: the pieces that the report is made of
+    6487  Report: one page that shows the run
+    6706  The run: the stages in order
 
-Sources: sha256 dbb5be21f22477814eb7d45bfa5da0191a91fc227fec5598e6afb22d4c40a54a
+Sources: sha256 3d6fdeb837af2b04032f599304e170394c93e1afc222b93e008d4f89aec26ac1
 """
 
 # ==================================================================================================
@@ -69,7 +77,7 @@ Sources: sha256 dbb5be21f22477814eb7d45bfa5da0191a91fc227fec5598e6afb22d4c40a54a
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "dbb5be21f22477814eb7d45bfa5da0191a91fc227fec5598e6afb22d4c40a54a"
+SOURCE = "3d6fdeb837af2b04032f599304e170394c93e1afc222b93e008d4f89aec26ac1"
 
 
 import base64
@@ -93,17 +101,20 @@ import platform
 import random
 import re
 import secrets
+import shutil
 import signal
+import struct
 import sys
 import tempfile
 import threading
 import time
 import traceback
 import types
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import partial, reduce
 from itertools import chain, islice
@@ -212,6 +223,14 @@ class PixelsConfig:
     )
     batch_size: int = setting(
         32, "images in one batch, over all devices", unit="images", low=1, high=8192
+    )
+    cache: Literal["auto", "memory", "disk", "none"] = setting(
+        "auto",
+        "where decoded images are kept; auto is memory, or else disk, if cache_share allows it; "
+        "none decodes them for each batch",
+    )
+    cache_share: float = setting(
+        0.5, "share of free memory, or free disk, that auto may take", low=0.0, high=1.0
     )
 
 
@@ -820,6 +839,7 @@ CONFIG = prepare_environment(sys.argv[1:] if __name__ == "__main__" else [])
 # ==================================================================================================
 # Imported only now: Keras reads its backend once, when it is imported, and Runtime chose it.
 
+import cv2
 import keras
 import matplotlib as mpl
 import numpy as np
@@ -830,7 +850,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from scipy import sparse
 from scipy.special import expit
+from scipy.stats import beta, binom
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
 
 # ==================================================================================================
@@ -1139,15 +1161,347 @@ def encode_targets(labels: NDArray[Any] | Sequence[Any], classes: int) -> NDArra
 
 
 # ==================================================================================================
-# Metrics: how good the probabilities are, and how sure that figure is
+# Tallies: what each image adds to a metric
 # ==================================================================================================
-# Shapes throughout: labels [N] int64, probs [N, C] float32 with rows that sum to 1.
+# Every metric but AUC is a function of means over images. So one definition gives the score and all
+# bootstrap draws of it, the means being one product of matrices; AUC is weighed by order instead.
+#
+# Shapes: N images, C classes, K figures an image adds, D draws; targets, answers [N, C].
+
+Truth = NDArray[np.uint8]  # [N, C], ones and zeros
+Answers = NDArray[np.floating[Any]]  # [N, C], decisions (ones and zeros) or probabilities
+Doubles = NDArray[np.float64]
+
+SURE = 1e-15  # a probability of the truth below it counts as it, as Kaggle does
+
+
+def tally_matches(_: Task, targets: Truth, answers: Answers) -> Doubles:
+    """Whether all of an image's classes are right: [N, 1]."""
+    return np.asarray((targets == answers).all(axis=1, keepdims=True), np.float64)
+
+
+def tally_classes(_: Task, targets: Truth, answers: Answers) -> sparse.csr_array:
+    """Hits, truths and claims of each class, laid side by side: [N, 3 C], sparse."""
+    truths = sparse.csr_array(targets, dtype=np.float64)
+    claims = sparse.csr_array(answers, dtype=np.float64)
+    return sparse.hstack([truths * claims, truths, claims], format="csr")
+
+
+def tally_pooled(_: Task, targets: Truth, answers: Answers) -> Doubles:
+    """Hits, truths and claims of all classes together: [N, 3]."""
+    truths, claims = targets != 0, answers != 0
+    counts = [cells.sum(axis=1) for cells in (truths & claims, truths, claims)]
+    return np.asarray(np.stack(counts, axis=1), np.float64)
+
+
+def tally_samples(task: Task, targets: Truth, answers: Answers) -> Doubles:
+    """F1 of each image by itself: [N, 1]."""
+    return combine_f1(tally_pooled(task, targets, answers))[:, None]
+
+
+def tally_last(_: Task, targets: Truth, answers: Answers) -> Doubles:
+    """Hits, truths and claims of the last class, each claim as large as its probability: [N, 3]."""
+    truth, claim = targets[:, -1].astype(np.float64), answers[:, -1].astype(np.float64)
+    return np.stack([truth * claim, truth, claim], axis=1)
+
+
+def tally_grades(_: Task, targets: Truth, answers: Answers) -> Doubles:
+    """(t − a)², t, a and t² + a² of the true grade t and the answered grade a: [N, 4]."""
+    true, answered = targets.argmax(axis=1), answers.argmax(axis=1)
+    columns = [(true - answered) ** 2, true, answered, true**2 + answered**2]
+    return np.asarray(np.stack(columns, axis=1), np.float64)
+
+
+def tally_surprise(task: Task, targets: Truth, answers: Answers) -> Doubles:
+    """Negative log-likelihood in nats: [N, 1].
+
+    Of the true class, rows being scaled to a sum of 1; where an image may have several classes, the
+    mean over all classes of having it or not.
+    """
+    if task.exclusive:
+        total = answers.sum(axis=1, dtype=np.float64)
+        told = answers[np.arange(len(targets)), targets.argmax(axis=1)] / np.maximum(total, SURE)
+        return np.asarray(-np.log(np.maximum(told, SURE))[:, None])
+    told = np.where(targets != 0, answers, 1 - answers)
+    return np.asarray(-np.log(np.maximum(told, SURE)).mean(axis=1, keepdims=True, dtype=float))
+
+
+def tally_ranks(task: Task, targets: Truth, answers: Answers) -> Doubles:
+    """Average precision of the first `task.ranks` classes: [N, 1]."""
+    ranked = rank_classes(answers, task.ranks)
+    right = np.take_along_axis(targets, ranked, axis=1).astype(np.float64)
+    places = np.arange(1, ranked.shape[1] + 1)
+    possible = np.minimum(targets.sum(axis=1, dtype=np.int64), ranked.shape[1])
+    gained = (right * right.cumsum(axis=1) / places).sum(axis=1)
+    return np.asarray(gained / np.maximum(possible, 1))[:, None]
+
+
+def rank_classes(answers: Answers, ranks: int) -> NDArray[np.int64]:
+    """The most probable classes from the first to the last: [N, min(ranks, C)]; ties by index."""
+    left = answers.astype(np.float64)
+    rows = np.arange(len(left))
+    ranked = np.empty((len(left), min(ranks, left.shape[1])), np.int64)
+    for place in range(ranked.shape[1]):
+        ranked[:, place] = left.argmax(axis=1)
+        left[rows, ranked[:, place]] = -np.inf
+    return ranked
+
+
+def combine_mean(means: Doubles) -> Doubles:
+    """The mean itself: [D, 1] → [D]."""
+    return means[:, 0]
+
+
+def combine_f1(means: Doubles) -> Doubles:
+    """F1 of hits, truths and claims, [D, 3] → [D]; 1 where nothing is true and nothing claimed."""
+    hits, truths, claims = means.T
+    return divide_or(2 * hits, truths + claims, 1.0)
+
+
+def combine_macro_f1(means: Doubles) -> Doubles:
+    """Mean F1 of the classes that are true or claimed of some image: [D, 3 C] → [D]."""
+    hits, truths, claims = np.split(means, 3, axis=1)
+    return average_classes(2 * hits, truths + claims)
+
+
+def combine_recalls(means: Doubles) -> Doubles:
+    """Mean recall of the classes that some image has: [D, 3 C] → [D]."""
+    hits, truths, _ = np.split(means, 3, axis=1)
+    return average_classes(hits, truths)
+
+
+def combine_kappa(means: Doubles) -> Doubles:
+    """Quadratic weighted kappa, [D, 4] → [D]; 1 where all grades, true and answered, are one."""
+    apart, true, answered, squares = means.T
+    by_chance = squares - 2 * true * answered
+    return 1 - divide_or(apart, np.where(by_chance > 1e-12, by_chance, 0.0), 0.0)
+
+
+def divide_or(above: Doubles, below: Doubles, otherwise: float) -> Doubles:
+    """The quotient, or another figure where there is nothing to divide by."""
+    return np.divide(above, below, out=np.full(above.shape, otherwise), where=below > 0)
+
+
+def average_classes(above: Doubles, below: Doubles) -> Doubles:
+    """Mean over classes of a quotient, without those that it is not defined for: [D, C] → [D]."""
+    return divide_or(divide_or(above, below, 0.0).sum(axis=1), (below > 0).sum(axis=1), 1.0)
+
+
+def weigh_auc(targets: Truth, answers: Answers, weights: Doubles) -> Doubles:
+    """Mean over columns of the area under the ROC curve, for each draw: weights [N, D] → [D].
+
+    A column whose images all have the class, or none, has no curve and is left out; NaN where that
+    is every column. Two exclusive classes have mirrored curves, so that their mean is either.
+    """
+    total, defined = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
+    for truth, scores in zip(targets.T != 0, answers.T, strict=True):
+        if truth.any() and not truth.all():
+            area = weigh_column(truth, scores, weights)
+            total += np.nan_to_num(area)
+            defined += np.isfinite(area)
+    return divide_or(total, defined, np.nan)
+
+
+def weigh_column(truth: NDArray[np.bool_], scores: Answers, weights: Doubles) -> Doubles:
+    """Area under the ROC curve of one class, ties counting half: truth, scores [N] → [D].
+
+    It is the share of pairs in the right order, so only the order of the rarer side is needed: the
+    weight of the other side between its scores, and on them.
+    """
+    if 2 * truth.sum() > len(truth):
+        truth, scores = ~truth, -scores
+    marks, places = np.unique(scores[truth], return_inverse=True)
+    heights = np.searchsorted(marks, scores[~truth]) + np.searchsorted(
+        marks, scores[~truth], side="right"
+    )  # even: between two marks; odd: on a mark
+    on_marks = sum_rows(places, len(marks), weights[truth])
+    others = sum_rows(heights, 2 * len(marks) + 1, weights[~truth])
+    below = others.cumsum(axis=0)[:-1:2] + others[1::2] / 2
+    pairs = on_marks.sum(axis=0) * others.sum(axis=0)
+    return divide_or((on_marks * below).sum(axis=0), pairs, np.nan)
+
+
+def sum_rows(places: NDArray[np.int64], count: int, weights: Doubles) -> Doubles:
+    """Sums the rows that go to the same place: [N, D] → [count, D]."""
+    rows = np.arange(len(places))
+    shares = sparse.csr_array((np.ones(len(places)), (places, rows)), (count, len(places)))
+    return np.asarray(shares @ weights)
+
+
+# ==================================================================================================
+# Metrics: how good the answers are, and how sure that figure is
+# ==================================================================================================
+# Shapes throughout: N images, C classes, D draws; targets [N, C] uint8; answers [N, C], which are
+# decisions (ones and zeros), or probabilities; labels [N] int64; probs [N, C] float32.
 
 Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
+DRAWS = 1000  # of a bootstrap
+WEIGHTS_AT_ONCE = 4_000_000  # 32 MB
+
+
+class Metric(NamedTuple):
+    """A metric as people call it, what it judges, and how it is worked out.
+
+    `tally` says what each image adds, [N, K], and `combine` makes scores [D] of means [D, K]. Of
+    "order" it matters only which answers are higher, so that any real numbers will do.
+    """
+
+    title: str
+    takes: Literal["decisions", "probabilities", "order"]
+    fits: tuple[AnswerKind, ...]
+    tally: Callable[[Task, Truth, Answers], Any] | None  # AUC has none
+    combine: Callable[[Doubles], Doubles] = combine_mean
+    higher_is_better: bool = True
+    perfect: float = 1.0
+
+
+# fmt: off
+METRICS: dict[MetricName, Metric] = {
+    "accuracy": Metric("accuracy", "decisions", ("label", "labels"), tally_matches),
+    "balanced_accuracy":
+        Metric("balanced accuracy", "decisions", ("label",), tally_classes, combine_recalls),
+    "macro_f1":
+        Metric("macro F1", "decisions", ("label", "labels"), tally_classes, combine_macro_f1),
+    "micro_f1": Metric("micro F1", "decisions", ("label", "labels"), tally_pooled, combine_f1),
+    "samples_f1": Metric("mean F1 of images", "decisions", ("label", "labels"), tally_samples),
+    "log_loss":
+        Metric("log loss", "probabilities", ("probability", "probabilities"), tally_surprise,
+               higher_is_better=False, perfect=0.0),
+    "auc": Metric("mean column-wise AUC", "order", ("probability", "probabilities"), None),
+    "qwk":
+        Metric("quadratic weighted kappa", "decisions", ("label",), tally_grades, combine_kappa),
+    "map": Metric("mean average precision", "order", ("ranking",), tally_ranks),
+    "pf1": Metric("probabilistic F1", "probabilities", ("probability",), tally_last, combine_f1),
+}
+# fmt: on
 
 
 class Score(NamedTuple):
-    """Accuracy with its 95 % interval, and log loss in nats, over n images."""
+    """A metric's value with its 95 % interval, and log loss in nats, over n images."""
+
+    n: int
+    metric: MetricName
+    value: float
+    interval: tuple[float, float]
+    log_loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """What callers of `score_probs` read; goes with it."""
+        return self.value
+
+
+def score_predictions(task: Task, targets: Truth, answers: Answers, probs: Answers) -> Score:
+    """Scores answers by the task's metric, and the probabilities behind them by log loss.
+
+    The interval is Wilson's for accuracy, else the middle 95 % of bootstrap draws. Where AUC is not
+    defined, value and interval are NaN. Raises ValueError if there is nothing to score.
+    """
+    value = score_answers(task, targets, answers)
+    surprise = score_answers(task._replace(metric="log_loss"), targets, probs)
+    if task.metric == "accuracy":
+        interval = wilson_interval(round(value * len(targets)), len(targets))
+    else:
+        interval = find_interval(value, bootstrap_scores(task, targets, answers))
+    return Score(len(targets), task.metric, value, interval, surprise)
+
+
+def score_answers(task: Task, targets: Truth, answers: Answers) -> float:
+    """The metric's value; NaN where AUC is not defined. Raises ValueError on what has no score."""
+    check_answers(task, targets, answers)
+    return float(weigh_scores(task, targets, answers, [np.ones((len(targets), 1))])[0])
+
+
+def bootstrap_scores(
+    task: Task, targets: Truth, answers: Answers, draws: int = DRAWS, seed: int = 0
+) -> Doubles:
+    """The metric's value on each of D samples of the images, drawn with replacement: [D].
+
+    The same seed draws the same images, whatever the answers: scores of two answers are paired.
+    """
+    check_answers(task, targets, answers)
+    return weigh_scores(task, targets, answers, draw_weights(len(targets), draws, seed))
+
+
+def weigh_scores(task: Task, targets: Truth, answers: Answers, weights: Any) -> Doubles:
+    """The metric's values where images count as often as blocks of weights [N, d] say: [D]."""
+    metric = METRICS[task.metric]
+    if metric.tally is None:
+        return np.concatenate([weigh_auc(targets, answers, block) for block in weights])
+    tally = metric.tally(task, targets, answers).T
+    means = np.concatenate([np.asarray(tally @ block).T for block in weights]) / len(targets)
+    return metric.combine(means)
+
+
+def draw_weights(n: int, draws: int, seed: int) -> Iterator[Doubles]:
+    """How often each of n images is drawn, in blocks [n, d] of some of the draws."""
+    dice = np.random.default_rng(seed)
+    at_once = max(1, WEIGHTS_AT_ONCE // n)
+    for start in range(0, draws, at_once):
+        width = min(at_once, draws - start)
+        cells = dice.integers(0, n, (n, width)) * width + np.arange(width)
+        yield np.bincount(cells.ravel(), minlength=n * width).reshape(n, width).astype(np.float64)
+
+
+def find_interval(value: float, scores: Doubles) -> tuple[float, float]:
+    """The middle 95 % of draws, widened to hold the value itself; NaN where no draw has a score."""
+    scores = scores[np.isfinite(scores)]
+    if len(scores) == 0:
+        return np.nan, np.nan
+    low, high = np.quantile(scores, [0.025, 0.975])
+    return min(float(low), value), max(float(high), value)
+
+
+def check_answers(task: Task, targets: Truth, answers: Answers) -> None:
+    """Raises ValueError, saying why, unless the metric is defined for such answers."""
+    if len(targets) == 0 or len(targets) != len(answers):
+        raise ValueError(f"cannot score {len(answers)} predictions against {len(targets)} labels")
+    if targets.ndim != 2 or targets.shape != answers.shape:
+        raise ValueError(
+            f"cannot score answers of shape {answers.shape} against truth of {targets.shape}"
+        )
+    if not np.isfinite(answers).all():
+        rows = int((~np.isfinite(answers)).any(axis=1).sum())
+        raise ValueError(f"the answers to {rows} of {len(answers)} images are not finite numbers")
+    if task.exclusive and not (targets.sum(axis=1) == 1).all():
+        raise ValueError("each image must have one class, for the task's classes are exclusive")
+    check_range(task, answers)
+
+
+def check_range(task: Task, answers: Answers) -> None:
+    """Raises ValueError where decisions are not ones and zeros, or probabilities beyond them."""
+    takes = METRICS[task.metric].takes
+    if takes == "decisions" and not ((answers == 0) | (answers == 1)).all():
+        raise ValueError(
+            f"{METRICS[task.metric].title} judges decisions, ones and zeros, but was given others; "
+            "let a rule decide first"
+        )
+    if takes == "probabilities" and not (answers.min() >= 0 and answers.max() <= 1):
+        raise ValueError(
+            f"{METRICS[task.metric].title} judges probabilities, but was given "
+            f"{answers.min():.4g} to {answers.max():.4g}"
+        )
+
+
+def check_metric(task: Task) -> None:
+    """Raises ValueError if the task's metric cannot judge its kind of answer."""
+    fits = METRICS[task.metric].fits
+    if task.answer not in fits:
+        able = ", ".join(name for name, other in METRICS.items() if task.answer in other.fits)
+        raise ValueError(
+            f"data.metric is {task.metric}, which judges {' or '.join(fits)}, but a submission "
+            f"holds {task.answer}; set data.metric to one of {able}, or data.answer"
+        )
+
+
+def name_one_sided(task: Task, targets: Truth) -> list[str]:
+    """The classes that AUC leaves out, because all images have them, or none."""
+    counts = targets.sum(axis=0, dtype=np.int64)
+    return [task.classes[at] for at in np.flatnonzero((counts == 0) | (counts == len(targets)))]
+
+
+class AccuracyScore(NamedTuple):
+    """What `score_probs` returns; goes with it."""
 
     n: int
     accuracy: float
@@ -1156,12 +1510,13 @@ class Score(NamedTuple):
 
 
 def score_probs(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> Score:
-    """Scores probabilities against the truth; raises ValueError if there is nothing to score."""
+    """Accuracy and log loss of probabilities; goes when its callers use `score_predictions`."""
     if len(labels) == 0 or len(labels) != len(probs):
         raise ValueError(f"cannot score {len(probs)} predictions against {len(labels)} labels")
     right = int(np.sum(probs.argmax(axis=1) == labels))
     n = len(labels)
-    return Score(n, right / n, wilson_interval(right, n), log_loss(labels, probs))
+    old = AccuracyScore(n, right / n, wilson_interval(right, n), log_loss(labels, probs))
+    return cast(Score, old)
 
 
 def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> float:
@@ -1185,6 +1540,393 @@ def count_confusions(
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
+
+
+# ==================================================================================================
+# Evidence: whether answers are better than others, or only luckier
+# ==================================================================================================
+# Two answers to the same images are compared on the metric itself, image by image, as their errors
+# are shared. A candidate is adopted only where the one-sided 95 % bound of its gain is above zero,
+# so that of candidates that change nothing at most one in twenty is.
+
+DOUBT = 0.05  # how often a candidate that changes nothing may be adopted
+
+
+class Comparison(NamedTuple):
+    """What a candidate gains over plain answers to n images, in the metric's unit.
+
+    A gain is positive where the candidate is better, also of metrics that fall as answers improve.
+    `low` and `high` bound it with 95 % confidence each; p is one-sided.
+    """
+
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    adopted: bool
+
+
+def compare_answers(
+    task: Task,
+    targets: Truth,
+    plain: Answers,
+    candidate: Answers,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Comparison:
+    """Compares two answers to the same images: [N, C] each.
+
+    By McNemar's exact test for accuracy, else by a paired bootstrap over images, which takes them
+    for independent. Where the metric is not defined nothing is adopted. Raises ValueError on what
+    has no score.
+    """
+    sign = 1 if METRICS[task.metric].higher_is_better else -1
+    before, after = (score_answers(task, targets, answers) for answers in (plain, candidate))
+    if np.array_equal(plain, candidate):
+        return Comparison(len(targets), sign * (after - before), 0.0, 0.0, 1.0, adopted=False)
+    if task.metric == "accuracy":
+        right, righter = ((targets == answers).all(axis=1) for answers in (plain, candidate))
+        return count_changes(
+            len(targets), int((righter > right).sum()), int((righter < right).sum())
+        )
+    one, other = (
+        bootstrap_scores(task, targets, answers, draws, seed) for answers in (plain, candidate)
+    )
+    return judge_draws(len(targets), sign * (after - before), sign * (other - one))
+
+
+def count_changes(n: int, fixed: int, broken: int) -> Comparison:
+    """Compares accuracies by the images that changed sides, exactly (McNemar 1947).
+
+    The bounds are Clopper and Pearson's of the share of fixed images among those, so that low > 0
+    and p < 0.05 are one statement.
+    """
+    changed = fixed + broken
+    least = beta.ppf(DOUBT, fixed, broken + 1) if fixed else 0.0
+    most = beta.ppf(1 - DOUBT, fixed + 1, broken) if broken else 1.0
+    low, high = (float(changed * (2 * share - 1) / n) for share in (least, most))
+    p = float(binom.sf(fixed - 1, changed, 0.5))
+    return Comparison(n, (fixed - broken) / n, low, high, p, adopted=p < DOUBT)
+
+
+def judge_draws(n: int, difference: float, gains: Doubles) -> Comparison:
+    """Compares by the gains of paired bootstrap draws [D]; draws without a score are left out."""
+    gains = gains[np.isfinite(gains)]
+    if len(gains) == 0 or not np.isfinite(difference):
+        return Comparison(n, difference, np.nan, np.nan, 1.0, adopted=False)
+    low, high = (float(bound) for bound in np.quantile(gains, [DOUBT, 1 - DOUBT]))
+    p = float((1 + (gains <= 0).sum()) / (1 + len(gains)))
+    return Comparison(n, difference, low, high, p, adopted=low > 0 and difference > 0)
+
+
+# ==================================================================================================
+# Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+# ==================================================================================================
+# An answered grade is the number of cuts at or below the expected grade. Its moments, and so kappa,
+# are sums over cuts of what lies above each; so one cut can be tried in all places at once.
+#
+# Shapes: N images, C grades, P places where a cut may lie; targets [N, C] uint8, expected [N].
+
+PLACES = 2000  # tried for a cut
+
+
+class Places(NamedTuple):
+    """Where a cut may lie, [P] from low to high, and the share and mean grade sum above each."""
+
+    cuts: Doubles
+    shares: Doubles  # of images that lie above
+    sums: Doubles  # of their true grades, divided by N
+
+
+def fit_cuts(targets: Truth, expected: Doubles) -> tuple[float, ...]:
+    """The C − 1 cuts of expected grades that give the highest kappa, by coordinate search.
+
+    It starts from the middles between grades, and from cuts that make each grade as frequent as it
+    truly is; the better end counts.
+    """
+    classes, truth = targets.shape[1], targets.argmax(axis=1)
+    places = list_places(truth, expected, classes)
+    middles = np.searchsorted(places.cuts, np.arange(1, classes) - 0.5)
+    above = [(truth >= grade).mean() for grade in range(1, classes)]
+    quantiles = np.searchsorted(-places.shares, -np.array(above))
+    ends = [move_cuts(places, truth, start) for start in (middles, quantiles)]
+    best = max(ends, key=lambda end: float(score_cuts(places, truth, end)[0]))
+    return tuple(places.cuts[best].tolist())
+
+
+def list_places(truth: NDArray[np.int64], expected: Doubles, classes: int) -> Places:
+    """Halfway between neighbouring expected grades, and beyond both ends; at most 2,000 or so."""
+    order = np.argsort(expected, kind="stable")
+    grades, n = expected[order], len(order)
+    steps = np.flatnonzero(np.diff(grades) > 0) + 1
+    steps = (
+        steps[np.unique(np.linspace(0, len(steps) - 1, PLACES).astype(int))]
+        if len(steps)
+        else steps
+    )
+    cuts = np.concatenate([[-1.0], (grades[steps - 1] + grades[steps]) / 2, [float(classes)]])
+    below = np.concatenate([[0], steps, [n]])
+    total = np.concatenate([[0], truth[order].cumsum()])
+    return Places(cuts, 1 - below / n, (total[-1] - total[below]) / n)
+
+
+def move_cuts(
+    places: Places, truth: NDArray[np.int64], start: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Moves one cut after the other to its best place between its neighbours until none moves."""
+    chosen = start.clip(0, len(places.cuts) - 1)
+    for _ in range(100):
+        before = chosen.copy()
+        for cut in range(len(chosen)):
+            low = chosen[cut - 1] if cut else 0
+            high = chosen[cut + 1] if cut + 1 < len(chosen) else len(places.cuts) - 1
+            tried = np.repeat(chosen[:, None], high - low + 1, axis=1)
+            tried[cut] = np.arange(low, high + 1)
+            scores = score_cuts(places, truth, tried)
+            if scores.max() > scores[chosen[cut] - low]:
+                chosen[cut] = low + int(scores.argmax())
+        if np.array_equal(before, chosen):
+            break
+    return chosen
+
+
+def score_cuts(places: Places, truth: NDArray[np.int64], chosen: NDArray[np.int64]) -> Doubles:
+    """Kappa of cuts in the chosen places, [C − 1] or, for T trials at once, [C − 1, T] → [T].
+
+    The grade a is a sum of ones over the cuts below, and a² of odd numbers 1, 3, 5, …
+    """
+    chosen = chosen.reshape(len(chosen), -1)
+    shares, sums = places.shares[chosen], places.sums[chosen].sum(axis=0)
+    answered = shares.sum(axis=0)
+    odd = 2 * np.arange(len(chosen)) + 1
+    squares = odd @ shares + (truth**2).mean()
+    true = np.full(len(answered), truth.mean())
+    return combine_kappa(np.stack([squares - 2 * sums, true, answered, squares], axis=1))
+
+
+# ==================================================================================================
+# Rules: how probabilities become answers
+# ==================================================================================================
+# Decisions for F1 want thresholds, grades for kappa want cuts, log loss wants bounds. Here is what
+# a rule does, and which values suit given images best; whether to use it is the next section's.
+#
+# Shapes: N images, C classes; targets [N, C] uint8, probs [N, C] float32.
+
+FLOORS = [float(f"{10 ** (-step / 4):.1e}") for step in range(4, 25)]  # 0.1 to 1e-6
+EVENED = [step / 10 for step in range(1, 11)]  # powers of a class's frequency
+PULL = 10.0  # images of a class that weigh as much as what other classes say of its threshold
+LEVELS = 100  # thresholds tried on whole images
+
+
+class Rule(NamedTuple):
+    """How probabilities become answers.
+
+    The values are: of "bounds" what 0 and 1 become; of "argmax" the weight of each class, or none;
+    of "thresholds" one for all classes, or one for each; of "cuts" the expected grade at which each
+    grade but the first begins. With `fill` an image below all thresholds gets its likeliest class.
+    """
+
+    kind: Literal["unchanged", "bounds", "argmax", "thresholds", "cuts"]
+    values: tuple[float, ...] = ()
+    fill: bool = False
+
+
+def read_rule(fields: Mapping[str, Any]) -> Rule:
+    """A rule from what JSON made of its `_asdict()`."""
+    return Rule(fields["kind"], tuple(fields["values"]), fields["fill"])
+
+
+def plain_rule(task: Task) -> Rule:
+    """The rule that needs no fitting: argmax, a threshold of 0.5, or probabilities unchanged."""
+    if METRICS[task.metric].takes != "decisions":
+        return Rule("unchanged")
+    return Rule("argmax") if task.exclusive else Rule("thresholds", (0.5,), fill=True)
+
+
+def apply_rule(rule: Rule, probs: Answers) -> NDArray[np.float32]:
+    """Answers as the metric takes them, [N, C]: ones and zeros, or probabilities."""
+    values = np.array(rule.values)
+    if rule.kind == "unchanged":
+        return probs.astype(np.float32)
+    if rule.kind == "bounds":
+        return np.asarray(values[0] + (values[1] - values[0]) * probs, np.float32)
+    if rule.kind == "thresholds":
+        return pass_thresholds(probs, values, rule.fill)
+    if rule.kind == "cuts":
+        chosen = np.searchsorted(values, expect_grades(probs), side="right")
+    else:
+        chosen = (probs * values if len(values) else probs).argmax(axis=1)
+    return choose_classes(chosen, probs.shape[1])
+
+
+def choose_classes(chosen: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Decisions for one class each: [N] → [N, C]."""
+    answers = np.zeros((len(chosen), classes), np.float32)
+    answers[np.arange(len(chosen)), chosen] = 1
+    return answers
+
+
+def pass_thresholds(probs: Answers, thresholds: Doubles, fill: bool) -> NDArray[np.float32]:
+    """Decisions for all classes at or above their threshold."""
+    passed = probs >= thresholds
+    if fill:
+        empty = np.flatnonzero(~passed.any(axis=1))
+        passed[empty, probs[empty].argmax(axis=1)] = True
+    return passed.astype(np.float32)
+
+
+def expect_grades(probs: Answers) -> Doubles:
+    """The mean grade that the probabilities of grades 0 … C − 1 foretell: [N]."""
+    return np.asarray(probs @ np.arange(probs.shape[1], dtype=np.float64))
+
+
+def list_rules(task: Task, targets: Truth, probs: Answers) -> list[Rule]:
+    """The rules worth trying for the metric, with values that suit these images; plain first."""
+    rules = [plain_rule(task)]
+    if task.metric == "log_loss":
+        rules += [Rule("bounds", bounds) for bounds in list_bounds(task)]
+    elif task.metric == "qwk":
+        rules += [Rule("cuts", fit_cuts(targets, expect_grades(probs)))]
+    elif task.metric == "pf1" and task.exclusive:
+        threshold = find_threshold(probs[:, -1], targets[:, -1] != 0)
+        rules += [Rule("thresholds", (*[2.0] * (probs.shape[1] - 1), threshold))]
+    elif task.exclusive and task.metric in ("balanced_accuracy", "macro_f1"):
+        shares = np.maximum(targets.mean(axis=0), 1 / len(targets))
+        weights = [(shares.min() / shares) ** power for power in EVENED]
+        rules += [Rule("argmax", tuple(weight.tolist())) for weight in weights]
+    elif not task.exclusive and task.metric in ("macro_f1", "micro_f1", "samples_f1"):
+        thresholds = fit_thresholds(task, targets, probs)
+        rules += [Rule("thresholds", thresholds, fill) for fill in (True, False)]
+    return rules
+
+
+def list_bounds(task: Task) -> list[tuple[float, float]]:
+    """Bounds that keep probabilities off 0 and 1, and the sum of exclusive ones at 1."""
+    rest = len(task.classes) - 1 if task.exclusive else 1
+    return [(floor, 1 - rest * floor) for floor in FLOORS if (rest + 1) * floor < 1]
+
+
+def fit_thresholds(task: Task, targets: Truth, probs: Answers) -> tuple[float, ...]:
+    """Thresholds for F1: each class's own for macro F1, else one for all."""
+    if task.metric == "samples_f1":
+        return (find_level(targets, probs),)
+    if task.metric == "micro_f1":
+        return (find_threshold(probs.ravel(), targets.ravel() != 0),)
+    columns = zip(np.ascontiguousarray(probs.T), targets.T != 0, strict=True)
+    own = np.array([find_threshold(scores, truth) for scores, truth in columns])
+    sizes = targets.sum(axis=0, dtype=np.float64)
+    common = float(own @ sizes / max(1.0, sizes.sum()))
+    return tuple(((sizes * own + PULL * common) / (sizes + PULL)).tolist())
+
+
+def find_threshold(scores: Answers, truth: NDArray[np.bool_]) -> float:
+    """The threshold of highest F1 for scores [M], by sorting; 0.5 where nothing is true.
+
+    It lies halfway between the lowest hit and the next score below, as only passing a hit helps.
+    """
+    hits = np.sort(scores[truth])
+    if len(hits) == 0:
+        return 0.5
+    ordered = np.sort(scores)
+    starts = np.searchsorted(ordered, hits)
+    found = len(hits) - np.searchsorted(hits, hits)
+    best = int((found / (len(ordered) - starts + len(hits))).argmax())
+    below = ordered[max(0, starts[best] - 1)]
+    return (float(hits[best]) + float(below)) / 2
+
+
+def find_level(targets: Truth, probs: Answers) -> float:
+    """The threshold of highest mean F1 of images, of the quantiles of true classes' scores."""
+    hits = probs[targets != 0]
+    if len(hits) == 0:
+        return 0.5
+    levels = np.unique(np.quantile(hits, np.linspace(0, 1, LEVELS)))
+    passing = probs >= levels[0]
+    heights = np.searchsorted(levels, probs[passing], side="right") - 1
+    rows, true = np.nonzero(passing)[0], targets[passing] != 0
+    claims = count_passing(rows, heights, len(probs), len(levels))
+    found = count_passing(rows[true], heights[true], len(probs), len(levels))
+    truths = targets.sum(axis=1, dtype=np.int64)[:, None]
+    bare = np.where(claims + truths > 0, 2 * found / np.maximum(claims + truths, 1), 1.0)
+    top = np.take_along_axis(targets, probs.argmax(axis=1)[:, None], axis=1)
+    filled = np.where(claims > 0, bare, 2 * top / (1 + truths))
+    best = max(bare.mean(axis=0), filled.mean(axis=0), key=np.max)
+    return float(levels[best.argmax()])
+
+
+def count_passing(
+    rows: NDArray[np.int64], heights: NDArray[np.int64], images: int, levels: int
+) -> NDArray[np.int64]:
+    """Counts, for each image and level, the scores that reach it: [images, levels]."""
+    counts = np.bincount(rows * levels + heights, minlength=images * levels)
+    return counts.reshape(images, levels)[:, ::-1].cumsum(axis=1)[:, ::-1]
+
+
+# ==================================================================================================
+# Decide: which answers are submitted, and whether a fitted rule earns its place
+# ==================================================================================================
+# A rule is fitted on out-of-fold predictions, and judged nested: each fold is answered by a rule
+# that has not seen its truth. It stands only if the evidence says that it beats the plain one.
+#
+# Shapes: N images, C classes; targets [N, C] uint8, probs [N, C] float32, folds [N] int64.
+
+
+class Decision(NamedTuple):
+    """The rule that stands, its answers out of fold [N, C], and why.
+
+    `plain` and `nested` are the scores of the plain rule, and of rules fitted on the other folds.
+    """
+
+    rule: Rule
+    answers: NDArray[np.float32]
+    plain: float
+    nested: float
+    comparison: Comparison
+
+
+def fit_rule(task: Task, targets: Truth, probs: Answers) -> Rule:
+    """The rule that scores best on these images; the plain one where none is better."""
+    best, *others = list_rules(task, targets, probs)
+    if not others:
+        return best
+    sign = 1 if METRICS[task.metric].higher_is_better else -1
+    top = sign * score_answers(task, targets, apply_rule(best, probs))
+    for rule in others:
+        score = sign * score_answers(task, targets, apply_rule(rule, probs))
+        if score > top:
+            best, top = rule, score
+    return best
+
+
+def answer_nested(
+    task: Task, targets: Truth, probs: Answers, folds: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Answers each fold by a rule fitted on all others: [N, C].
+
+    Where there is but one fold, by the plain rule.
+    """
+    answers = apply_rule(plain_rule(task), probs)
+    present = np.unique(folds)
+    for fold in present if len(present) > 1 else []:
+        held = folds == fold
+        rule = fit_rule(task, targets[~held], probs[~held])
+        answers[held] = apply_rule(rule, probs[held])
+    return answers
+
+
+def fit_nested(task: Task, targets: Truth, probs: Answers, folds: NDArray[np.int64]) -> Decision:
+    """Fits a rule on out-of-fold predictions, and keeps it only if nested answers show its worth.
+
+    Raises ValueError on what has no score.
+    """
+    plain = apply_rule(plain_rule(task), probs)
+    nested = answer_nested(task, targets, probs, folds)
+    comparison = compare_answers(task, targets, plain, nested)
+    before, after = (score_answers(task, targets, answers) for answers in (plain, nested))
+    if comparison.adopted:
+        return Decision(fit_rule(task, targets, probs), nested, before, after, comparison)
+    return Decision(plain_rule(task), plain, before, after, comparison)
 
 
 # ==================================================================================================
@@ -1907,40 +2649,114 @@ def write_folds(images: pd.DataFrame, folds: NDArray[np.int64], path: Path) -> N
 
 
 # ==================================================================================================
-# Pixels: from image files to squares of uint8
+# Decode: one image file to an upright square of uint8
 # ==================================================================================================
-# Every image is decoded once, for all folds and epochs, into one array on disk that the operating
-# system keeps in memory as far as it fits. Pixels stay uint8, 0 to 255: to normalise them is the
-# model's business.
+# JPEGs, nearly all of what competitions hold, are decoded by OpenCV at the smallest DCT scale that
+# still covers the square; all else by Pillow, which knows far more formats and has the last word
+# on what is broken. One resize serves both, so that an image does not depend on who decoded it.
 #
-# Shapes: N images, B batch, S side of the stored square.
+# Shapes: S side of the square.
 
-# What Pillow raises on broken files: no such file or truncated, broken PNG chunk, absurd header.
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# What Pillow raises on broken files: no such file or truncated, broken PNG chunk, absurd header,
+# broken AVIF.
+BROKEN_IMAGE = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
+
+# The DCT scales that OpenCV decodes at: one in 8, 4, 2 and 1.
+REDUCED = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    1: cv2.IMREAD_COLOR,
+}
+
+# EXIF orientation: whether to swap rows and columns, then the steps along rows and columns.
+# fmt: off
+TURNS = {
+    2: (False, 1, -1), 3: (False, -1, -1), 4: (False, -1, 1),
+    5: (True, 1, 1), 6: (True, 1, -1), 7: (True, -1, -1), 8: (True, -1, 1),
+}
+# fmt: on
+ORIENTATION = 0x0112  # the EXIF tag
+
+JPEG_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+JPEG_SCAN, JPEG_TAGS = 0xDA, 0xE1
+JPEG_START = b"\xff\xd8"
 
 
-class PixelError(RuntimeError):
-    """The pixels cannot be stored, or are none."""
+class JpegHeader(NamedTuple):
+    """What of a JPEG decides how it is decoded."""
+
+    width: int
+    height: int
+    tagged: bool  # EXIF or XMP, which may turn it
 
 
-class Images(NamedTuple):
-    """An image table and its decoded pixels, row by row, unreadable images left out."""
-
-    table: pd.DataFrame  # [N] id, path; label and group where known
-    pixels: NDArray[np.uint8]  # [N, S, S, 3]
-    unreadable: list[str]  # ids
-
-
-def decode_image(path: str, side: int) -> NDArray[np.uint8]:
+def decode_image(
+    path: str, side: int, scratch: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Decodes one file upright into a centred square [S, S, 3] uint8, aspect ratio kept.
 
-    JPEGs are decoded at the smallest DCT scale that still covers the square. Raises one of
-    BROKEN_IMAGE if the file is missing, truncated or no image.
+    `scratch` [2 S, 2 S, 3], which is overwritten, saves the time to touch new memory. Raises one
+    of BROKEN_IMAGE if the file is missing, truncated or no image.
     """
-    with Image.open(path) as image:
+    with Path(path).open("rb", buffering=0) as file:
+        data = file.read()
+    header = read_jpeg_header(data)
+    square = None if header is None else decode_jpeg(data, header, side, scratch)
+    return decode_with_pillow(data, side) if square is None else square
+
+
+def read_jpeg_header(data: bytes) -> JpegHeader | None:
+    """The header of a JPEG of no more pixels than Pillow takes; None for all else."""
+    if data[:2] != JPEG_START:
+        return None
+    place, size, tagged = 2, (0, 0), False
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            size = width, height
+        elif marker == JPEG_SCAN:
+            fits = 0 < size[0] * size[1] <= (Image.MAX_IMAGE_PIXELS or 0)
+            return JpegHeader(*size, tagged) if fits else None
+        tagged |= marker == JPEG_TAGS
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
+
+
+def decode_jpeg(
+    data: bytes, header: JpegHeader, side: int, scratch: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8] | None:
+    """The square [S, S, 3] uint8 of a JPEG; None if OpenCV refuses it, as it does what is cut off.
+
+    In memory, that is: of a truncated file, cv2.imread makes up the rest.
+    """
+    shorter = min(header.width, header.height)
+    scale = next(scale for scale in REDUCED if shorter // scale >= side or scale == 1)
+    flags = REDUCED[scale] | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        blue_first = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    if blue_first is None:
+        return None
+    orientation = 1
+    if header.tagged:
+        with Image.open(io.BytesIO(data)) as image:  # reads no more than the tags
+            orientation = read_orientation(image)
+    square = cv2.cvtColor(fit_square(blue_first, side, scratch), cv2.COLOR_BGR2RGB)
+    return turn_upright(np.asarray(square, np.uint8), orientation)
+
+
+def decode_with_pillow(data: bytes, side: int) -> NDArray[np.uint8]:
+    """The square [S, S, 3] uint8 of an image in any format that Pillow reads.
+
+    Raises one of BROKEN_IMAGE.
+    """
+    with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (side, side))
-        upright = convert_to_rgb(ImageOps.exif_transpose(image))
-        return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC))
+        pixels = np.asarray(convert_to_rgb(image))
+        return turn_upright(fit_square(pixels, side), read_orientation(image))
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
@@ -1953,75 +2769,365 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("its pixels are floating-point numbers; convert them to 8 or 16 bits")
     if image.mode.startswith("I"):
         upper = np.clip(np.asarray(image, np.int64) >> 8, 0, 255)
-        image = Image.fromarray(upper.astype(np.uint8))
+        return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
+    if image.mode == "P":  # a palette may have transparency, which Pillow converts by way of RGBA
+        image = image.convert("RGBA")
     return image.convert("RGB")
 
 
-def allocate_pixels(count: int, side: int) -> NDArray[np.uint8]:
-    """Reserves [count, S, S, 3] uint8 in an unnamed temporary file, which goes with the process.
+def fit_square(
+    pixels: NDArray[np.uint8], side: int, scratch: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Cuts the centre square out of [H, W, 3] and resizes it to [S, S, 3], without aliasing.
+
+    OpenCV's area mean blurs where it shrinks by less than half, and is slow. There, which is where
+    a DCT scale leaves off, cubic interpolation at twice the side and the mean of each 2 × 2 is as
+    near to the exact resize or nearer, in half the time (bench/decoders.py).
+    """
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    square = pixels[top : top + shorter, left : left + shorter]
+    if shorter <= side:
+        return resize_square(square, side, cv2.INTER_CUBIC)
+    if shorter < 2 * side:
+        square = resize_square(square, 2 * side, cv2.INTER_CUBIC, scratch)
+    return resize_square(square, side, cv2.INTER_AREA)
+
+
+def resize_square(
+    square: NDArray[np.uint8], side: int, method: int, into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """OpenCV's resize of a square to [S, S, 3], which `into` may be."""
+    return np.asarray(cv2.resize(square, (side, side), dst=into, interpolation=method), np.uint8)
+
+
+def read_orientation(image: Image.Image) -> int:
+    """The orientation that an image's tags tell, 1 to 8; tags that cannot be read tell none."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # whatever is wrong with its tags, the image itself was read
+        return 1
+
+
+def turn_upright(square: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turns a square [S, S, 3] as its EXIF orientation says; it stays as it is for an unknown one.
+
+    Source: EXIF 2.3, tag 274.
+    """
+    swapped, down, right = TURNS.get(orientation, (False, 1, 1))
+    return (square.swapaxes(0, 1) if swapped else square)[::down, ::right]
+
+
+# ==================================================================================================
+# Cache: where decoded squares are kept
+# ==================================================================================================
+# In memory if they take no more than a share of what is free there, else on disk, else nowhere, and
+# every batch is decoded anew. Memory and file have no name, so nothing is left behind however a run
+# ends; other processes of the same user reach them by way of /proc, without a copy.
+#
+# Shapes: N images, S side of the square.
+
+CacheKind = Literal["memory", "disk", "none"]
+
+
+class PixelError(RuntimeError):
+    """The pixels cannot be stored, or are none."""
+
+
+class Pixels(Protocol):
+    """Squares [N, S, S, 3] uint8, indexed by rows: an array, or images decoded anew."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, S, S, 3."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+class Room(NamedTuple):
+    """Bytes that are free."""
+
+    memory: int
+    disk: int
+
+
+def measure_room() -> Room:
+    """What is free now in memory and in the folder for temporary files.
+
+    /kaggle/working has a quota that results need, so nothing is free there.
+    """
+    folder = Path(tempfile.gettempdir()).resolve()
+    reserved = folder.is_relative_to(KAGGLE_WORKING)
+    return Room(measure_memory(), 0 if reserved else shutil.disk_usage(folder).free)
+
+
+def measure_memory(system: Path = Path("/")) -> int:
+    """Bytes of memory that this process may still take; 0 where there is no Linux to ask.
+
+    That is what the machine has to give, or less in a container with a limit of its own, where
+    files cached by the kernel count as taken but are given up.
+    """
+    try:
+        text = (system / "proc/meminfo").read_text()
+    except OSError:
+        return 0
+    available = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    return min([int(available[1]) * 1024 if available else 0, *measure_groups(system)])
+
+
+def measure_groups(system: Path) -> Iterator[int]:
+    """Yields the free bytes under each memory limit of this process's control groups, v1 or v2."""
+    names = {
+        "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        "": ("memory.max", "memory.current", "inactive_file"),
+    }
+    try:
+        lines = (system / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, group in (line.split(":", 2) for line in lines):
+        if controllers not in names:
+            continue
+        limit, usage, given_up = names[controllers]
+        top = system / "sys/fs/cgroup" / controllers
+        inner = top / group.lstrip("/")
+        for folder in (inner, *inner.parents):
+            if not folder.is_relative_to(top):
+                break
+            try:
+                most, used = (int((folder / name).read_text()) for name in (limit, usage))
+                stat = dict(re.findall(r"(\w+) (\d+)", (folder / "memory.stat").read_text()))
+            except (OSError, ValueError):  # no such group here, or no limit ("max")
+                continue
+            yield max(most - used + int(stat.get(given_up, 0)), 0)
+
+
+def choose_cache(size: int, room: Room, config: PixelsConfig) -> CacheKind:
+    """Where that many bytes are kept: as pixels.cache says, or where they fit into its share.
+
+    Raises PixelError if they do not fit at all where the setting wants them.
+    """
+    free: dict[CacheKind, int] = {"memory": room.memory, "disk": room.disk}
+    if config.cache == "auto":
+        allowed = (kind for kind in free if size <= config.cache_share * free[kind])
+        return next(allowed, "none")
+    if size > free.get(config.cache, size):
+        raise PixelError(
+            f"pixels.cache is {config.cache}, and the images need {size / 1e9:.1f} GB where "
+            f"{free[config.cache] / 1e9:.1f} GB are free; lower pixels.image_size or data.limit, "
+            f"or set pixels.cache to auto"
+        )
+    return config.cache
+
+
+def describe_cache(shape: tuple[int, int], kind: CacheKind, room: Room, share: float) -> str:
+    """Says in one line what is kept where, and by which limits; `shape` is N, S."""
+    where = {"memory": "kept in memory", "disk": "kept on disk", "none": "decoded for each batch"}
+    return (
+        f"{shape[0]} squares of {shape[1]} px, {count_bytes(*shape) / 1e9:.2f} GB, {where[kind]}; "
+        f"auto may take {share:.0%} of the free {room.memory / 1e9:.1f} GB of memory "
+        f"or {room.disk / 1e9:.1f} GB in {tempfile.gettempdir()}"
+    )
+
+
+def count_bytes(count: int, side: int) -> int:
+    """The size of that many squares."""
+    return count * side * side * 3
+
+
+def allocate_pixels(count: int, side: int, kind: CacheKind) -> NDArray[np.uint8]:
+    """Reserves [count, S, S, 3] uint8 in memory or on disk, which goes with the last view of it.
 
     Raises PixelError if the disk has no room: found out now, not by a crash in the middle.
     """
-    size = count * side * side * 3
+    size = max(count_bytes(count, side), 1)
     try:
-        with tempfile.TemporaryFile() as file:
-            file.truncate(max(size, 1))
-            if hasattr(os, "posix_fallocate"):  # macOS has none, and finds out later
-                os.posix_fallocate(file.fileno(), 0, max(size, 1))
-            return np.memmap(file, np.uint8, "r+", shape=(count, side, side, 3))
+        file = open_unnamed(kind)
+        try:
+            os.truncate(file, size)
+            if kind == "disk" and hasattr(os, "posix_fallocate"):  # macOS has none: finds out later
+                os.posix_fallocate(file, 0, size)
+            pixels: NDArray[np.uint8] = map_pixels(file, (count, side, side, 3))
+        except BaseException:
+            os.close(file)
+            raise
     except OSError as error:
         raise PixelError(
             f"{count} images of {side} px need {size / 1e9:.1f} GB in {tempfile.gettempdir()}, "
             f"which has no room ({error.strerror}); lower pixels.image_size or data.limit, "
             f"or set TMPDIR to a larger disk"
         ) from error
+    weakref.finalize(pixels.base, os.close, file)
+    return pixels
+
+
+def open_unnamed(kind: CacheKind) -> int:
+    """Opens memory, or a file on disk, that has no name: a file descriptor."""
+    if kind == "memory" and hasattr(os, "memfd_create"):  # Linux; /dev/shm may be tiny
+        return os.memfd_create("podium-pixels")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def map_pixels(file: int, shape: tuple[int, ...]) -> Any:
+    """Maps an open file, by its path under /proc where there is one, which the array remembers."""
+    path = f"/proc/{os.getpid()}/fd/{file}"
+    if Path(path).exists():
+        return np.memmap(path, np.uint8, "r+", shape=shape)
+    with open(file, "r+b", closefd=False) as stream:
+        return np.memmap(stream, np.uint8, "r+", shape=shape)
+
+
+def share_path(pixels: Pixels) -> str | None:
+    """The path by which another process maps the same pixels, as long as this one holds them.
+
+    There, `np.memmap(path, np.uint8, "r", shape=pixels.shape)` copies nothing. None if these are
+    not pixels from `allocate_pixels`, or not from the first on, or there is no /proc.
+    """
+    if not isinstance(pixels, np.memmap) or pixels.filename is None:
+        return None
+    root: Any = pixels
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    first = pixels.flags.c_contiguous and pixels.ctypes.data == root.ctypes.data
+    return str(pixels.filename) if first else None
+
+
+def make_writer(pixels: NDArray[np.uint8]) -> Callable[[int, NDArray[np.uint8]], object]:
+    """How to store a square at a row: through the file, at half the cost of touching new pages."""
+    path = share_path(pixels)
+    if path is None:
+        return pixels.__setitem__
+    file, size = int(Path(path).name), count_bytes(1, pixels.shape[1])
+    return lambda row, square: os.pwrite(file, np.ascontiguousarray(square), row * size)
+
+
+class FreshPixels:
+    """Squares [N, S, S, 3] uint8 that are decoded whenever they are asked for, on all cores."""
+
+    def __init__(self, paths: Sequence[str], side: int) -> None:
+        self.paths = np.array(paths, object)
+        self.shape = (len(paths), side, side, 3)
+        self.pool = ThreadPoolExecutor(os.cpu_count())
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
+        chosen = self.paths[rows]
+        squares = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+        for row, square in enumerate(self.pool.map(self.decode, chosen)):
+            squares[row] = square
+        return squares
+
+    def decode(self, path: str) -> NDArray[np.uint8]:
+        """One square; raises PixelError if the file, which was read before, cannot be any more."""
+        try:
+            return decode_image(path, self.shape[1])
+        except BROKEN_IMAGE as error:
+            raise PixelError(f"{path} could be read at first, and now cannot: {error}") from error
+
+
+# ==================================================================================================
+# Pixels: from image files to squares of uint8
+# ==================================================================================================
+# Every image is decoded once, for all folds and epochs, if there is room to keep it. Pixels stay
+# uint8, 0 to 255: to normalise them is the model's business.
+#
+# Shapes: N images, B batch, S side of the stored square.
+
+TOGETHER = 16  # images that a thread decodes before it asks for more
+
+
+class Images(NamedTuple):
+    """An image table and its decoded pixels, row by row, unreadable images left out."""
+
+    table: pd.DataFrame  # [N] id, path; label and group where known
+    pixels: Pixels  # [N, S, S, 3] uint8
+    unreadable: list[str]  # ids
 
 
 def decode_images(
-    paths: Sequence[str], side: int, report: Reporter, part: str
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Decodes all files on all cores: pixels [N, S, S, 3] uint8, and readable [N] bool.
+    paths: Sequence[str], side: int, into: NDArray[np.uint8] | None, report: Reporter, part: str
+) -> NDArray[np.bool_]:
+    """Decodes all files on all cores, `into` [N, S, S, 3] if given; tells which are readable [N].
 
     An unreadable image leaves zeros and a False.
     """
-    pixels, readable = allocate_pixels(len(paths), side), np.zeros(len(paths), np.bool_)
+    readable = np.zeros(len(paths), np.bool_)
+    write = None if into is None else make_writer(into)
 
-    def decode_row(row: int) -> None:
-        try:
-            pixels[row] = decode_image(paths[row], side)
+    def decode_some(rows: range) -> int:
+        scratch = np.empty((2 * side, 2 * side, 3), np.uint8)
+        for row in rows:
+            try:
+                square = decode_image(paths[row], side, scratch)
+            except BROKEN_IMAGE as error:
+                report.emit("image_unreadable", path=paths[row], reason=str(error))
+                continue
             readable[row] = True
-        except BROKEN_IMAGE as error:
-            report.emit("image_unreadable", path=paths[row], reason=str(error))
+            if write is not None:
+                write(row, square)
+        return rows.stop
 
     started = said = time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(decode_row, range(len(paths))), start=1):
+    starts = range(0, len(paths), TOGETHER)
+    tasks = [range(start, min(start + TOGETHER, len(paths))) for start in starts]
+    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in pool.map(decode_some, tasks):
             now = time.monotonic()
-            if now - said > 15 or (done == len(paths) and done > 0):
+            if now - said > 15 or done == len(paths):
                 said, speed = now, done / max(now - started, 1e-9)
                 report.say(f"  {part}: {done} of {len(paths)} images decoded, {speed:.0f}/s")
-    return pixels, readable
+    return readable
 
 
-def read_images(table: pd.DataFrame, side: int, part: str, report: Reporter) -> Images:
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Keeps OpenCV from threads of its own while a pool has all cores at work."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def read_images(
+    table: pd.DataFrame, side: int, part: str, config: PixelsConfig, report: Reporter
+) -> Images:
     """Decodes the images of a table that have a file, and leaves out what cannot be read.
 
-    `part` is "training" or "test". Raises PixelError if nothing is left.
+    `part` is "training" or "test". Raises PixelError if nothing is left, or nowhere to keep it.
     """
     table = table[table["path"].notna()].reset_index(drop=True)
-    pixels, readable = decode_images(table["path"].tolist(), side, report, part)
+    paths, room = table["path"].tolist(), measure_room()
+    kind = choose_cache(count_bytes(len(paths), side), room, config)
+    report.say(f"  {part}: {describe_cache((len(paths), side), kind, room, config.cache_share)}")
+    cached = None if kind == "none" else allocate_pixels(len(paths), side, kind)
+    readable = decode_images(paths, side, cached, report, part)
     if not readable.any():
         raise PixelError(f"none of the {len(table)} {part} images can be read; see data.folder")
-    if readable.all():
-        return Images(table, pixels, [])
-    unreadable = table["id"][~readable].tolist()
-    fate = "left out of training" if part == "training" else "predicted with the prior"
-    names = ", ".join(unreadable)
-    report.warn(f"{len(unreadable)} {part} images cannot be read and are {fate}: {names}")
     kept = np.flatnonzero(readable)
-    for row, old in enumerate(kept):  # in place: a copy might not fit into memory
-        pixels[row] = pixels[old]
-    return Images(table.iloc[kept].reset_index(drop=True), pixels[: len(kept)], unreadable)
+    table, unreadable = table.iloc[kept].reset_index(drop=True), table["id"][~readable].tolist()
+    if unreadable:
+        fate = "left out of training" if part == "training" else "predicted with the prior"
+        names = ", ".join(unreadable)
+        report.warn(f"{len(unreadable)} {part} images cannot be read and are {fate}: {names}")
+    if cached is None:
+        return Images(table, FreshPixels(table["path"].tolist(), side), unreadable)
+    return Images(table, move_up(cached, kept), unreadable)
+
+
+def move_up(pixels: NDArray[np.uint8], kept: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Closes the gaps between kept rows, in place: a copy might not fit into memory."""
+    for row, old in enumerate(kept):
+        if row != old:
+            pixels[row] = pixels[old]
+    return pixels[: len(kept)]
 
 
 def check_pixels(batch: NDArray[Any]) -> None:
@@ -2113,7 +3219,7 @@ def make_augmentation(config: AugmentConfig, image_size: int, seed: int) -> Crop
 class Labelled(NamedTuple):
     """Pixels, and the label of each: an index, or a tuple of indices (see `encode_targets`)."""
 
-    pixels: NDArray[np.uint8]  # [N, S, S, 3]
+    pixels: Pixels  # [N, S, S, 3] uint8
     labels: NDArray[Any]  # [N]
     classes: int
 
@@ -2184,6 +3290,45 @@ def batch_dataset(generate: Any, shape: tuple[int, int, int], steps: int | None)
     dataset = tf.data.Dataset.from_generator(generate, output_signature=kept).prefetch(2)
     length = tf.data.INFINITE_CARDINALITY if steps is None else steps
     return dataset.apply(tf.data.experimental.assert_cardinality(length))
+
+
+# ==================================================================================================
+# Pace: whether the device waits for its images, or they for the device
+# ==================================================================================================
+
+# Training that is slower than its input by this factor is not held up by it.
+AHEAD = 1.25
+
+
+def measure_rate(batches: Iterable[Any], seconds: float = 1.0) -> float:
+    """Images per second that a pipeline gives when nothing else is done: over that many seconds.
+
+    `batches` are tuples whose first part is [B, …]. The first one, which waits for the pipeline to
+    start, does not count; at least one more does.
+    """
+    begun, images = 0.0, 0
+    for number, (pixels, *_) in enumerate(batches):
+        if number == 0:
+            begun = time.perf_counter()
+            continue
+        images += len(pixels)
+        if time.perf_counter() - begun >= seconds:
+            break
+    return images / max(time.perf_counter() - begun, 1e-9) if images else 0.0
+
+
+def describe_bottleneck(host: float, training: float) -> str:
+    """Says which side is the limit, of images per second that the input gives and training takes.
+
+    Training cannot be faster than its input, so where both are about as fast it waits for it.
+    """
+    rates = f"the input gives {host:,.0f} images/s, training takes {training:,.0f}"
+    if host >= AHEAD * training:
+        return f"{rates}: the device is the limit, its input is {host / training:.1f} times as fast"
+    return (
+        f"{rates}: the input is the limit, and the device waits for it; a cheaper augment.policy, "
+        f"a smaller pixels.image_size or pixels.cache in memory makes it faster"
+    )
 
 
 # ==================================================================================================
@@ -3467,7 +4612,7 @@ def train_fold(
 
 def predict_probs(
     model: keras.Model,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     rows: NDArray[np.int64],
     batch_size: int,
     *,
@@ -3568,7 +4713,8 @@ def answer_with_run(
         open_session(runtime.precision, len(runtime.devices))
         model = load_trained(path)
         if test is None:  # all folds see the same pixels
-            test = read_images(competition.test, model.input_shape[1], "test", report)
+            side = model.input_shape[1]
+            test = read_images(competition.test, side, "test", config.pixels, report)
         answers.append(predict_images(model, test, None, config.pixels.batch_size))
         del model  # the next one needs the room that it takes on the device
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
@@ -5680,8 +6826,8 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
 
     report.say("Pixels")
     side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
-    images = read_images(competition.train, side, "training", report)
-    test = read_images(competition.test, side, "test", report)
+    images = read_images(competition.train, side, "training", config.pixels, report)
+    test = read_images(competition.test, side, "test", config.pixels, report)
 
     report.say("Training: loss and accuracy, training → validation")
     folds = make_folds(images.table, config.folds, config.runtime.seed)
