@@ -36,11 +36,12 @@ ORDER = (
     "storage", "attempt", "events", "predictions",                       # what the stages exchange
     "task", "tallies", "metrics", "evidence",                            # what is asked, how well
     "cuts", "rules", "decide",                                           # what is answered
-    "inputs", "labels", "competition", "folds",                          # what there is to learn
+    "inputs", "tables", "annotations", "labels", "archives", "sample",   # what files there are
+    "classes", "asked", "solution", "draws", "competition", "folds",     # what is asked of them
     "decode", "cache", "pixels", "augment", "batches", "pace",           # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
-    "predict", "infer", "submit",                                        # what it answers
+    "predict", "infer", "validate", "submit",                            # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "curves", "summary", "results", "record", "page", "report", "main",  # what is shown
 )

@@ -8,62 +8,71 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      69  Settings: the block to edit on Kaggle
-     125  Configuration: every setting, its default and its limit
-     432  Overrides: from defaults to the settings of this run
-     582  Runtime: the machine, and the Keras backend that suits it
-     837  Libraries
-     858  Storage: a file is there whole, or as it was before
-     879  Attempts: an answer within a time limit, or none
-     915  Events: what the run says, to the reader of the log and to programs
-    1048  Predictions: class probabilities, keyed by image id
-    1108  Task: what is asked of each image
-    1163  Tallies: what each image adds to a metric
-    1331  Metrics: how good the answers are, and how sure that figure is
-    1545  Evidence: whether answers are better than others, or only luckier
-    1623  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    1708  Rules: how probabilities become answers
-    1866  Decide: which answers are submitted, and whether a fitted rule earns its place
-    1932  Inputs: where the competition's files are
-    2098  Labels: what each training image shows
-    2326  Competition: from its files to one image table
-    2582  Folds: every training image is validated once, by a model that never saw it
-    2651  Decode: one image file to an upright square of uint8
-    2822  Cache: where decoded squares are kept
-    3034  Pixels: from image files to squares of uint8
-    3147  Augmentation: what training images go through, on the device
-    3209  Batches: from stored squares to what a training step takes
-    3295  Pace: whether the device waits for its images, or they for the device
-    3334  Handles: where pretrained weights lie
-    3437  Backbones: the table of networks that turn pixels into features
-    3576  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    3608  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    3675  Port: a Hub module's weights on Keras's own EfficientNetV2
-    3901  Network: the backbone built, as its row of the table says
-    3977  Weights: what the backbone starts from
-    4158  Freezing: which variables train, and how fast
-    4286  Model: augment, normalise, backbone, head
-    4390  Schedule: how fast the weights move
-    4458  Training: one fold, in two phases
-    4608  Prediction: from a trained model to class probabilities
-    4662  Inference: the models of an earlier run answer a competition's test part
-    4752  Submission: checked against the sample before it is written
-    4836  Card: the run at a glance, as a phone shows it
-    5069  Post: one request to a webhook, within a hard limit
-    5223  Sinks: who is told of the run, and in which words
-    5413  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    5653  Delivery: from the record to a sink, at least once
-    5853  Address: which sink an address stands for
-    5959  Webhook: finds where the run is to be told, and tells it there
-    6081  Curves: one picture of all folds so far, for a phone
-    6110  Summary: the run in figures
-    6196  Results: what a run leaves in its folder, and what it must not leave of another
-    6247  Record: what a run folder holds, as far as the run has got
-    6313  Page: the pieces that the report is made of
-    6487  Report: one page that shows the run
-    6706  The run: the stages in order
+      78  Settings: the block to edit on Kaggle
+     135  Configuration: every setting, its default and its limit
+     464  Overrides: from defaults to the settings of this run
+     614  Runtime: the machine, and the Keras backend that suits it
+     869  Libraries
+     890  Storage: a file is there whole, or as it was before
+     911  Attempts: an answer within a time limit, or none
+     947  Events: what the run says, to the reader of the log and to programs
+    1080  Predictions: class probabilities, keyed by image id
+    1140  Task: what is asked of each image
+    1195  Tallies: what each image adds to a metric
+    1363  Metrics: how good the answers are, and how sure that figure is
+    1566  Evidence: whether answers are better than others, or only luckier
+    1644  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    1729  Rules: how probabilities become answers
+    1887  Decide: which answers are submitted, and whether a fitted rule earns its place
+    1953  Inputs: where the competition's files are
+    2145  Tables: which one is about training images, and what its columns are
+    2341  Annotations: the JSON of COCO as a table
+    2392  Labels: what each training image shows
+    2571  Archives: images that lie in zips or TFRecords alone
+    2706  Sample: the ids that are asked for, and their images
+    2783  Classes: their names and their order
+    2865  Asked: what the sample submission wants to know of each image
+    3041  Solution: what the test images show, where that is known
+    3093  Draws: a part of the images for rehearsals, and a test part where there is none
+    3142  Competition: from its files to one image table
+    3322  Folds: every training image is validated once, by a model that never saw it
+    3391  Decode: one image file to an upright square of uint8
+    3562  Cache: where decoded squares are kept
+    3774  Pixels: from image files to squares of uint8
+    3887  Augmentation: what training images go through, on the device
+    3949  Batches: from stored squares to what a training step takes
+    4035  Pace: whether the device waits for its images, or they for the device
+    4074  Handles: where pretrained weights lie
+    4177  Backbones: the table of networks that turn pixels into features
+    4316  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    4348  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    4415  Port: a Hub module's weights on Keras's own EfficientNetV2
+    4641  Network: the backbone built, as its row of the table says
+    4717  Weights: what the backbone starts from
+    4898  Freezing: which variables train, and how fast
+    5026  Model: augment, normalise, backbone, head
+    5130  Schedule: how fast the weights move
+    5198  Training: one fold, in two phases
+    5348  Prediction: from a trained model to class probabilities
+    5402  Inference: the models of an earlier run answer a competition's test part
+    5492  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    5638  Submission: answers laid out as the sample is
+    5702  Card: the run at a glance, as a phone shows it
+    5935  Post: one request to a webhook, within a hard limit
+    6089  Sinks: who is told of the run, and in which words
+    6279  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    6519  Delivery: from the record to a sink, at least once
+    6719  Address: which sink an address stands for
+    6825  Webhook: finds where the run is to be told, and tells it there
+    6947  Curves: one picture of all folds so far, for a phone
+    6976  Summary: the run in figures
+    7062  Results: what a run leaves in its folder, and what it must not leave of another
+    7113  Record: what a run folder holds, as far as the run has got
+    7179  Page: the pieces that the report is made of
+    7353  Report: one page that shows the run
+    7572  The run: the stages in order
 
-Sources: sha256 3d6fdeb837af2b04032f599304e170394c93e1afc222b93e008d4f89aec26ac1
+Sources: sha256 cf69e4a17ec311c9c4080d9753e3bef4cdc6ba3ff2b7045f9c63d31cf9aff486
 """
 
 # ==================================================================================================
@@ -77,7 +86,7 @@ Sources: sha256 3d6fdeb837af2b04032f599304e170394c93e1afc222b93e008d4f89aec26ac1
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "3d6fdeb837af2b04032f599304e170394c93e1afc222b93e008d4f89aec26ac1"
+SOURCE = "cf69e4a17ec311c9c4080d9753e3bef4cdc6ba3ff2b7045f9c63d31cf9aff486"
 
 
 import base64
@@ -111,7 +120,8 @@ import time
 import traceback
 import types
 import weakref
-from collections import defaultdict
+import zipfile
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -190,9 +200,31 @@ class DataConfig:
     id_column: str | None = setting(None, "image id in the train table; none detects it")
     label_column: str | None = setting(None, "label in the train table; none detects it")
     group_column: str | None = setting(
-        None, "train column whose equal values stay in one fold (patient, location, …)"
+        "auto",
+        "train column whose equal values stay in one fold; auto finds one that is called like a "
+        "patient, subject, location, sequence or site, none is off",
     )
-    solution: str | None = setting(None, "true labels of the test part, for rehearsals")
+    # fmt: off
+    metric: Literal[
+        "auto", "accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "samples_f1",
+        "log_loss", "auc", "qwk", "map", "pf1",
+    ] = setting(
+        "auto",
+        "what the competition is judged by, which its files cannot tell; auto is what is usual for "
+        "such answers",
+    )
+    # fmt: on
+    answer: Literal["auto", "label", "labels", "probability", "probabilities", "ranking"] = setting(
+        "auto",
+        "what the submission's cells hold: a class, several, the probability of one class, of "
+        "each, or the likeliest from the first; auto asks the sample submission",
+    )
+    positive_class: str | None = setting(
+        None, "class whose probability is asked, if it is one; none is the last in natural order"
+    )
+    solution: str | None = setting(
+        None, "true labels of the test part, for rehearsals, also in the submission's form"
+    )
     holdout: float = setting(
         0.0,
         "share of labelled images held back as the test part if there is no sample submission",
@@ -852,7 +884,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy import sparse
 from scipy.special import expit
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, chi2_contingency
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
 
 # ==================================================================================================
@@ -1483,17 +1515,6 @@ def check_range(task: Task, answers: Answers) -> None:
         )
 
 
-def check_metric(task: Task) -> None:
-    """Raises ValueError if the task's metric cannot judge its kind of answer."""
-    fits = METRICS[task.metric].fits
-    if task.answer not in fits:
-        able = ", ".join(name for name, other in METRICS.items() if task.answer in other.fits)
-        raise ValueError(
-            f"data.metric is {task.metric}, which judges {' or '.join(fits)}, but a submission "
-            f"holds {task.answer}; set data.metric to one of {able}, or data.answer"
-        )
-
-
 def name_one_sided(task: Task, targets: Truth) -> list[str]:
     """The classes that AUC leaves out, because all images have them, or none."""
     counts = targets.sum(axis=0, dtype=np.int64)
@@ -1933,7 +1954,8 @@ def fit_nested(task: Task, targets: Truth, probs: Answers, folds: NDArray[np.int
 # Inputs: where the competition's files are
 # ==================================================================================================
 # Kaggle mounts a competition at /kaggle/input/<name> or /kaggle/input/competitions/<name>. In there
-# lie the sample submission and the images; an image is found by any form of its id.
+# lie the sample submission and the images; an image is found by any form of its id. Copies of the
+# images in other formats (DICOM, TFRecord, zip) are counted and left alone.
 
 # Kaggle's newer layout has a folder for each kind, in which sources lie so many folders down: a
 # model's is owner, name, framework, variation, version.
@@ -1944,6 +1966,8 @@ SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
 TRAIN_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]rain|TRAIN")
 TEST_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]est(s|ing)?(?![a-z])|(?<![A-Z])TEST(?![A-Z])")
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+RECORD_SUFFIXES = frozenset((".tfrec", ".tfrecord", ".tfrecords"))
+TWIN_SUFFIXES = frozenset((".dcm", ".zip")) | RECORD_SUFFIXES
 
 
 class CompetitionError(ValueError):
@@ -2043,11 +2067,14 @@ class ImageIndex:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        files = [path for path in folder.rglob("*") if not path.name.startswith(".")]
         self.paths = sorted(
             path.relative_to(folder).as_posix()
-            for path in folder.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            for path in files
+            if path.suffix.lower() in IMAGE_SUFFIXES
         )
+        suffixes = (path.suffix.lower() for path in files)
+        self.twins = Counter(suffix for suffix in suffixes if suffix in TWIN_SUFFIXES)
         self.by_name: defaultdict[str, list[str]] = defaultdict(list)
         for path in self.paths:
             for name in list_names(path):
@@ -2059,7 +2086,7 @@ class ImageIndex:
         Of several, it is the one in a folder of its part; the training part has none in a test
         folder. Raises CompetitionError if that leaves more than one.
         """
-        found = self.by_name.get(image_id, [])
+        found = self.look_up(image_id)
         if part == "train":
             found = [path for path in found if part_of(path) != "test"]
         found = [path for path in found if part_of(path) == part] or found
@@ -2070,9 +2097,16 @@ class ImageIndex:
             )
         return found[0] if found else None
 
+    def look_up(self, image_id: str) -> list[str]:
+        """The images that an id names, by the first of its readings that names any."""
+        for reading in list_readings(image_id):
+            if reading in self.by_name:
+                return self.by_name[reading]
+        return []
+
     def share(self, ids: Iterable[str]) -> float:
         """The share of ids that are the name of an image."""
-        known = [image_id in self.by_name for image_id in ids]
+        known = [bool(self.look_up(image_id)) for image_id in ids]
         return sum(known) / len(known) if known else 0.0
 
 
@@ -2081,6 +2115,19 @@ def list_names(path: str) -> list[str]:
     parts = PurePosixPath(path).parts
     tails = ["/".join(parts[start:]) for start in range(len(parts))]
     return tails + [tail.rpartition(".")[0] for tail in tails]
+
+
+def list_readings(image_id: str) -> Iterator[str]:
+    """What an id may mean: itself; without spaces; without a suffix that the file has not, or the
+    .0 of a tool that took it for a number.
+    """
+    yield image_id
+    yield image_id.strip()
+    stem, _, suffix = image_id.strip().rpartition(".")
+    if f".{suffix.lower()}" in IMAGE_SUFFIXES | TWIN_SUFFIXES or (
+        stem.isdecimal() and suffix == "0"
+    ):
+        yield stem
 
 
 def part_of(path: str) -> str | None:
@@ -2096,51 +2143,38 @@ def part_of(path: str) -> str | None:
 
 
 # ==================================================================================================
-# Labels: what each training image shows
+# Tables: which one is about training images, and what its columns are
 # ==================================================================================================
-# Three layouts, in this order: a table beside the images, a folder for each class, the class in the
-# file's name. Where a table and folders both name the class, they must agree.
+# The id column is known by its values, which name images; the label by the sample submission, else
+# by its name. A column called like a patient or a place is a group: its images stay in one fold.
 
 LABEL_NAMES = re.compile(r"label|class|category|target|species|breed|diagnosis", re.IGNORECASE)
-CLASS_IN_NAME = re.compile(r"(.*?)[._\- ]*\d+")
+# What keeps images alike, from the widest: a sequence is taken in one place.
+GROUP_WORDS = ("patient", "subject", "location", "site", "sequence", "seq")
+GROUP_NAMES = [re.compile(rf"{word}[ _-]?(id|no|number|name)?", re.I) for word in GROUP_WORDS]
+GROUPS_LEAST = 5  # fewer would not fill the folds
 ID_SHARE = 0.5  # of a column's cells must name images for it to be the id column
 
 
-class Labels(NamedTuple):
-    """Training images with their class as text, and how that was understood."""
+class LabelTable(NamedTuple):
+    """A table about training images, and which of its columns names them."""
 
-    table: pd.DataFrame  # id, path (None: no file), label, and group where asked; all str
-    notes: list[str]
+    path: Path
+    table: pd.DataFrame  # text cells
+    id_column: str
 
+    @property
+    def others(self) -> list[str]:
+        """The columns that do not name images."""
+        return [str(column) for column in self.table if column != self.id_column]
 
-def read_labels(
-    index: ImageIndex, config: DataConfig, sample: pd.DataFrame | None, set_aside: set[Path]
-) -> Labels:
-    """Finds the labels of the training images.
-
-    `set_aside` are tables that are not about training. Raises CompetitionError if no layout fits.
-    """
-    test_ids = set() if sample is None else set(sample.iloc[:, 0])
-    tables, unread = read_tables(index.folder, set_aside)
-    fitting = find_label_tables(index, config, test_ids, tables)
-    if fitting:
-        found = read_label_table(index, config, fitting, sample)
-        return found._replace(notes=found.notes + unread)
-    if config.group_column is not None:
-        raise CompetitionError("data.group_column needs a train table, and there is none")
-    asked = {index.find(image_id, "test") for image_id in test_ids}
-    paths = [path for path in index.paths if path not in asked and part_of(path) != "test"]
-    for what, labels in (
-        ("folder", label_by_folder(paths)),
-        ("file name", label_by_name(paths)),
-    ):
-        if labels:
-            table = pd.DataFrame({"id": paths, "path": paths, "label": labels})
-            return Labels(table, [f"labels: from each image's {what}", *unread])
-    raise CompetitionError(
-        f"found no labels in {index.folder}: no table with image ids and a label, no folder for "
-        f"each class, no class in the file names of {len(paths)} images; see data.folder"
-    )
+    def check_column(self, setting: str, column: str) -> None:
+        """Raises CompetitionError if a column that a setting names is not there."""
+        if column not in self.table:
+            raise CompetitionError(
+                f"{setting} is {column!r}, but the columns of {self.path.name} are "
+                f"{', '.join(self.table.columns)}"
+            )
 
 
 def read_tables(
@@ -2148,14 +2182,16 @@ def read_tables(
 ) -> tuple[list[tuple[Path, pd.DataFrame]], list[str]]:
     """All tables below a folder but those set aside, and notes on those that cannot be read.
 
-    Raises CompetitionError if one of these calls itself a train table.
+    Spaces around names and cells are dropped. Raises CompetitionError if a table that cannot be
+    read calls itself a train table.
     """
     tables, notes = [], []
     for path in sorted(folder.rglob("*.csv")):
-        if path in set_aside or path.name.startswith("."):
+        if path.resolve() in set_aside or path.name.startswith("."):
             continue
         try:
-            tables.append((path, read_table(path)))
+            table = read_table(path).rename(columns=str.strip)
+            tables.append((path, table.apply(lambda cells: cells.str.strip())))
         except CompetitionError as error:
             if is_called_train(path):
                 raise
@@ -2169,78 +2205,315 @@ def is_called_train(path: Path) -> bool:
     return ("train" in name or "label" in name) and "test" not in name
 
 
+def list_asked(sample: pd.DataFrame | None) -> list[str]:
+    """The columns that a sample submission asks for, without spaces around their names."""
+    return [] if sample is None else [str(column).strip() for column in sample.columns[1:]]
+
+
 def find_label_tables(
     index: ImageIndex,
     config: DataConfig,
-    test_ids: set[str],
+    sample: pd.DataFrame | None,
     tables: Sequence[tuple[Path, pd.DataFrame]],
-) -> list[tuple[Path, pd.DataFrame, str]]:
+) -> list[LabelTable]:
     """Tables that are about training images, each with its id column.
 
-    Of several, those with the label column of the settings, then those called train. A table of
-    the ids that are asked for is about test images, unless it is called train: both parts may be
-    numbered alike.
+    Of several, those with the label column of the settings, then those called train, then those
+    with a column that is asked for. A table of the ids that are asked for is about test images,
+    unless it is called train: both parts may be numbered alike.
     """
-    found = []
+    test_ids = set() if sample is None else set(sample.iloc[:, 0].str.strip())
+    found, asked = [], list_asked(sample)
     for path, table in tables:
-        column = find_id_column(index, config, table)
+        column = find_id_column(index, config, sample, table)
         about_test = bool(column) and table[column].isin(test_ids).mean() > ID_SHARE
         if column and table.shape[1] > 1 and (is_called_train(path) or not about_test):
-            found.append((path, table, column))
-    found = [one for one in found if config.label_column in one[1]] or found
-    return [one for one in found if is_called_train(one[0])] or found
+            found.append(LabelTable(path, table, column))
+    found = [one for one in found if config.label_column in one.table] or found
+    found = [one for one in found if is_called_train(one.path)] or found
+    return [one for one in found if set(asked) & set(one.others)] or found
 
 
-def find_id_column(index: ImageIndex, config: DataConfig, table: pd.DataFrame) -> str | None:
-    """The column that names images: the one of the settings, else the best of those that do."""
+def find_id_column(
+    index: ImageIndex, config: DataConfig, sample: pd.DataFrame | None, table: pd.DataFrame
+) -> str | None:
+    """The column that names images: the one of the settings, else the best of those that do.
+
+    Small numbers may name images by chance: of equals, it is the one called as in the sample, then
+    the one with more different values.
+    """
     if config.id_column is not None:
         return config.id_column if config.id_column in table else None
-    shares = {str(column): index.share(table[column]) for column in table}
-    best = max(shares, key=lambda column: shares[column], default=None)
-    return best if best is not None and shares[best] >= ID_SHARE else None
+    asked_by = "" if sample is None else str(sample.columns[0]).strip()
+    ranks = {
+        str(column): (index.share(table[column]), column == asked_by, table[column].nunique())
+        for column in table
+    }
+    best = max(ranks, key=lambda column: ranks[column], default=None)
+    return best if best is not None and ranks[best][0] >= ID_SHARE else None
+
+
+def find_label_columns(
+    config: DataConfig, found: LabelTable, sample: pd.DataFrame | None
+) -> list[str]:
+    """The label's column, or one for each class: of the settings, or as the sample has them.
+
+    Else it is the only column, the one whose cells are the sample's columns, or the one called so.
+    """
+    asked, others = list_asked(sample), found.others
+    if config.label_column is not None:
+        found.check_column("data.label_column", config.label_column)
+        return [config.label_column]
+    if asked and set(asked) <= set(others):
+        return asked
+    cells = {name: found.table[name].str.split() for name in others if len(asked) > 1}
+    among_asked = [
+        name
+        for name in cells
+        if found.table[name].isin(asked).all() or cells[name].explode().isin(asked).all()
+    ]
+    called_so = [name for name in others if LABEL_NAMES.search(name)]
+    for fitting in (others, among_asked, called_so):
+        if len(fitting) == 1:
+            return fitting
+    raise CompetitionError(
+        f"any of the columns {', '.join(others)} could be the label; set data.label_column"
+    )
+
+
+def find_group_column(
+    config: DataConfig, found: LabelTable, labels: Sequence[str]
+) -> tuple[str | None, list[str]]:
+    """The column whose equal values stay in one fold, with a note; None if there is none."""
+    if config.group_column is None:
+        return None, []
+    if config.group_column != "auto":
+        found.check_column("data.group_column", config.group_column)
+        return config.group_column, [f"groups: column {config.group_column!r} of {found.path.name}"]
+    for pattern in GROUP_NAMES:
+        for name in found.others:
+            groups = found.table[name].nunique()
+            if name in labels or not pattern.fullmatch(name):
+                continue
+            if GROUPS_LEAST <= groups < len(found.table) and (found.table[name] != "").all():
+                note = f"groups: column {name!r} of {found.path.name}, for its name: {groups} of "
+                return name, [note + "them, each in one fold; data.group_column none lets it go"]
+    return None, []
+
+
+def list_train_only(
+    found: LabelTable, labels: Sequence[str], tables: Sequence[tuple[Path, pd.DataFrame]]
+) -> list[str]:
+    """A note on columns that are known of training images alone: no label, and nothing to use."""
+    tests = [table for path, table in tables if "test" in path.name.lower()]
+    known = {str(column) for table in tests for column in table} | set(labels)
+    only = [name for name in found.others if name not in known]
+    if not tests or not only:
+        return []
+    return [
+        f"known of training images alone: {', '.join(only)}; nothing but the image is learned from"
+    ]
+
+
+def describe_grouped_ids(
+    sample: pd.DataFrame, tables: Sequence[tuple[Path, pd.DataFrame]]
+) -> str | None:
+    """Says what the sample's ids stand for if a table has them in a column of their own, or None.
+
+    It names the columns that make up such an id, as patient and laterality make up 10008_L.
+    """
+    ids = set(sample.iloc[:, 0].str.strip())
+    for path, table in tables:
+        for column in [name for name in table if ids <= set(table[name])]:
+            others = [name for name in table if name != column]
+            made_of = [
+                f"{one} and {other}"
+                for one in others
+                for other in others
+                if (table[one] + "_" + table[other] == table[column]).all()
+            ]
+            if made_of or table[column].duplicated().any():
+                what = made_of[0] if made_of else column
+                return f"{what} of {path.name}, which has {len(table)} images of {len(ids)} such"
+    return None
+
+
+# ==================================================================================================
+# Annotations: the JSON of COCO as a table
+# ==================================================================================================
+# Such a file lists images, and annotations that give an image a category. The table has a row for
+# each image, with the image's own fields, and so the rest of Podium sees no difference to a CSV.
+
+
+def read_annotations(folder: Path) -> list[tuple[Path, pd.DataFrame]]:
+    """The tables of all JSON files below a folder that annotate images as COCO does."""
+    tables = [(path, read_coco(path)) for path in sorted(folder.rglob("*.json"))]
+    return [(path, table) for path, table in tables if table is not None]
+
+
+def read_coco(path: Path) -> pd.DataFrame | None:
+    """A row for each image: its fields, and category_id; None if the file is about something else.
+
+    All cells are text. Several categories of one image stand side by side, with spaces between.
+    Raises CompetitionError if the file is no JSON.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise CompetitionError(f"{path} cannot be read as JSON: {error}") from error
+    if not is_coco(content):
+        return None
+    categories = defaultdict[Any, set[Any]](set)
+    for annotation in content["annotations"]:
+        categories[annotation["image_id"]].add(annotation["category_id"])
+    rows = [
+        {key: str(value) for key, value in image.items() if isinstance(value, str | int | float)}
+        | {"category_id": " ".join(map(str, sorted(categories[image["id"]])))}
+        for image in content["images"]
+    ]
+    return pd.DataFrame(rows).fillna("")
+
+
+def is_coco(content: Any) -> bool:
+    """Does a JSON file list images, and annotations with a category?"""
+    if not isinstance(content, dict):
+        return False
+    needed = {"images": {"id", "file_name"}, "annotations": {"image_id", "category_id"}}
+    parts = {name: content.get(name) for name in needed}
+    return all(
+        isinstance(rows, list)
+        and rows
+        and isinstance(rows[0], dict)
+        and needed[name] <= set(rows[0])
+        for name, rows in parts.items()
+    )
+
+
+# ==================================================================================================
+# Labels: what each training image shows
+# ==================================================================================================
+# Four sources, in this order: a table beside the images, annotations in COCO's JSON, a folder for
+# each class, the class in the file's name. Where a table and folders or names both tell the class,
+# they must agree. Annotations name their images one by one, and so go before folders, which may be
+# mere numbers.
+
+CLASS_IN_NAME = re.compile(r"(.*?)[._\- ]*\d+")
+NO_LABEL = ""
+
+
+class Labels(NamedTuple):
+    """Training images with what they show, and how that was understood."""
+
+    # id: str; path: str, or None: no file; group: str where there is one;
+    # label: the cell as text, or of a column for each class a tuple of the classes that are there
+    table: pd.DataFrame
+    notes: list[str]
+
+
+def read_labels(
+    index: ImageIndex, config: DataConfig, sample: pd.DataFrame | None, set_aside: set[Path]
+) -> Labels:
+    """Finds the labels of the training images.
+
+    `set_aside` are tables that are not about training. Raises CompetitionError if no layout fits.
+    """
+    tables, unread = read_tables(index.folder, set_aside)
+    fitting = find_label_tables(index, config, sample, tables)
+    if not fitting:
+        annotated = read_annotations(index.folder)
+        fitting = find_label_tables(index, config, sample, annotated)
+    if fitting:
+        found = choose_table(index, fitting)
+        labels = read_label_table(index, config, found, sample, tables)
+        return labels._replace(notes=labels.notes + unread)
+    if config.group_column not in (None, "auto"):
+        raise CompetitionError("data.group_column needs a train table, and there is none")
+    test_ids = [] if sample is None else sample.iloc[:, 0].tolist()
+    asked = {index.find(image_id, "test") for image_id in test_ids}
+    paths = [path for path in index.paths if path not in asked and part_of(path) != "test"]
+    for what, names in (
+        ("folder", label_by_folder(paths)),
+        ("file name", label_by_name(paths)),
+    ):
+        if names:
+            table = pd.DataFrame({"id": paths, "path": paths, "label": names})
+            return Labels(table, [f"labels: from each image's {what}", *unread])
+    raise CompetitionError(
+        f"found no labels in {index.folder}: no table with image ids and a label, no annotations, "
+        f"no folder for each class, no class in the file names of {len(paths)} images; "
+        f"see data.folder"
+    )
+
+
+def choose_table(index: ImageIndex, fitting: Sequence[LabelTable]) -> LabelTable:
+    """The one table of training images; raises CompetitionError if there are several."""
+    if len(fitting) > 1:
+        names = ", ".join(one.path.name for one in fitting)
+        raise CompetitionError(
+            f"{index.folder} holds several tables of training images ({names}); name a column that "
+            f"only one of them has with data.label_column or data.id_column"
+        )
+    return fitting[0]
 
 
 def read_label_table(
     index: ImageIndex,
     config: DataConfig,
-    tables: Sequence[tuple[Path, pd.DataFrame, str]],
+    found: LabelTable,
     sample: pd.DataFrame | None,
+    tables: Sequence[tuple[Path, pd.DataFrame]],
 ) -> Labels:
-    """Reads ids, labels and groups from the one table that has them."""
-    if len(tables) > 1:
-        names = ", ".join(path.name for path, _, _ in tables)
-        raise CompetitionError(
-            f"{index.folder} holds several tables of training images ({names}); name a column that "
-            f"only one of them has with data.label_column or data.id_column"
-        )
-    path, table, id_column = tables[0]
-    label_column = find_label_column(config, table, id_column, sample)
+    """Reads ids, labels and groups from a table."""
+    path, table, id_column = found
+    columns = find_label_columns(config, found, sample)
+    group, grouped = find_group_column(config, found, columns)
     repeated = table[id_column][table[id_column].duplicated()]
     if len(repeated):
         raise CompetitionError(
             f"{path.name} lists image {repeated.iloc[0]!r} more than once in column {id_column!r}"
         )
-    images = pd.DataFrame({"id": table[id_column], "label": table[label_column]})
-    images.insert(1, "path", [index.find(image_id, "train") for image_id in images["id"]])
-    notes = [f"labels: column {label_column!r} of {path.name}, ids in {id_column!r}"]
-    if config.group_column is not None:
-        check_column(table, "data.group_column", config.group_column, path)
-        images["group"] = table[config.group_column]
-        notes.append(f"groups: column {config.group_column!r} of {path.name}")
-    images, unlabelled = drop_unlabelled(images, label_column, path)
-    check_folders_agree(images, path)
+    paths = [index.find(image_id, "train") for image_id in table[id_column]]
+    labels = table[columns[0]] if len(columns) == 1 else read_one_hot(found, columns)
+    images = pd.DataFrame({"id": table[id_column], "path": paths, "label": labels})
+    if group is not None:
+        images["group"] = table[group]
+    what = f"column {columns[0]!r}" if len(columns) == 1 else f"{len(columns)} columns"
+    notes = [f"labels: {what} of {path.name}, ids in {id_column!r}", *grouped]
+    notes += list_train_only(found, columns, tables)
+    images, unlabelled = drop_unlabelled(images, what, path)
+    check_places_agree(images, path)
     return Labels(images, notes + unlabelled)
 
 
-def drop_unlabelled(
-    images: pd.DataFrame, column: str, path: Path
-) -> tuple[pd.DataFrame, list[str]]:
+def read_one_hot(found: LabelTable, columns: Sequence[str]) -> "pd.Series[Any]":
+    """The classes whose columns hold a 1, for each row; no label where a cell is empty.
+
+    Raises CompetitionError if a cell is neither empty nor 0 nor 1.
+    """
+    cells = found.table[list(columns)]
+    numbers = cells.apply(pd.to_numeric, errors="coerce")
+    for name in columns:
+        for row in cells.index[~numbers[name].isin((0, 1)) & (cells[name] != NO_LABEL)][:1]:
+            raise CompetitionError(
+                f"{found.path.name} has {cells.at[row, name]!r} in column {name!r}, of image "
+                f"{found.table.at[row, found.id_column]!r}, where 0 or 1 should be: 1 for a class "
+                f"that is there; see data.label_column"
+            )
+    names, empty = np.array(columns, object), numbers.isna().any(axis=1)
+    there = (numbers == 1).to_numpy()
+    labels = [
+        NO_LABEL if none else tuple(names[row]) for none, row in zip(empty, there, strict=True)
+    ]
+    return pd.Series(labels, index=cells.index, dtype=object)
+
+
+def drop_unlabelled(images: pd.DataFrame, what: str, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Leaves out rows whose label is empty, with a note; too many are an error."""
-    empty = images["label"].str.strip() == ""
+    empty = images["label"].map(lambda label: label == NO_LABEL)
     ids = images["id"][empty].tolist()
     if len(ids) > len(images) / 2:
         raise CompetitionError(
-            f"{len(ids)} of {len(images)} cells of column {column!r} of {path.name} are empty, "
+            f"{len(ids)} of {len(images)} cells of {what} of {path.name} are empty, "
             f"e.g. that of {ids[0]!r}; see data.label_column"
         )
     left_out = (
@@ -2249,49 +2522,21 @@ def drop_unlabelled(
     return images[~empty].reset_index(drop=True), [left_out] if ids else []
 
 
-def find_label_column(
-    config: DataConfig, table: pd.DataFrame, id_column: str, sample: pd.DataFrame | None
-) -> str:
-    """The label's column: of the settings, as in the sample, the only one, or called like one."""
-    others = [str(column) for column in table if column != id_column]
-    if config.label_column is not None:
-        check_column(table, "data.label_column", config.label_column, None)
-        return config.label_column
-    asked = [str(column) for column in sample.columns[1:]] if sample is not None else []
-    if len(asked) == 1 and asked[0] in others:
-        return asked[0]
-    among_asked = [name for name in others if len(asked) > 1 and table[name].isin(asked).all()]
-    called_so = [name for name in others if LABEL_NAMES.search(name)]
-    for fitting in (others, among_asked, called_so):
-        if len(fitting) == 1:
-            return fitting[0]
-    raise CompetitionError(
-        f"any of the columns {', '.join(others)} could be the label; set data.label_column"
-    )
-
-
-def check_column(table: pd.DataFrame, setting: str, column: str, path: Path | None) -> None:
-    """Raises CompetitionError if a column that a setting names is not there."""
-    if column not in table:
-        where = f" of {path.name}" if path else ""
-        raise CompetitionError(
-            f"{setting} is {column!r}, but the columns{where} are {', '.join(table.columns)}"
-        )
-
-
-def check_folders_agree(images: pd.DataFrame, path: Path) -> None:
-    """Raises CompetitionError if images lie in folders named like the labels, but another's."""
+def check_places_agree(images: pd.DataFrame, path: Path) -> None:
+    """Raises CompetitionError if folders or file names tell the same classes, but another's."""
     present = images[images["path"].notna()]
-    folders = present["path"].map(lambda text: PurePosixPath(text).parent.name)
-    if set(folders) != set(present["label"]):
-        return
-    wrong = present[folders != present["label"]]
-    if len(wrong):
-        first = wrong.iloc[0]
-        raise CompetitionError(
-            f"{path.name} says that {first['id']} is {first['label']!r}, but it lies in "
-            f"{first['path']}; {len(wrong)} images contradict their folder"
-        )
+    paths = present["path"].tolist()
+    folders = [PurePosixPath(text).parent.name for text in paths]
+    for place, told in (("folder", folders), ("file name", label_by_name(paths))):
+        if set(told) != set(present["label"]):
+            continue
+        wrong = present[[one != other for one, other in zip(told, present["label"], strict=True)]]
+        if len(wrong):
+            first = wrong.iloc[0]
+            raise CompetitionError(
+                f"{path.name} says that {first['id']} is {first['label']!r}, but it lies in "
+                f"{first['path']}; {len(wrong)} images contradict their {place}"
+            )
 
 
 def label_by_folder(paths: Sequence[str]) -> list[str]:
@@ -2324,82 +2569,145 @@ def label_by_name(paths: Sequence[str]) -> list[str]:
 
 
 # ==================================================================================================
-# Competition: from its files to one image table
+# Archives: images that lie in zips or TFRecords alone
 # ==================================================================================================
-# The sample submission is the judge: it decides the ids, the columns, the order of the classes and
-# whether a label or probabilities are asked for. What was understood is printed and reported.
-#
-# Shapes: N training images, T test images, C classes.
+# Where there are no image files, they are unpacked into a temporary folder, once as long as the
+# archives stay the same, with the competition's tables beside them: from there on nothing differs.
 
-NAMES_SHOWN = 5  # ids in a note
-
-
-@dataclass(frozen=True)
-class Competition:
-    """Images, classes, and what is to be submitted."""
-
-    train: pd.DataFrame  # [N] id, path: str; label: int64, index into classes; group: str if asked
-    test: pd.DataFrame  # [T] id: str; path: str or None; label: int64 if known; as in the sample
-    classes: tuple[str, ...]  # [C]
-    sample: pd.DataFrame  # [T] the sample submission as text
-    kind: Literal["label", "probabilities"]
-    notes: tuple[str, ...]  # what was understood, a line each
+# How encoded images begin, and the suffix that says so.
+IMAGE_STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"BM": ".bmp"}
+Row = dict[str, Any]  # one record, without its lists
 
 
-class Parts(NamedTuple):
-    """Training and test images, labels still as text, and the sample that says what is asked."""
+def open_images(folder: Path) -> tuple[ImageIndex, list[str]]:
+    """The images of a folder; if it has none, those of its zips, else of its TFRecords.
 
-    train: pd.DataFrame
-    test: pd.DataFrame
-    sample: pd.DataFrame
-    notes: list[str]
-
-
-def read_competition(config: DataConfig, seed: int) -> Competition:
-    """Understands a competition's folder; raises CompetitionError naming the setting that helps."""
-    folder = find_competition_folder(config)
-    parts = read_parts(folder, config, seed)
-    classes = list_classes(parts)
-    train = draw_train(parts.train, config, seed).sort_values("id", ignore_index=True)
-    test = draw_test(parts.test, config, seed)
-    notes = [f"folder: {folder}", *parts.notes, *describe_classes(parts.train, classes)]
-    if len(train) < len(parts.train):
-        notes.append(f"data.limit: {len(train)} of {len(parts.train)} training images are used")
-    if test["path"].notna().sum() < parts.test["path"].notna().sum():
-        count = test["path"].notna().sum()
-        notes.append(f"data.test_limit: {count} test images are predicted, the rest by the prior")
-    return Competition(
-        index_classes(train, classes, folder),
-        index_classes(test, classes, folder),
-        tuple(classes),
-        parts.sample,
-        "label" if parts.sample.shape[1] == 2 else "probabilities",
-        tuple(notes),
-    )
-
-
-def read_parts(folder: Path, config: DataConfig, seed: int) -> Parts:
-    """Finds the training images with their labels, and the test images that the sample asks for."""
+    Notes say what was unpacked. Raises CompetitionError if an archive is broken or the disk full.
+    """
     index = ImageIndex(folder)
-    path = find_sample(folder, config)
-    sample = None if path is None else read_sample(path)
-    set_aside = {Path(one) for one in (path, config.solution) if one is not None}
-    labels = read_labels(index, config, sample, set_aside)
-    train, missing = drop_missing(labels.table, folder)
-    if path is None or sample is None:
-        notes = [*labels.notes, *missing]
-        return hold_out(train, notes, config.holdout, folder, seed)
-    test = pd.DataFrame({"id": sample.iloc[:, 0]})
-    test["path"] = [index.find(image_id, "test") for image_id in test["id"]]
-    check_test(train, test, path)
-    if config.solution is not None:
-        test["label"] = read_solution(Path(config.solution), test["id"])
-    asked = "a label" if sample.shape[1] == 2 else "probabilities"
-    notes = [f"asked for: {asked} for each of {len(test)} ids, as in {path.name}"]
-    absent = test["id"][test["path"].isna()].tolist()
-    if absent:
-        notes.append(f"{name_some(absent, 'test id')} no file and will be predicted by the prior")
-    return Parts(train, test, sample, labels.notes + missing + notes)
+    if index.paths:
+        return index, []
+    files = sorted(path for path in folder.rglob("*") if not path.name.startswith("."))
+    zips = [path for path in files if path.suffix.lower() == ".zip"]
+    records = [path for path in files if path.suffix.lower() in RECORD_SUFFIXES]
+    for archives in (zips, records):
+        if archives:
+            unpacked = ImageIndex(unpack_once(folder, archives))
+            if unpacked.paths:
+                kinds = archives[0].suffix
+                note = f"{len(unpacked.paths)} images unpacked from {len(archives)} {kinds} files"
+                return unpacked, [f"{note} to {unpacked.folder}"]
+    return index, []
+
+
+def unpack_once(folder: Path, archives: Sequence[Path]) -> Path:
+    """A temporary folder with the archives' images and the folder's tables, whole or not there."""
+    stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in archives]
+    digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
+    place = Path(tempfile.gettempdir()) / f"podium-{digest}"
+    if place.is_dir():
+        return place
+    half = Path(tempfile.mkdtemp(prefix=f"{place.name}-"))
+    unpack = unpack_zips if archives[0].suffix.lower() == ".zip" else unpack_records
+    try:
+        link_tables(folder, half)
+        unpack(archives, half)
+        half.rename(place)
+    except (OSError, zipfile.BadZipFile, tf.errors.OpError) as error:
+        raise CompetitionError(
+            f"{folder} has no image files, and its archives cannot be unpacked to {half.parent} "
+            f"({error}); unpack them to a folder and name it with data.folder"
+        ) from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return place
+
+
+def link_tables(folder: Path, place: Path) -> None:
+    """Links tables and annotations into another folder, each at the same place below it."""
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in (".csv", ".json"):
+            link = place / path.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
+
+
+def unpack_zips(archives: Sequence[Path], place: Path) -> None:
+    """Unpacks each zip into a folder of its own name, which may tell the part: train.zip.
+
+    One whose content lies beside it is left out, as train.csv.zip beside train.csv.
+    """
+    for path in archives:
+        if not path.with_suffix("").is_file():
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(place / path.name.partition(".")[0])
+
+
+def unpack_records(archives: Sequence[Path], place: Path) -> None:
+    """Writes the records' images as files into train and test, and their other fields as tables.
+
+    A table is left out where the folder has one of its own that is called train.
+    """
+    has_table = any(is_called_train(path) for path in place.rglob("*.csv"))
+    for part in ("train", "test"):
+        (place / part).mkdir(exist_ok=True)
+        chosen = [path for path in archives if part_of_record(path) == part]
+        records = (row for path in chosen for row in read_records(path))
+        rows = dict(write_record(row, place / part) for row in records)  # of two sizes, the last
+        if part == "train" and rows and not has_table:
+            pd.DataFrame(rows.values()).to_csv(place / "train.csv", index=False)
+
+
+def part_of_record(path: Path) -> str:
+    """The part of a TFRecord file: test if its name or folder says so, as test03-687.tfrec."""
+    return "test" if TEST_FOLDER.search(f"{path.parent.name}/{path.stem}") else "train"
+
+
+def read_records(path: Path) -> Iterator[Row]:
+    """The fields of each tf.train.Example of a file that hold one value."""
+    for record in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
+        fields = sorted(tf.train.Example.FromString(record).features.feature.items())
+        kinds = [(name, field, field.WhichOneof("kind")) for name, field in fields]
+        lists = {name: getattr(field, kind).value for name, field, kind in kinds if kind}
+        yield {name: values[0] for name, values in lists.items() if len(values) == 1}
+
+
+def write_record(row: Row, place: Path) -> tuple[str, dict[str, object]]:
+    """Writes a record's image under its id; returns the id and the other fields.
+
+    Raises CompetitionError if it has no encoded image, or no text to call it by.
+    """
+    images = [name for name, value in row.items() if find_suffix(value)]
+    others: dict[str, object] = {
+        name: value.decode() if isinstance(value, bytes) else value
+        for name, value in row.items()
+        if name not in images
+    }
+    texts = [name for name, value in others.items() if isinstance(value, str)]
+    texts.sort(key=lambda name: ("image" not in name.lower(), "id" not in name.lower()))
+    if len(images) != 1 or not texts:
+        raise CompetitionError(
+            f"a TFRecord holds {', '.join(row)}, and not one encoded image and its id; unpack the "
+            f"images to files and name their folder with data.folder"
+        )
+    content, image_id = row[images[0]], Path(str(others[texts[0]])).name
+    suffix = find_suffix(content)
+    (place / f"{image_id.removesuffix(suffix)}{suffix}").write_bytes(content)
+    return image_id, others
+
+
+def find_suffix(content: Any) -> str:
+    """The suffix of an encoded image's format; nothing if it is something else."""
+    if not isinstance(content, bytes):
+        return ""
+    return next((suffix for start, suffix in IMAGE_STARTS.items() if content.startswith(start)), "")
+
+
+# ==================================================================================================
+# Sample: the ids that are asked for, and their images
+# ==================================================================================================
+# Podium answers image by image: ids that stand for groups of images are refused, as is a
+# competition whose images it cannot read.
 
 
 def read_sample(path: Path) -> pd.DataFrame:
@@ -2411,13 +2719,491 @@ def read_sample(path: Path) -> pd.DataFrame:
     if (ids == "").any() or ids.duplicated().any():
         odd = "" if (ids == "").any() else ids[ids.duplicated()].iloc[0]
         raise CompetitionError(f"the ids of {path.name} are not unique; see {odd!r}")
-    cells = pd.to_numeric(sample.iloc[:, 1], errors="coerce")
-    if sample.shape[1] == 2 and (cells.notna() & (cells % 1 != 0)).all():
-        raise CompetitionError(
-            f"{path.name} asks for one probability in column {sample.columns[1]!r}; "
-            f"Podium cannot do that yet: it gives labels, or a probability for each class"
-        )
     return sample
+
+
+def check_images(index: ImageIndex, sample: pd.DataFrame | None, aside: set[Path]) -> None:
+    """Raises CompetitionError if there is no image, saying what there is instead."""
+    if index.paths:
+        return
+    refuse_groups(sample, index, aside)
+    if dicom := index.twins[".dcm"]:
+        raise CompetitionError(
+            f"{index.folder} holds {dicom} DICOM files and no image that Podium reads; convert "
+            f"them to PNG or JPEG, or attach a data set in which that is done and name it with "
+            f"data.folder"
+        )
+    raise CompetitionError(f"found no images in {index.folder}; see data.folder")
+
+
+def refuse_groups(sample: pd.DataFrame | None, index: ImageIndex, aside: set[Path]) -> None:
+    """Raises CompetitionError if the sample's ids are those of groups of images."""
+    tables, _ = read_tables(index.folder, aside)
+    groups = None if sample is None else describe_grouped_ids(sample, tables)
+    if sample is not None and groups is not None:
+        what = " and ".join(f"{count} {suffix}" for suffix, count in sorted(index.twins.items()))
+        raise CompetitionError(
+            f"the sample submission asks for one answer for each {sample.columns[0]}, such as "
+            f"{sample.iloc[0, 0]!r}, which is no image but a {groups}; to predict groups of images "
+            f"is out of Podium's scope{f' (there are {what} files too)' if what else ''}"
+        )
+
+
+def find_test(index: ImageIndex, sample: pd.DataFrame) -> pd.DataFrame:
+    """The ids that the sample asks for, each with the path of its image, or None."""
+    ids = sample.iloc[:, 0].tolist()
+    paths = pd.Series([index.find(image_id, "test") for image_id in ids], dtype=object)
+    return pd.DataFrame({"id": ids, "path": paths})
+
+
+def check_test(
+    train: pd.DataFrame, test: pd.DataFrame, sample: pd.DataFrame, path: Path, index: ImageIndex
+) -> None:
+    """Raises CompetitionError if no test id has a file, or a test image is also trained on."""
+    if test["path"].isna().all():
+        for column in sample.columns[1:]:
+            if index.share(sample[column]) > ID_SHARE:
+                raise CompetitionError(
+                    f"the ids of {path.name} stand in column {column!r} and not in the first; put "
+                    f"them first in a copy, and name it with data.sample_submission"
+                )
+        refuse_groups(sample, index, {path.resolve()})
+        raise CompetitionError(
+            f"none of the {len(test)} ids of {path.name} has an image, "
+            f"e.g. {test['id'].iloc[0]!r}; see data.folder"
+        )
+    shared = set(train["path"]) & set(test["path"].dropna())
+    if shared:
+        raise CompetitionError(
+            f"{len(shared)} images are both training and test, e.g. {min(shared)}; "
+            f"see data.id_column and data.sample_submission"
+        )
+
+
+# ==================================================================================================
+# Classes: their names and their order
+# ==================================================================================================
+# A label is the name of a class, or a list of names with spaces between. Classes that are whole
+# numbers are in the order of numbers, others in that of the alphabet; the sample submission's
+# columns have the order that they have there.
+
+Names = tuple[str, ...]  # the classes that one image shows
+
+
+def are_lists(labels: set[str]) -> bool:
+    """Are labels with spaces lists of labels, and not names?
+
+    They are if every part of them is a label by itself elsewhere, or a whole number. Raises
+    CompetitionError if that holds for some and not for others.
+    """
+    spaced = sorted(label for label in labels if " " in label)
+    if not spaced:
+        return False
+    if all(is_whole(part) for label in labels for part in label.split()):
+        return True
+    lists = [set(label.split()) <= labels for label in spaced]
+    if any(lists) and not all(lists):
+        one, other = spaced[lists.index(True)], spaced[lists.index(False)]
+        raise CompetitionError(
+            f"label {one!r} may be a list, as each of its parts is a label by itself, but "
+            f"{other!r} has a part that is none: set data.answer to labels if an image has "
+            f"several labels, or to label if these are names with spaces"
+        )
+    return all(lists)
+
+
+def is_whole(text: str) -> bool:
+    """Is this a whole number?"""
+    return text.removeprefix("-").isdecimal()
+
+
+def split_names(cell: str | Names, answer: AnswerKind, columns: Sequence[str]) -> Names:
+    """The classes that a label names: a tuple has them already, a list has spaces between."""
+    if not isinstance(cell, str):
+        return cell
+    parts = tuple(dict.fromkeys(cell.split()))
+    if answer == "labels":
+        return parts
+    listed = answer == "probabilities" and cell not in columns and set(parts) <= set(columns)
+    return parts if listed else (cell,)
+
+
+def list_classes(present: set[str], columns: Sequence[str], images: int) -> list[str]:
+    """The classes: the sample's columns if they are, else the labels in natural order."""
+    if len(present) < 2:
+        raise CompetitionError(
+            f"all {images} training images have the label {min(present)!r}; see data.label_column"
+        )
+    if columns:
+        unknown = sorted(present - set(columns))
+        if unknown:
+            raise CompetitionError(
+                f"label {unknown[0]!r} is not among the sample submission's columns "
+                f"{', '.join(columns[:5])}…; see data.label_column"
+            )
+        return list(columns)
+    whole = all(map(is_whole, present))
+    return sorted(present, key=(lambda label: (int(label), label)) if whole else None)
+
+
+def put_positive_last(classes: Sequence[str], config: DataConfig) -> list[str]:
+    """Two classes, of which the last is the one whose probability is asked."""
+    if len(classes) != 2:
+        raise CompetitionError(
+            f"the sample submission asks for one probability for each image, but the training "
+            f"labels are {len(classes)} classes ({', '.join(classes[:5])}…) and not two; see "
+            f"data.label_column and data.answer"
+        )
+    positive = config.positive_class or classes[-1]
+    if positive not in classes:
+        raise CompetitionError(
+            f"data.positive_class is {positive!r}, but the labels are {' and '.join(classes)}"
+        )
+    return sorted(classes, key=lambda name: name == positive)
+
+
+# ==================================================================================================
+# Asked: what the sample submission wants to know of each image
+# ==================================================================================================
+# Several columns are classes with their probabilities. What one column holds is told by its cells
+# beside the training labels; where both readings of a cell are sound, metric or answer must be set.
+# The metric itself stands in no file: the usual one is taken, with a request to confirm it.
+
+ANSWERS: dict[AnswerKind, str] = {
+    "label": "a label",
+    "labels": "a list of labels",
+    "probability": "one probability",
+    "probabilities": "a probability of each class",
+    "ranking": "a list of the likeliest labels",
+}
+RANKS = 5  # in a ranking whose sample does not tell
+
+
+class Asked(NamedTuple):
+    """The task, the classes that each training image shows, and how that was understood."""
+
+    task: Task
+    names: list[Names]  # [N]
+    notes: list[str]
+
+
+def read_task(
+    sample: pd.DataFrame | None, cells: Sequence[str | Names], config: DataConfig
+) -> Asked:
+    """Understands what is asked from the sample and the training labels.
+
+    Raises CompetitionError, naming the setting that decides, for what can be read in two ways.
+    """
+    columns = list_asked(sample)
+    answer = read_answer(sample, cells, config)
+    names = [split_names(cell, answer, columns) for cell in cells]
+    present = {name for one in names for name in one}
+    classes = list_classes(present, columns if answer == "probabilities" else [], len(cells))
+    if answer == "probability":
+        classes = put_positive_last(classes, config)
+    elif config.positive_class is not None:
+        raise CompetitionError(
+            f"data.positive_class is {config.positive_class!r}, but {ANSWERS[answer]} is asked for "
+            f"and not the probability of one class"
+        )
+    exclusive = answer != "labels" and all(len(one) == 1 for one in names)
+    metric = infer_metric(answer, exclusive) if config.metric == "auto" else config.metric
+    check_metric(metric, answer, classes)
+    spaced = [name for name in classes if " " in name]
+    if answer == "ranking" and spaced:
+        raise CompetitionError(
+            f"a list of labels is asked for, with spaces between them, but label {spaced[0]!r} has "
+            f"a space itself; see data.label_column and data.answer"
+        )
+    ranks = min(count_ranks(sample), len(classes)) if answer == "ranking" else RANKS
+    task = Task(answer, tuple(classes), exclusive, metric, ranks)
+    return Asked(task, names, describe_task(task, config))
+
+
+def read_answer(
+    sample: pd.DataFrame | None, cells: Sequence[str | Names], config: DataConfig
+) -> AnswerKind:
+    """The kind of answer: of the settings, if the columns allow it, else as the sample tells."""
+    columns = list_asked(sample)
+    if config.answer != "auto":
+        if columns and (config.answer == "probabilities") != (len(columns) > 1):
+            raise CompetitionError(
+                f"data.answer is {config.answer}, but the sample submission has {len(columns)} "
+                f"columns beside the ids ({', '.join(columns[:5])}): probabilities have a column "
+                f"for each class, the others have one"
+            )
+        return config.answer
+    if len(columns) > 1:
+        return "probabilities"
+    labels = {cell for cell in cells if isinstance(cell, str)}
+    if sample is None:
+        return choose_answer(labels, config)
+    return read_one_column(sample.iloc[:, 1].str.strip().tolist(), labels, columns[0], config)
+
+
+def choose_answer(labels: set[str], config: DataConfig) -> AnswerKind:
+    """Without a sample submission: what the metric judges, else the labels themselves."""
+    if are_lists(labels):
+        return "labels"
+    judged = [answer for answer in ANSWERS if config.metric in list_judges(answer)]
+    if "probability" in judged and len(labels) > 2:
+        return "probabilities"
+    return judged[0] if judged else "label"
+
+
+def read_one_column(
+    texts: Sequence[str], labels: set[str], column: str, config: DataConfig
+) -> AnswerKind:
+    """The kind of answer that one column of cells holds, beside the training labels."""
+    numbers = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce")
+    known = set(texts) <= labels
+    if numbers.notna().all() and (numbers % 1 != 0).any() and not known:
+        return "probability"
+    if are_lists(labels):
+        return "labels"
+    counts = {len(text.split()) for text in texts}
+    if max(counts) > 1 and not known:
+        return "ranking" if len(counts) == 1 else "labels"
+    if len(labels) == 2 and set(texts) <= {"0", "1", ""}:
+        return choose_binary(labels, column, known or set(texts) == {""}, config)
+    return "label"
+
+
+def choose_binary(
+    labels: set[str], column: str, could_be_label: bool, config: DataConfig
+) -> AnswerKind:
+    """Zeros and ones are a class or its probability: the metric decides, or it is refused."""
+    if not could_be_label:
+        return "probability"
+    for answer in ("label", "probability"):
+        if config.metric in list_judges(answer):
+            return answer
+    if not labels <= {"0", "1"}:
+        return "label"
+    raise CompetitionError(
+        f"column {column!r} of the sample submission holds 0 or 1, as the training labels do: it "
+        f"may ask for the label, or for the probability of '1'; set data.metric (to one of "
+        f"{', '.join(list_judges('label'))} for the label, "
+        f"{', '.join(list_judges('probability'))} for the probability), or data.answer to label or "
+        f"probability"
+    )
+
+
+def list_judges(answer: AnswerKind) -> list[MetricName]:
+    """The metrics that judge such answers."""
+    return [name for name, metric in METRICS.items() if answer in metric.fits]
+
+
+def check_metric(metric: MetricName, answer: AnswerKind, classes: Sequence[str]) -> None:
+    """Raises CompetitionError if the metric does not judge such answers."""
+    if metric not in list_judges(answer):
+        raise CompetitionError(
+            f"data.metric is {metric}, but {ANSWERS[answer]} is asked for, which "
+            f"{' or '.join(list_judges(answer))} can judge; see also data.answer"
+        )
+    if metric == "qwk" and not all(map(is_whole, classes)):
+        raise CompetitionError(
+            f"data.metric is qwk, which needs classes in an order, as whole numbers are, and not "
+            f"{', '.join(classes[:5])}…; see data.label_column"
+        )
+
+
+def count_ranks(sample: pd.DataFrame | None) -> int:
+    """How many classes a cell of the sample lists, where all list as many; else the usual five."""
+    counts = set() if sample is None else {len(text.split()) for text in sample.iloc[:, 1]}
+    return max(counts) if len(counts) == 1 and max(counts) > 1 else RANKS
+
+
+def describe_task(task: Task, config: DataConfig) -> list[str]:
+    """What was understood of answers and metric, a line each."""
+    notes = []
+    if task.answer == "probability":
+        first, last = task.classes
+        turn = "" if config.positive_class else f"; data.positive_class {first} turns it round"
+        notes.append(f"the probability is that of {last!r}, and not of {first!r}{turn}")
+    elif task.answer == "ranking":
+        notes.append(f"a list has {task.ranks} labels, the likeliest first")
+    elif not task.exclusive:
+        notes.append("an image may show several classes, or none: each is learned by itself")
+    elif task.answer == "probabilities":
+        notes.append("an image shows one class: its probabilities sum to one")
+    guess = (
+        ""
+        if config.metric != "auto"
+        else (
+            ", the usual one; the files cannot tell the metric: confirm it, or set another, with "
+            f"data.metric {task.metric}"
+        )
+    )
+    return [*notes, f"metric: {task.metric}{guess}"]
+
+
+# ==================================================================================================
+# Solution: what the test images show, where that is known
+# ==================================================================================================
+# For rehearsals: the truth as labels, or in the form in which the submission answers.
+
+
+def read_solution(path: Path, ids: Sequence[str], task: Task) -> list[Names]:
+    """The classes that each test image shows; the first column of the CSV holds the ids.
+
+    Raises CompetitionError if there is no such file, or an id is missing.
+    """
+    if not path.is_file():
+        raise CompetitionError(f"data.solution is {path}, which is not a file")
+    table = read_table(path).rename(columns=str.strip)
+    table = table.apply(lambda cells: cells.str.strip())
+    known = table.iloc[:, 0].isin(ids)
+    rows = table[known].set_index(table.columns[0])
+    truth = dict(zip(rows.index, read_truth(rows, task), strict=True))
+    missing = [image_id for image_id in ids if image_id not in truth]
+    if missing:
+        raise CompetitionError(
+            f"data.solution: {len(missing)} test ids ({', '.join(missing[:5])}"
+            f"{', …' if len(missing) > 5 else ''}) have no label in {path}"
+        )
+    return [truth[image_id] for image_id in ids]
+
+
+def read_truth(rows: pd.DataFrame, task: Task) -> list[Names]:
+    """The classes of each row: from a column for each class, else from the first column."""
+    if set(task.classes) <= set(rows.columns):
+        shares = rows[list(task.classes)].apply(pd.to_numeric, errors="coerce").fillna(0)
+        if task.exclusive:
+            return [(str(name),) for name in shares.idxmax(axis=1)]
+        there = (shares >= 0.5).to_numpy()
+        return [tuple(pd.Index(task.classes)[row]) for row in there]
+    return [read_cell(str(cell), task) for cell in rows.iloc[:, 0]]
+
+
+def read_cell(cell: str, task: Task) -> Names:
+    """The classes that one cell of an answer tells."""
+    if cell in task.classes:
+        return (cell,)
+    if not task.exclusive:
+        return tuple(cell.split())
+    if task.answer == "ranking":
+        return tuple(cell.split()[:1]) or (cell,)
+    share = pd.to_numeric(cell, errors="coerce")
+    if task.answer == "probability" and not pd.isna(share):
+        return (task.classes[int(share >= 0.5) - 2],)
+    return (cell,)
+
+
+# ==================================================================================================
+# Draws: a part of the images for rehearsals, and a test part where there is none
+# ==================================================================================================
+# Drawn by id and seed, so that the order of rows does not matter; every draw holds the classes in
+# proportion.
+
+
+def draw_held(images: pd.DataFrame, share: float, seed: int) -> NDArray[np.int64]:
+    """Rows to hold back: that share, class by class; of groups, whole ones, at least one."""
+    wanted, order = max(1, round(share * len(images))), draw_order(images, seed)
+    if "group" not in images:
+        return order[:wanted]
+    drawn = images["group"].iloc[order].drop_duplicates()
+    reached = drawn.map(images["group"].value_counts()).cumsum()
+    chosen = drawn[(reached <= wanted) | (reached == reached.min())]
+    return np.flatnonzero(images["group"].isin(chosen))
+
+
+def draw_order(table: pd.DataFrame, seed: int) -> NDArray[np.int64]:
+    """Rows in an order whose every beginning holds the labels in proportion.
+
+    Depends on ids and seed, not on the order of rows.
+    """
+    rng = np.random.default_rng(seed)
+    by_id = table["id"].argsort(kind="stable").to_numpy()
+    shuffled = by_id[rng.permutation(len(table))]
+    labels = table["label"].iloc[shuffled].astype(str)
+    share = (labels.groupby(labels).cumcount() + 0.5) / labels.map(labels.value_counts())
+    return np.asarray(shuffled[share.argsort(kind="stable").to_numpy()], np.int64)
+
+
+def draw_train(table: pd.DataFrame, config: DataConfig, seed: int) -> pd.DataFrame:
+    """At most data.limit training images, class by class, at least one of each that fits."""
+    if config.limit is None or config.limit >= len(table):
+        return table
+    order = table.iloc[draw_order(table, seed)]
+    first = order[~order["label"].astype(str).duplicated()]
+    return pd.concat([first, order.drop(index=first.index)]).iloc[: config.limit]
+
+
+def draw_test(table: pd.DataFrame, config: DataConfig, seed: int) -> pd.DataFrame:
+    """The test images, with a path for at most data.test_limit of them."""
+    present = table["id"][table["path"].notna()].sort_values()
+    if config.test_limit is None or config.test_limit >= len(present):
+        return table
+    kept = np.random.default_rng(seed).choice(present, config.test_limit, replace=False)
+    return table.assign(path=table["path"].where(table["id"].isin(kept), None))
+
+
+# ==================================================================================================
+# Competition: from its files to one image table
+# ==================================================================================================
+# The sample submission is the judge: it decides the ids, the columns, the order of the classes and
+# what is asked of each image. What was understood is printed and reported.
+#
+# Shapes: N training images, T test images, C classes.
+
+NAMES_SHOWN = 5  # ids in a note
+
+
+@dataclass(frozen=True)
+class Competition:
+    """Images, and what is to be submitted."""
+
+    # [N] id, path: str; label: int64, index into classes, or a tuple of them where classes do not
+    # exclude each other; group: str if there are groups
+    train: pd.DataFrame
+    test: pd.DataFrame  # [T] id: str; path: str or None; label if known; as in the sample
+    task: Task
+    sample: pd.DataFrame  # [T] the sample submission as text
+    notes: tuple[str, ...]  # what was understood, a line each
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes: [C]."""
+        return self.task.classes
+
+
+def read_competition(config: DataConfig, seed: int) -> Competition:
+    """Understands a competition's folder; raises CompetitionError naming the setting that helps."""
+    folder = find_competition_folder(config)
+    index, opened = open_images(folder)
+    sample_path = find_sample(index.folder, config)
+    sample = None if sample_path is None else read_sample(sample_path)
+    aside = {Path(one).resolve() for one in (sample_path, config.solution) if one is not None}
+    check_images(index, sample, aside)
+    labels = read_labels(index, config, sample, aside)
+    images, missing = drop_missing(labels.table, folder)
+    asked = read_task(sample, images["label"].tolist(), config)
+    images["label"] = pd.Series(asked.names, dtype=object)
+    if sample is None or sample_path is None:
+        images, test, sample = hold_out(images, asked.task, config.holdout, folder, seed)
+        found = [
+            f"no sample submission: {len(test)} labelled images are held back as the test part"
+        ]
+    else:
+        test = find_test(index, sample)
+        check_test(images, test, sample, sample_path, index)
+        found = describe_test(test, asked.task, sample_path)
+        if config.solution is not None:
+            truth = read_solution(Path(config.solution), test["id"].tolist(), asked.task)
+            test["label"] = pd.Series(truth, dtype=object)
+    train = draw_train(images, config, seed).sort_values("id", ignore_index=True)
+    drawn = draw_test(test, config, seed)
+    notes = [f"folder: {folder}", *opened, *labels.notes, *missing, *found, *asked.notes]
+    notes += describe_classes(images, asked.task.classes)
+    notes += describe_rest(index, images, test) + describe_limits(images, train, test, drawn)
+    return Competition(
+        index_labels(train, asked.task, index.folder),
+        index_labels(drawn, asked.task, index.folder),
+        asked.task,
+        sample,
+        tuple(notes),
+    )
 
 
 def drop_missing(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -2440,9 +3226,12 @@ def name_some(ids: Sequence[str], what: str) -> str:
 
 
 def hold_out(
-    images: pd.DataFrame, notes: list[str], share: float, folder: Path, seed: int
-) -> Parts:
-    """Without a sample submission, sets a share of the labelled images aside as the test part."""
+    images: pd.DataFrame, task: Task, share: float, folder: Path, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Without a sample submission, sets a share of the labelled images aside as the test part.
+
+    Returns training part, test part, and a sample that asks for the task's kind of answer.
+    """
     if share == 0:
         raise CompetitionError(
             f"found no sample submission in {folder}, where its name would be like "
@@ -2452,131 +3241,82 @@ def hold_out(
     held = images.index[draw_held(images, share, seed)]
     test = images.loc[sorted(held), ["id", "path", "label"]].reset_index(drop=True)
     train = images.drop(index=held).reset_index(drop=True)
-    sample = pd.DataFrame({"id": test["id"], "label": images["label"].min()})
-    note = f"no sample submission: {len(test)} labelled images are held back as the test part"
-    return Parts(train, test, sample, [*notes, note])
+    blank = {"ranking": " ".join(task.classes[: task.ranks]), "probability": "0.5"}
+    columns = task.classes if task.answer == "probabilities" else ("label",)
+    cell = "0.5" if len(columns) > 1 else blank.get(task.answer, task.classes[0])
+    return train, test, pd.DataFrame({"id": test["id"]} | dict.fromkeys(columns, cell))
 
 
-def draw_held(images: pd.DataFrame, share: float, seed: int) -> NDArray[np.int64]:
-    """Rows to hold back: that share, class by class; of groups, whole ones, at least one."""
-    wanted, order = max(1, round(share * len(images))), draw_order(images, seed)
-    if "group" not in images:
-        return order[:wanted]
-    drawn = images["group"].iloc[order].drop_duplicates()
-    reached = drawn.map(images["group"].value_counts()).cumsum()
-    chosen = drawn[(reached <= wanted) | (reached == reached.min())]
-    return np.flatnonzero(images["group"].isin(chosen))
-
-
-def draw_order(table: pd.DataFrame, seed: int) -> NDArray[np.int64]:
-    """Rows in an order whose every beginning holds the classes in proportion.
-
-    Depends on ids and seed, not on the order of rows.
-    """
-    rng = np.random.default_rng(seed)
-    by_id = table["id"].argsort(kind="stable").to_numpy()
-    shuffled = by_id[rng.permutation(len(table))]
-    labels = table["label"].iloc[shuffled]
-    share = (labels.groupby(labels).cumcount() + 0.5) / labels.map(labels.value_counts())
-    return np.asarray(shuffled[share.argsort(kind="stable").to_numpy()], np.int64)
-
-
-def draw_train(table: pd.DataFrame, config: DataConfig, seed: int) -> pd.DataFrame:
-    """At most data.limit training images, class by class, at least one of each that fits."""
-    if config.limit is None or config.limit >= len(table):
-        return table
-    order = table.iloc[draw_order(table, seed)]
-    first = order[~order["label"].duplicated()]
-    return pd.concat([first, order.drop(index=first.index)]).iloc[: config.limit]
-
-
-def draw_test(table: pd.DataFrame, config: DataConfig, seed: int) -> pd.DataFrame:
-    """The test images, with a path for at most data.test_limit of them."""
-    present = table["id"][table["path"].notna()].sort_values()
-    if config.test_limit is None or config.test_limit >= len(present):
-        return table
-    kept = np.random.default_rng(seed).choice(present, config.test_limit, replace=False)
-    return table.assign(path=table["path"].where(table["id"].isin(kept), None))
-
-
-def check_test(train: pd.DataFrame, test: pd.DataFrame, sample: Path) -> None:
-    """Raises CompetitionError if no test id has a file, or a test image is also trained on."""
-    if test["path"].isna().all():
-        raise CompetitionError(
-            f"none of the {len(test)} ids of {sample.name} has an image, "
-            f"e.g. {test['id'].iloc[0]!r}; see data.folder"
-        )
-    shared = set(train["path"]) & set(test["path"].dropna())
-    if shared:
-        raise CompetitionError(
-            f"{len(shared)} images are both training and test, e.g. {min(shared)}; "
-            f"see data.id_column and data.sample_submission"
-        )
-
-
-def read_solution(path: Path, ids: "pd.Series[str]") -> list[str]:
-    """The true labels of the test ids, from the first two columns of a CSV."""
-    if not path.is_file():
-        raise CompetitionError(f"data.solution is {path}, which is not a file")
-    solution = read_table(path)
-    truth = dict(zip(solution.iloc[:, 0], solution.iloc[:, 1], strict=True))
-    missing = [image_id for image_id in ids if image_id not in truth]
-    if missing:
-        raise CompetitionError(f"data.solution: {name_some(missing, 'test id')} no label in {path}")
-    return [truth[image_id] for image_id in ids]
-
-
-def list_classes(parts: Parts) -> list[str]:
-    """The classes: the sample's columns if it has several, else the labels in natural order."""
-    present = set(parts.train["label"])
-    if len(present) < 2:
-        raise CompetitionError(
-            f"all {len(parts.train)} training images have the label {min(present)!r}; "
-            f"see data.label_column"
-        )
-    if parts.sample.shape[1] > 2:
-        classes = [str(column) for column in parts.sample.columns[1:]]
-        unknown = sorted(present - set(classes))
-        if unknown:
-            raise CompetitionError(
-                f"label {unknown[0]!r} is not among the sample submission's columns "
-                f"{', '.join(classes[:NAMES_SHOWN])}…; see data.label_column"
-            )
-        return classes
-    whole = all(label.lstrip("-").isdecimal() for label in present)
-    return sorted(present, key=(lambda label: (int(label), label)) if whole else None)
+def describe_test(test: pd.DataFrame, task: Task, sample: Path) -> list[str]:
+    """What is asked for, and which test images are not there."""
+    asked = f"asked for: {ANSWERS[task.answer]} for each of {len(test)} ids, as in {sample.name}"
+    absent = test["id"][test["path"].isna()].tolist()
+    note = f"{name_some(absent, 'test id')} no file and will be predicted by the prior"
+    return [asked, note] if absent else [asked]
 
 
 def describe_classes(train: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     """How many images and classes there are, and which classes are too rare to be sure of."""
-    sizes = train["label"].value_counts().reindex(list(classes), fill_value=0)
+    counts = Counter(name for names in train["label"] for name in names)
+    sizes = {name: counts[name] for name in classes}
     notes = [
-        f"{len(train)} training images, {len(classes)} classes of {sizes.min()} to {sizes.max()}: "
-        + ", ".join(classes[:12])
-        + (", …" if len(classes) > 12 else "")
+        f"{len(train)} training images, {len(classes)} classes of {min(sizes.values())} to "
+        f"{max(sizes.values())}: " + ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
     ]
-    for name, size in sizes[sizes < 2].items():
+    rare = {name: size for name, size in sizes.items() if size < 2}
+    for name, size in list(rare.items())[:NAMES_SHOWN]:
         fate = "in one fold it is validated without having been trained on"
         notes.append(
             f"class {name!r} has 1 image: {fate}"
             if size
             else f"class {name!r} has no training image: it will hardly be predicted"
         )
+    if len(rare) > NAMES_SHOWN:
+        notes.append(f"{len(rare) - NAMES_SHOWN} more classes have at most 1 image")
     return notes
 
 
-def index_classes(table: pd.DataFrame, classes: Sequence[str], folder: Path) -> pd.DataFrame:
-    """Turns labels from text to index, and paths from relative to whole."""
+def describe_rest(index: ImageIndex, train: pd.DataFrame, test: pd.DataFrame) -> list[str]:
+    """What is there and not used: images that no table names, and copies in other formats."""
+    rest = sorted(set(index.paths) - set(train["path"]) - set(test["path"].dropna()))
+    notes = []
+    if rest:
+        notes.append(
+            f"not used: {len(rest)} images that are neither labelled nor asked for, e.g. {rest[0]}"
+        )
+    if index.twins:
+        twins = ", ".join(f"{count} {suffix}" for suffix, count in sorted(index.twins.items()))
+        notes.append(f"not used: {twins} files, as there are images")
+    return notes
+
+
+def describe_limits(
+    images: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame, drawn: pd.DataFrame
+) -> list[str]:
+    """What the settings leave out."""
+    notes, count = [], drawn["path"].notna().sum()
+    if len(train) < len(images):
+        notes.append(f"data.limit: {len(train)} of {len(images)} training images are used")
+    if count < test["path"].notna().sum():
+        notes.append(f"data.test_limit: {count} test images are predicted, the rest by the prior")
+    return notes
+
+
+def index_labels(table: pd.DataFrame, task: Task, folder: Path) -> pd.DataFrame:
+    """Turns labels from names to indices, and paths from relative to whole."""
     table = table.reset_index(drop=True)
     whole = [None if pd.isna(path) else str(folder / path) for path in table["path"]]
     table["path"] = pd.Series(whole, dtype=object)
     if "label" not in table:
         return table
-    rows = {name: row for row, name in enumerate(classes)}
-    unknown = set(table["label"]) - set(rows)
+    rows = {name: row for row, name in enumerate(task.classes)}
+    unknown = {name for names in table["label"] for name in names} - set(rows)
     if unknown:
         raise CompetitionError(f"data.solution holds {min(unknown)!r}, which is no training label")
-    return table.assign(label=table["label"].map(rows).astype(np.int64))
+    indices = [tuple(sorted(rows[name] for name in names)) for names in table["label"]]
+    if not task.exclusive:
+        return table.assign(label=pd.Series(indices, dtype=object))
+    return table.assign(label=np.array([first for (first,) in indices], np.int64))
 
 
 # ==================================================================================================
@@ -4750,42 +5490,44 @@ def load_trained(path: Path) -> keras.Model:
 
 
 # ==================================================================================================
-# Submission: checked against the sample before it is written
+# Validation: what Kaggle would refuse is refused before, and what looks wrong is said
 # ==================================================================================================
-# Columns, order and ids are the sample's. An image that could not be predicted gets the prior: each
-# class's share of the training images, or the most frequent class.
+# Columns, order and ids must be the sample's, and every cell an answer of the kind that is asked.
 
 SUM_TOLERANCE = 1e-3  # how far from one a row of probabilities may sum
+SURPRISE = 1e-3  # how improbable by chance a submission is that is worth a warning
+SHIFT = 0.1  # total variation between two shares of classes that is worth one
 
 
 class SubmissionError(RuntimeError):
     """The submission would be refused, or cannot be written."""
 
 
-def class_prior(competition: Competition) -> NDArray[np.float32]:
-    """Each class's share of the training images: [C]."""
-    counts = np.bincount(competition.train["label"], minlength=len(competition.classes))
-    return np.asarray(counts / counts.sum(), np.float32)
+def check_submission(
+    submission: pd.DataFrame,
+    competition: Competition,
+    out_of_fold: NDArray[np.float32] | None = None,
+) -> list[str]:
+    """Raises SubmissionError, naming column and id, if the submission does not fit the sample.
 
-
-def make_submission(competition: Competition, predictions: Predictions) -> pd.DataFrame:
-    """Lays predictions out as the sample is; all cells are text."""
-    ids = competition.sample.iloc[:, 0]
-    probs = np.tile(class_prior(competition), (len(ids), 1))
-    predicted = ids.isin(predictions.ids.tolist()).to_numpy()
-    probs[predicted] = select_probs(predictions, ids[predicted].tolist())
-    submission = competition.sample.copy()
-    if competition.kind == "label":
-        submission.iloc[:, 1] = np.array(competition.classes, object)[probs.argmax(axis=1)]
+    Returns warnings, against out-of-fold answers [N, C] as well where they are given: decisions or
+    probabilities, as they would be submitted.
+    """
+    check_rows(submission, competition.sample)
+    task = competition.task
+    answers = submission.set_index(submission.columns[0])
+    if task.answer in ("probability", "probabilities"):
+        check_probabilities(answers, whole=task.answer == "probabilities" and task.exclusive)
     else:
-        for column, name in enumerate(competition.classes):
-            submission[name] = [f"{prob:.8f}" for prob in probs[:, column]]
-    return submission
+        check_labels(answers.iloc[:, 0], task)
+    given = read_answers(answers, task)
+    predicted = given[competition.test["path"].notna().to_numpy()]
+    warnings = warn_of_one_answer(predicted, competition)
+    return warnings + ([] if out_of_fold is None else warn_of_shift(predicted, out_of_fold, task))
 
 
-def check_submission(submission: pd.DataFrame, competition: Competition) -> None:
-    """Raises SubmissionError, naming column and id, if the submission does not fit the sample."""
-    sample = competition.sample
+def check_rows(submission: pd.DataFrame, sample: pd.DataFrame) -> None:
+    """Raises SubmissionError if columns, count or ids are not the sample's, in its order."""
     if submission.columns.tolist() != sample.columns.tolist():
         columns = (", ".join(map(str, table.columns)) for table in (submission, sample))
         raise SubmissionError("the columns are {}, but the sample's are {}".format(*columns))
@@ -4794,29 +5536,153 @@ def check_submission(submission: pd.DataFrame, competition: Competition) -> None
     ids, wanted = submission.iloc[:, 0], sample.iloc[:, 0]
     for row in np.flatnonzero(ids.to_numpy() != wanted.to_numpy())[:1]:
         raise SubmissionError(f"row {row} has id {ids[row]!r}, but {wanted[row]!r} in the sample")
-    answers = submission.set_index(sample.columns[0])
-    if competition.kind == "label":
-        check_labels(answers.iloc[:, 0], competition.classes)
-    else:
-        check_probabilities(answers)
 
 
-def check_labels(answers: "pd.Series[str]", classes: tuple[str, ...]) -> None:
-    """Raises SubmissionError if an answer is no class."""
-    for image_id, label in answers[~answers.isin(classes)].head(1).items():
-        raise SubmissionError(f"id {image_id!r} has label {label!r}, which is no training label")
+def check_labels(answers: "pd.Series[str]", task: Task) -> None:
+    """Raises SubmissionError if a cell is not one class, or a list of as many as are asked."""
+    for image_id, cell in answers.items():
+        labels = [cell] if task.answer == "label" else cell.split()
+        for label in labels:
+            if label not in task.classes:
+                raise SubmissionError(
+                    f"id {image_id!r} has label {label!r}, which is no training label"
+                )
+        if len(set(labels)) < len(labels):
+            raise SubmissionError(f"id {image_id!r} has a label twice: {cell!r}")
+        if not labels or (task.answer == "ranking" and len(labels) != task.ranks):
+            wanted = task.ranks if task.answer == "ranking" else "at least 1"
+            raise SubmissionError(f"id {image_id!r} has {len(labels)} labels and not {wanted}")
 
 
-def check_probabilities(answers: pd.DataFrame) -> None:
-    """Raises SubmissionError if a cell is no probability or a row does not sum to one."""
+def check_probabilities(answers: pd.DataFrame, whole: bool) -> None:
+    """Raises SubmissionError if a cell is no probability, or a row is not whole where asked."""
     probs = answers.apply(pd.to_numeric, errors="coerce")
     for name in probs:
         for image_id in probs.index[~probs[name].between(0, 1)][:1]:
             value = answers.at[image_id, name]
             raise SubmissionError(f"id {image_id!r} has {value!r} in {name!r}: no probability")
     sums = probs.sum(axis=1)
-    for image_id in sums.index[(sums - 1).abs() > SUM_TOLERANCE][:1]:
+    for image_id in sums.index[whole & ((sums - 1).abs() > SUM_TOLERANCE)][:1]:
         raise SubmissionError(f"the probabilities of id {image_id!r} sum to {sums[image_id]:.4f}")
+
+
+def read_answers(answers: pd.DataFrame, task: Task) -> NDArray[np.float32]:
+    """A valid submission's cells as probabilities or decisions: [T, C]; of a ranking the first."""
+    if task.answer in ("probability", "probabilities"):
+        probs = answers.to_numpy(np.float32)
+        return probs if task.answer == "probabilities" else np.hstack([1 - probs, probs])
+    rows = {name: row for row, name in enumerate(task.classes)}
+    labels = [(cell,) if task.answer == "label" else cell.split() for cell in answers.iloc[:, 0]]
+    kept = 1 if task.answer == "ranking" else len(rows)
+    return encode_targets(
+        [tuple(rows[label] for label in one[:kept]) for one in labels], len(rows)
+    ).astype(np.float32)
+
+
+def class_prior(competition: Competition) -> NDArray[np.float32]:
+    """Each class's share of the training images: [C]."""
+    labels = competition.train["label"].tolist()
+    targets = encode_targets(labels, len(competition.classes))
+    return np.asarray(targets.mean(axis=0), np.float32)
+
+
+def warn_of_one_answer(answers: NDArray[np.float32], competition: Competition) -> list[str]:
+    """Warns if all answers are the same, and chance would hardly make them so.
+
+    Chance is that of as many images of the training part all showing what its labels show.
+    """
+    labels = competition.train["label"].value_counts(normalize=True)
+    chance = float((labels.to_numpy() ** len(answers)).sum())
+    if len(answers) == 0 or chance >= SURPRISE or not (answers == answers[0]).all():
+        return []
+    name = competition.classes[int(answers[0].argmax())]
+    return [
+        f"all {len(answers)} predicted answers are the same, {name!r} first: look at the curves"
+    ]
+
+
+def warn_of_shift(
+    answers: NDArray[np.float32], out_of_fold: NDArray[np.float32], task: Task
+) -> list[str]:
+    """Warns if the classes that are predicted differ between test and out-of-fold images.
+
+    A chi-square test of the predicted classes' counts, the detector BBSDh of Rabanser, Günnemann
+    and Lipton 2019 (Failing Loudly, NeurIPS); and as among many images it detects what does not
+    matter, the shares must also be a tenth apart (total variation).
+    """
+    counts = np.stack([count_answers(part, task) for part in (answers, out_of_fold)])
+    counts = counts[:, counts.sum(axis=0) > 0]
+    if not counts.sum(axis=1).all() or counts.shape[1] < 2:
+        return []
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    p_value = float(chi2_contingency(counts, correction=False)[1])
+    if distance < SHIFT or p_value >= SURPRISE:
+        return []
+    warning = (
+        f"the predicted classes of test and out-of-fold images differ: their shares are "
+        f"{distance:.0%} apart (chi-square, p = {p_value:.1g}); the test images may be others than "
+        f"the training images, or read in another way"
+    )
+    return [warning]
+
+
+def count_answers(answers: NDArray[np.float32], task: Task) -> NDArray[Any]:
+    """How often each class is answered: [C]; the first class of each image, if it has but one."""
+    chosen = answers >= 0.5
+    if task.exclusive:
+        chosen = np.eye(answers.shape[1], dtype=bool)[answers.argmax(axis=1)]
+    return np.asarray(chosen.sum(axis=0))
+
+
+# ==================================================================================================
+# Submission: answers laid out as the sample is
+# ==================================================================================================
+# An image that could not be predicted gets the prior: each class's share of the training images.
+
+
+def make_submission(competition: Competition, predictions: Predictions) -> pd.DataFrame:
+    """Lays answers out as the sample is; all cells are text.
+
+    They are probabilities [T, C], or what a rule has decided by them: ones and zeros. Where several
+    labels may be given, those of at least a half are, and the first of all if none is.
+    """
+    ids, task = competition.sample.iloc[:, 0], competition.task
+    prior = class_prior(competition)
+    answers = np.tile(prior, (len(ids), 1))
+    predicted = ids.isin(predictions.ids.tolist()).to_numpy()
+    answers[predicted] = select_probs(predictions, ids[predicted].tolist())
+    submission = competition.sample.copy()
+    if task.answer in ("probability", "probabilities"):
+        lay_probabilities(submission, answers, task)
+    else:
+        submission.isetitem(1, list_labels(answers, prior, task))
+    return submission
+
+
+def lay_probabilities(submission: pd.DataFrame, answers: NDArray[np.float32], task: Task) -> None:
+    """Writes the columns of probabilities: of the last of two classes, or of each."""
+    probs = answers[:, -1:] if task.answer == "probability" else answers
+    if task.answer == "probabilities" and task.exclusive:  # a rule may have clipped them
+        probs = probs / probs.sum(axis=1, keepdims=True)
+    for column in range(probs.shape[1]):
+        submission.isetitem(column + 1, [f"{prob:.8f}" for prob in probs[:, column]])
+
+
+def list_labels(answers: NDArray[np.float32], prior: NDArray[np.float32], task: Task) -> list[str]:
+    """The cells of labels: the first, all of at least a half, or the first few in their order.
+
+    Of equals the more frequent class goes first.
+    """
+    order = np.lexsort((np.broadcast_to(-prior, answers.shape), -answers))
+    if task.answer == "labels":
+        counts = np.maximum((answers >= 0.5).sum(axis=1), 1)
+        order = [np.sort(row[:count]) for row, count in zip(order, counts, strict=True)]
+    elif task.answer == "label":
+        order = order[:, :1]
+    else:
+        order = order[:, : task.ranks]
+    return [" ".join(task.classes[label] for label in row) for row in order]
 
 
 def write_submission(submission: pd.DataFrame, path: Path) -> None:
@@ -6835,7 +7701,7 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
         open_session(runtime.precision, len(runtime.devices))
-        data = TrainingSet(images, folds, Task("label", competition.classes))
+        data = TrainingSet(images, folds, competition.task)
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))

@@ -1,15 +1,18 @@
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from folders import make_csv_competition, write_csv, write_images
-from hypothesis import given
-from hypothesis import strategies as st
 
-from podium.competition import Competition, draw_order, draw_train, name_some, read_competition
+from podium.competition import Competition, name_some, read_competition
 from podium.config import DataConfig
 from podium.inputs import CompetitionError
+from podium.task import Task
+
+METRIC_NOTE = (
+    "metric: accuracy, the usual one; the files cannot tell the metric: confirm it, or set "
+    "another, with data.metric accuracy"
+)
 
 
 def read(folder: Path, **settings: object) -> Competition:
@@ -25,7 +28,7 @@ def message(folder: Path, **settings: object) -> str:
 def test_a_competition_becomes_two_tables_and_a_list_of_classes(tmp_path: Path):
     competition = read(make_csv_competition(tmp_path))
     assert competition.classes == ("cat", "dog")
-    assert competition.kind == "label"
+    assert competition.task == Task("label", ("cat", "dog"), exclusive=True, metric="accuracy")
     assert competition.train["label"].tolist() == [0, 1] * 10
     assert competition.train["path"][0] == str(tmp_path / "train" / "000.png")
     assert competition.test["id"].tolist() == ["500.png", "501.png", "502.png", "503.png"]
@@ -34,6 +37,7 @@ def test_a_competition_becomes_two_tables_and_a_list_of_classes(tmp_path: Path):
         f"folder: {tmp_path}",
         "labels: column 'kind' of train.csv, ids in 'image'",
         "asked for: a label for each of 4 ids, as in sample_submission.csv",
+        METRIC_NOTE,
         "20 training images, 2 classes of 10 to 10: cat, dog",
     )
 
@@ -44,7 +48,8 @@ def test_the_samples_columns_are_the_classes_in_their_order(tmp_path: Path):
     write_csv(folder / "sample_submission.csv", columns)
     competition = read(folder)
     assert competition.classes == ("dog", "owl", "cat")
-    assert competition.kind == "probabilities"
+    assert (competition.task.answer, competition.task.exclusive) == ("probabilities", True)
+    assert competition.task.metric == "log_loss"
     assert competition.train["label"].tolist() == [2, 0] * 10
     assert "class 'owl' has no training image: it will hardly be predicted" in competition.notes
 
@@ -174,7 +179,6 @@ def test_an_image_in_both_parts_is_an_error(tmp_path: Path):
         ({"id": [], "kind": []}, "sample.csv must have ids, at least one more column, and rows"),
         ({"id": ["500.png"] * 2, "kind": ["cat"] * 2}, "are not unique; see '500.png'"),
         ({"id": ["500.png", ""], "kind": ["cat"] * 2}, "are not unique; see ''"),
-        ({"id": ["500.png"], "p": [0.5]}, "asks for one probability in column 'p'; Podium cannot"),
     ],
 )
 def test_a_sample_that_is_none_is_an_error(tmp_path: Path, columns, reason: str):
@@ -215,35 +219,6 @@ def test_limits_are_noted(tmp_path: Path):
         "data.limit: 10 of 20 training images are used",
         "data.test_limit: 3 test images are predicted, the rest by the prior",
     )
-
-
-def make_table(labels: list[int]) -> pd.DataFrame:
-    ids = [f"{row:04d}" for row in range(len(labels))]
-    return pd.DataFrame({"id": ids, "path": ids, "label": list(map(str, labels))})
-
-
-tables = st.lists(st.integers(0, 4), min_size=10, max_size=60).map(make_table)
-
-
-@given(tables, st.integers(0, 3), st.randoms())
-def test_a_draw_does_not_depend_on_the_order_of_rows(table, seed, random):
-    order = list(range(len(table)))
-    random.shuffle(order)
-    turned = table.iloc[order].reset_index(drop=True)
-    plain = table["id"].iloc[draw_order(table, seed)].tolist()
-    assert turned["id"].iloc[draw_order(turned, seed)].tolist() == plain
-
-
-@given(tables, st.integers(10, 60))
-def test_a_limit_keeps_every_class_and_its_share(table, limit):
-    drawn = draw_train(table, DataConfig(limit=limit), 0)
-    assert len(drawn) == min(limit, len(table))
-    assert not drawn["id"].duplicated().any()
-    assert set(drawn["label"]) == set(table["label"])
-    if limit < len(table):
-        expected = table["label"].value_counts() * limit / len(table)
-        drawn_sizes = drawn["label"].value_counts().reindex(expected.index)
-        assert np.abs(drawn_sizes - expected).max() <= len(expected)
 
 
 def test_many_ids_are_named_by_their_first():

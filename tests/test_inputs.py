@@ -214,3 +214,34 @@ def test_the_folder_of_the_settings_is_waited_for_among_inputs_and_nowhere_else(
         wait_for_inputs(DataConfig(folder=str(mounted / "late")), report, mounted, 0.05)
     wait_for_inputs(DataConfig(folder=str(tmp_path / "at-home")), report, mounted, 0.05)
     wait_for_inputs(DataConfig(), report, tmp_path / "no-such-mount", 0.05)
+
+
+@pytest.mark.parametrize(
+    ("image_id", "path"),
+    [
+        (" 12.png ", "train/12.png"),
+        ("12.0", "train/12.png"),  # a tool has taken the ids for numbers
+        ("12.jpg", "train/12.png"),  # the file has been converted
+        ("12.dcm", "train/12.png"),
+        ("7.0", "train/7.0.png"),  # a name that is one wins over what it might mean
+        ("12.5", None),
+        ("x.0", None),
+    ],
+)
+def test_an_id_is_found_as_other_tools_may_have_written_it(
+    tmp_path: Path, image_id: str, path: str | None
+):
+    write_images(tmp_path, ["train/12.png", "train/7.0.png", "train/7.png", "train/x.png"])
+    index = ImageIndex(tmp_path)
+    assert index.find(image_id, "train") == path
+    assert index.share([image_id]) == (path is not None)
+
+
+def test_copies_of_images_in_other_formats_are_counted(tmp_path: Path):
+    write_images(tmp_path, ["jpeg/train/1.png"])
+    for name in ("train/1.dcm", "train/2.dcm", "records/0.tfrec", "train.ZIP"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    index = ImageIndex(tmp_path)
+    assert index.paths == ["jpeg/train/1.png"]
+    assert index.twins == {".dcm": 2, ".tfrec": 1, ".zip": 1}

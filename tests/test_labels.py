@@ -11,7 +11,7 @@ from podium.labels import Labels, read_labels
 def read(folder: Path, config: DataConfig | None = None) -> Labels:
     sample = folder / "sample_submission.csv"
     table = read_table(sample) if sample.exists() else None
-    return read_labels(ImageIndex(folder), config or DataConfig(), table, {sample})
+    return read_labels(ImageIndex(folder), config or DataConfig(), table, {sample.resolve()})
 
 
 def pairs(labels: Labels) -> dict[str, str]:
@@ -64,7 +64,10 @@ def test_an_undecidable_label_column_is_an_error_and_the_setting_decides(tmp_pat
         "any of the columns x, y could be the label; set data.label_column"
     )
     assert pairs(read(tmp_path, DataConfig(label_column="x"))) == {"a": "1", "b": "2"}
-    with pytest.raises(CompetitionError, match="data.label_column is 'z', but the columns are id"):
+    with pytest.raises(
+        CompetitionError,
+        match="data.label_column is 'z', but the columns of train.csv are id, x, y",
+    ):
         read(tmp_path, DataConfig(label_column="z"))
 
 
@@ -162,10 +165,18 @@ def test_a_train_table_is_one_even_if_the_test_images_are_numbered_alike(tmp_pat
     assert table["path"].tolist() == [f"train/{n}.png" for n in range(4)]
 
 
+def test_of_two_tables_the_one_with_the_column_that_is_asked_for_has_the_labels(tmp_path: Path):
+    make_csv_competition(tmp_path)
+    ids = [f"{row:03d}.png" for row in range(20)]
+    write_csv(tmp_path / "train_colours.csv", {"image": ids, "colour": ["red", "blue"] * 10})
+    assert read(tmp_path).table["label"].tolist() == ["cat", "dog"] * 10
+
+
 def test_a_setting_chooses_between_two_tables_of_training_images(tmp_path: Path):
     make_csv_competition(tmp_path)
     ids = [f"{row:03d}.png" for row in range(20)]
     write_csv(tmp_path / "train_colours.csv", {"image": ids, "colour": ["red", "blue"] * 10})
+    write_csv(tmp_path / "sample_submission.csv", {"id": ["500.png"], "answer": ["cat"]})
     with pytest.raises(CompetitionError, match="name a column that only one of them has with"):
         read(tmp_path)
     labels = read(tmp_path, DataConfig(label_column="colour"))

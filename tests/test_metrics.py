@@ -11,7 +11,6 @@ from podium import metrics as scales
 from podium.metrics import (
     METRICS,
     bootstrap_scores,
-    check_metric,
     count_confusions,
     draw_weights,
     find_interval,
@@ -217,11 +216,3 @@ def test_logits_are_no_probabilities(metric, beyond):
     probs = np.array([[0.5, 0.5], [0.5, beyond]])
     with pytest.raises(ValueError, match="judges probabilities, but was given"):
         score_answers(ask(metric, classes=2), np.eye(2, dtype=np.uint8), probs)
-
-
-def test_a_metric_that_cannot_judge_the_answers_is_refused_by_name():
-    for name, metric in METRICS.items():
-        for answer in metric.fits:
-            check_metric(Task(answer, ("a", "b"), metric=name))
-    with pytest.raises(ValueError, match=r"data.metric is qwk.*holds ranking; .* to one of map,"):
-        check_metric(Task("ranking", ("a", "b"), metric="qwk"))

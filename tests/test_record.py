@@ -8,6 +8,7 @@ import pytest
 from podium.competition import Competition
 from podium.predictions import Predictions, write_predictions
 from podium.record import CURVES, measure_folds, read_run_record
+from podium.task import Task
 
 IDS = ["007", "1e3", "NA", "b"]
 LABELS = [0, 1, 1, 0]
@@ -19,9 +20,8 @@ def competition() -> Competition:
     return Competition(
         train=pd.DataFrame({"id": IDS, "path": "none.png", "label": LABELS}),
         test=pd.DataFrame({"id": ["t"], "path": None}),
-        classes=("cat", "dog"),
+        task=Task("label", ("cat", "dog")),
         sample=pd.DataFrame({"id": ["t"], "label": ["cat"]}),
-        kind="label",
         notes=(),
     )
 

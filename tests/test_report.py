@@ -13,6 +13,7 @@ from sklearn.metrics import confusion_matrix
 from podium.competition import Competition
 from podium.predictions import Predictions, write_predictions
 from podium.report import format_figure, render_heatmap, render_thumbnail, write_report
+from podium.task import Task
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CLASSES = ("cat", HOSTILE, "$x_1$ & co", "dog")
@@ -34,10 +35,9 @@ def make_competition(folder, size=8):
     return Competition(
         train=pd.DataFrame({"id": ids, "path": paths, "label": labels}),
         test=pd.DataFrame({"id": [f"test-{row}" for row in range(30)], "path": None}),
-        classes=CLASSES,
+        task=Task("label", CLASSES),
         notes=("labels are in train.csv, column <label>",),
         sample=pd.DataFrame({"id": ["test-0"], "label": ["0"]}),
-        kind="label",
     )
 
 
@@ -323,10 +323,9 @@ def test_many_classes_show_pairs_instead_of_a_heat_map(run_folder, competition):
     many = Competition(
         train=competition.train,
         test=competition.test,
-        classes=CLASSES + tuple(f"class {number}" for number in range(40)),
+        task=Task("label", CLASSES + tuple(f"class {number}" for number in range(40))),
         notes=(),
         sample=pd.DataFrame({"id": ["test-0"], "label": ["0"]}),
-        kind="label",
     )
     probs = np.pad(make_probs(many.train["label"].to_numpy()), ((0, 0), (0, 40)))
     ids = many.train["id"].to_numpy(np.str_)

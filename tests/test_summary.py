@@ -22,6 +22,7 @@ from podium.summary import (
     summarise_scores,
     write_json,
 )
+from podium.task import Task
 
 TABLE = pd.DataFrame({"id": ["a", "b", "c", "d"], "path": ["p"] * 4, "label": [0, 1, 1, 0]})
 PIXELS = np.zeros((4, 1, 1, 3), np.uint8)
@@ -66,7 +67,7 @@ def test_a_test_part_without_truth_has_no_score():
 def test_the_run_is_summed_up_with_its_machine_and_warnings(tmp_path: Path):
     sample = pd.DataFrame({"id": ["t"], "label": ["x"]})
     test = pd.DataFrame({"id": ["t"], "path": [None]})
-    competition = Competition(TABLE, test, ("x", "y"), sample, "label", ())
+    competition = Competition(TABLE, test, Task("label", ("x", "y")), sample, ())
     runtime = Runtime("cpu", "jax", ("a", "b"), "float32", tmp_path, time.time() - 5, time.time())
     report = Reporter(tmp_path)
     report.warn("look here")

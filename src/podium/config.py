@@ -71,9 +71,31 @@ class DataConfig:
     id_column: str | None = setting(None, "image id in the train table; none detects it")
     label_column: str | None = setting(None, "label in the train table; none detects it")
     group_column: str | None = setting(
-        None, "train column whose equal values stay in one fold (patient, location, …)"
+        "auto",
+        "train column whose equal values stay in one fold; auto finds one that is called like a "
+        "patient, subject, location, sequence or site, none is off",
     )
-    solution: str | None = setting(None, "true labels of the test part, for rehearsals")
+    # fmt: off
+    metric: Literal[
+        "auto", "accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "samples_f1",
+        "log_loss", "auc", "qwk", "map", "pf1",
+    ] = setting(
+        "auto",
+        "what the competition is judged by, which its files cannot tell; auto is what is usual for "
+        "such answers",
+    )
+    # fmt: on
+    answer: Literal["auto", "label", "labels", "probability", "probabilities", "ranking"] = setting(
+        "auto",
+        "what the submission's cells hold: a class, several, the probability of one class, of "
+        "each, or the likeliest from the first; auto asks the sample submission",
+    )
+    positive_class: str | None = setting(
+        None, "class whose probability is asked, if it is one; none is the last in natural order"
+    )
+    solution: str | None = setting(
+        None, "true labels of the test part, for rehearsals, also in the submission's form"
+    )
     holdout: float = setting(
         0.0,
         "share of labelled images held back as the test part if there is no sample submission",

@@ -1,14 +1,15 @@
 """Inputs: where the competition's files are
 
 Kaggle mounts a competition at /kaggle/input/<name> or /kaggle/input/competitions/<name>. In there
-lie the sample submission and the images; an image is found by any form of its id.
+lie the sample submission and the images; an image is found by any form of its id. Copies of the
+images in other formats (DICOM, TFRecord, zip) are counted and left alone.
 """
 
 import os
 import re
 import time
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -26,6 +27,8 @@ SAMPLE_NAME = re.compile(r"sample.?submission.*\.csv$", re.IGNORECASE)
 TRAIN_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]rain|TRAIN")
 TEST_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]est(s|ing)?(?![a-z])|(?<![A-Z])TEST(?![A-Z])")
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+RECORD_SUFFIXES = frozenset((".tfrec", ".tfrecord", ".tfrecords"))
+TWIN_SUFFIXES = frozenset((".dcm", ".zip")) | RECORD_SUFFIXES
 
 
 class CompetitionError(ValueError):
@@ -125,11 +128,14 @@ class ImageIndex:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        files = [path for path in folder.rglob("*") if not path.name.startswith(".")]
         self.paths = sorted(
             path.relative_to(folder).as_posix()
-            for path in folder.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            for path in files
+            if path.suffix.lower() in IMAGE_SUFFIXES
         )
+        suffixes = (path.suffix.lower() for path in files)
+        self.twins = Counter(suffix for suffix in suffixes if suffix in TWIN_SUFFIXES)
         self.by_name: defaultdict[str, list[str]] = defaultdict(list)
         for path in self.paths:
             for name in list_names(path):
@@ -141,7 +147,7 @@ class ImageIndex:
         Of several, it is the one in a folder of its part; the training part has none in a test
         folder. Raises CompetitionError if that leaves more than one.
         """
-        found = self.by_name.get(image_id, [])
+        found = self.look_up(image_id)
         if part == "train":
             found = [path for path in found if part_of(path) != "test"]
         found = [path for path in found if part_of(path) == part] or found
@@ -152,9 +158,16 @@ class ImageIndex:
             )
         return found[0] if found else None
 
+    def look_up(self, image_id: str) -> list[str]:
+        """The images that an id names, by the first of its readings that names any."""
+        for reading in list_readings(image_id):
+            if reading in self.by_name:
+                return self.by_name[reading]
+        return []
+
     def share(self, ids: Iterable[str]) -> float:
         """The share of ids that are the name of an image."""
-        known = [image_id in self.by_name for image_id in ids]
+        known = [bool(self.look_up(image_id)) for image_id in ids]
         return sum(known) / len(known) if known else 0.0
 
 
@@ -163,6 +176,19 @@ def list_names(path: str) -> list[str]:
     parts = PurePosixPath(path).parts
     tails = ["/".join(parts[start:]) for start in range(len(parts))]
     return tails + [tail.rpartition(".")[0] for tail in tails]
+
+
+def list_readings(image_id: str) -> Iterator[str]:
+    """What an id may mean: itself; without spaces; without a suffix that the file has not, or the
+    .0 of a tool that took it for a number.
+    """
+    yield image_id
+    yield image_id.strip()
+    stem, _, suffix = image_id.strip().rpartition(".")
+    if f".{suffix.lower()}" in IMAGE_SUFFIXES | TWIN_SUFFIXES or (
+        stem.isdecimal() and suffix == "0"
+    ):
+        yield stem
 
 
 def part_of(path: str) -> str | None:

@@ -1,29 +1,42 @@
 """Labels: what each training image shows
 
-Three layouts, in this order: a table beside the images, a folder for each class, the class in the
-file's name. Where a table and folders both name the class, they must agree.
+Four sources, in this order: a table beside the images, annotations in COCO's JSON, a folder for
+each class, the class in the file's name. Where a table and folders or names both tell the class,
+they must agree. Annotations name their images one by one, and so go before folders, which may be
+mere numbers.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from podium.annotations import read_annotations
 from podium.config import DataConfig
-from podium.inputs import CompetitionError, ImageIndex, part_of, read_table
+from podium.inputs import CompetitionError, ImageIndex, part_of
+from podium.tables import (
+    LabelTable,
+    find_group_column,
+    find_label_columns,
+    find_label_tables,
+    list_train_only,
+    read_tables,
+)
 
-LABEL_NAMES = re.compile(r"label|class|category|target|species|breed|diagnosis", re.IGNORECASE)
 CLASS_IN_NAME = re.compile(r"(.*?)[._\- ]*\d+")
-ID_SHARE = 0.5  # of a column's cells must name images for it to be the id column
+NO_LABEL = ""
 
 
 class Labels(NamedTuple):
-    """Training images with their class as text, and how that was understood."""
+    """Training images with what they show, and how that was understood."""
 
-    table: pd.DataFrame  # id, path (None: no file), label, and group where asked; all str
+    # id: str; path: str, or None: no file; group: str where there is one;
+    # label: the cell as text, or of a column for each class a tuple of the classes that are there
+    table: pd.DataFrame
     notes: list[str]
 
 
@@ -34,127 +47,103 @@ def read_labels(
 
     `set_aside` are tables that are not about training. Raises CompetitionError if no layout fits.
     """
-    test_ids = set() if sample is None else set(sample.iloc[:, 0])
     tables, unread = read_tables(index.folder, set_aside)
-    fitting = find_label_tables(index, config, test_ids, tables)
+    fitting = find_label_tables(index, config, sample, tables)
+    if not fitting:
+        annotated = read_annotations(index.folder)
+        fitting = find_label_tables(index, config, sample, annotated)
     if fitting:
-        found = read_label_table(index, config, fitting, sample)
-        return found._replace(notes=found.notes + unread)
-    if config.group_column is not None:
+        found = choose_table(index, fitting)
+        labels = read_label_table(index, config, found, sample, tables)
+        return labels._replace(notes=labels.notes + unread)
+    if config.group_column not in (None, "auto"):
         raise CompetitionError("data.group_column needs a train table, and there is none")
+    test_ids = [] if sample is None else sample.iloc[:, 0].tolist()
     asked = {index.find(image_id, "test") for image_id in test_ids}
     paths = [path for path in index.paths if path not in asked and part_of(path) != "test"]
-    for what, labels in (
+    for what, names in (
         ("folder", label_by_folder(paths)),
         ("file name", label_by_name(paths)),
     ):
-        if labels:
-            table = pd.DataFrame({"id": paths, "path": paths, "label": labels})
+        if names:
+            table = pd.DataFrame({"id": paths, "path": paths, "label": names})
             return Labels(table, [f"labels: from each image's {what}", *unread])
     raise CompetitionError(
-        f"found no labels in {index.folder}: no table with image ids and a label, no folder for "
-        f"each class, no class in the file names of {len(paths)} images; see data.folder"
+        f"found no labels in {index.folder}: no table with image ids and a label, no annotations, "
+        f"no folder for each class, no class in the file names of {len(paths)} images; "
+        f"see data.folder"
     )
 
 
-def read_tables(
-    folder: Path, set_aside: set[Path]
-) -> tuple[list[tuple[Path, pd.DataFrame]], list[str]]:
-    """All tables below a folder but those set aside, and notes on those that cannot be read.
-
-    Raises CompetitionError if one of these calls itself a train table.
-    """
-    tables, notes = [], []
-    for path in sorted(folder.rglob("*.csv")):
-        if path in set_aside or path.name.startswith("."):
-            continue
-        try:
-            tables.append((path, read_table(path)))
-        except CompetitionError as error:
-            if is_called_train(path):
-                raise
-            notes.append(f"left aside: {error}")
-    return tables, notes
-
-
-def is_called_train(path: Path) -> bool:
-    """Does a table's name say that it is about training images?"""
-    name = path.name.lower()
-    return ("train" in name or "label" in name) and "test" not in name
-
-
-def find_label_tables(
-    index: ImageIndex,
-    config: DataConfig,
-    test_ids: set[str],
-    tables: Sequence[tuple[Path, pd.DataFrame]],
-) -> list[tuple[Path, pd.DataFrame, str]]:
-    """Tables that are about training images, each with its id column.
-
-    Of several, those with the label column of the settings, then those called train. A table of
-    the ids that are asked for is about test images, unless it is called train: both parts may be
-    numbered alike.
-    """
-    found = []
-    for path, table in tables:
-        column = find_id_column(index, config, table)
-        about_test = bool(column) and table[column].isin(test_ids).mean() > ID_SHARE
-        if column and table.shape[1] > 1 and (is_called_train(path) or not about_test):
-            found.append((path, table, column))
-    found = [one for one in found if config.label_column in one[1]] or found
-    return [one for one in found if is_called_train(one[0])] or found
-
-
-def find_id_column(index: ImageIndex, config: DataConfig, table: pd.DataFrame) -> str | None:
-    """The column that names images: the one of the settings, else the best of those that do."""
-    if config.id_column is not None:
-        return config.id_column if config.id_column in table else None
-    shares = {str(column): index.share(table[column]) for column in table}
-    best = max(shares, key=lambda column: shares[column], default=None)
-    return best if best is not None and shares[best] >= ID_SHARE else None
+def choose_table(index: ImageIndex, fitting: Sequence[LabelTable]) -> LabelTable:
+    """The one table of training images; raises CompetitionError if there are several."""
+    if len(fitting) > 1:
+        names = ", ".join(one.path.name for one in fitting)
+        raise CompetitionError(
+            f"{index.folder} holds several tables of training images ({names}); name a column that "
+            f"only one of them has with data.label_column or data.id_column"
+        )
+    return fitting[0]
 
 
 def read_label_table(
     index: ImageIndex,
     config: DataConfig,
-    tables: Sequence[tuple[Path, pd.DataFrame, str]],
+    found: LabelTable,
     sample: pd.DataFrame | None,
+    tables: Sequence[tuple[Path, pd.DataFrame]],
 ) -> Labels:
-    """Reads ids, labels and groups from the one table that has them."""
-    if len(tables) > 1:
-        names = ", ".join(path.name for path, _, _ in tables)
-        raise CompetitionError(
-            f"{index.folder} holds several tables of training images ({names}); name a column that "
-            f"only one of them has with data.label_column or data.id_column"
-        )
-    path, table, id_column = tables[0]
-    label_column = find_label_column(config, table, id_column, sample)
+    """Reads ids, labels and groups from a table."""
+    path, table, id_column = found
+    columns = find_label_columns(config, found, sample)
+    group, grouped = find_group_column(config, found, columns)
     repeated = table[id_column][table[id_column].duplicated()]
     if len(repeated):
         raise CompetitionError(
             f"{path.name} lists image {repeated.iloc[0]!r} more than once in column {id_column!r}"
         )
-    images = pd.DataFrame({"id": table[id_column], "label": table[label_column]})
-    images.insert(1, "path", [index.find(image_id, "train") for image_id in images["id"]])
-    notes = [f"labels: column {label_column!r} of {path.name}, ids in {id_column!r}"]
-    if config.group_column is not None:
-        check_column(table, "data.group_column", config.group_column, path)
-        images["group"] = table[config.group_column]
-        notes.append(f"groups: column {config.group_column!r} of {path.name}")
-    images, unlabelled = drop_unlabelled(images, label_column, path)
-    check_folders_agree(images, path)
+    paths = [index.find(image_id, "train") for image_id in table[id_column]]
+    labels = table[columns[0]] if len(columns) == 1 else read_one_hot(found, columns)
+    images = pd.DataFrame({"id": table[id_column], "path": paths, "label": labels})
+    if group is not None:
+        images["group"] = table[group]
+    what = f"column {columns[0]!r}" if len(columns) == 1 else f"{len(columns)} columns"
+    notes = [f"labels: {what} of {path.name}, ids in {id_column!r}", *grouped]
+    notes += list_train_only(found, columns, tables)
+    images, unlabelled = drop_unlabelled(images, what, path)
+    check_places_agree(images, path)
     return Labels(images, notes + unlabelled)
 
 
-def drop_unlabelled(
-    images: pd.DataFrame, column: str, path: Path
-) -> tuple[pd.DataFrame, list[str]]:
+def read_one_hot(found: LabelTable, columns: Sequence[str]) -> "pd.Series[Any]":
+    """The classes whose columns hold a 1, for each row; no label where a cell is empty.
+
+    Raises CompetitionError if a cell is neither empty nor 0 nor 1.
+    """
+    cells = found.table[list(columns)]
+    numbers = cells.apply(pd.to_numeric, errors="coerce")
+    for name in columns:
+        for row in cells.index[~numbers[name].isin((0, 1)) & (cells[name] != NO_LABEL)][:1]:
+            raise CompetitionError(
+                f"{found.path.name} has {cells.at[row, name]!r} in column {name!r}, of image "
+                f"{found.table.at[row, found.id_column]!r}, where 0 or 1 should be: 1 for a class "
+                f"that is there; see data.label_column"
+            )
+    names, empty = np.array(columns, object), numbers.isna().any(axis=1)
+    there = (numbers == 1).to_numpy()
+    labels = [
+        NO_LABEL if none else tuple(names[row]) for none, row in zip(empty, there, strict=True)
+    ]
+    return pd.Series(labels, index=cells.index, dtype=object)
+
+
+def drop_unlabelled(images: pd.DataFrame, what: str, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Leaves out rows whose label is empty, with a note; too many are an error."""
-    empty = images["label"].str.strip() == ""
+    empty = images["label"].map(lambda label: label == NO_LABEL)
     ids = images["id"][empty].tolist()
     if len(ids) > len(images) / 2:
         raise CompetitionError(
-            f"{len(ids)} of {len(images)} cells of column {column!r} of {path.name} are empty, "
+            f"{len(ids)} of {len(images)} cells of {what} of {path.name} are empty, "
             f"e.g. that of {ids[0]!r}; see data.label_column"
         )
     left_out = (
@@ -163,49 +152,21 @@ def drop_unlabelled(
     return images[~empty].reset_index(drop=True), [left_out] if ids else []
 
 
-def find_label_column(
-    config: DataConfig, table: pd.DataFrame, id_column: str, sample: pd.DataFrame | None
-) -> str:
-    """The label's column: of the settings, as in the sample, the only one, or called like one."""
-    others = [str(column) for column in table if column != id_column]
-    if config.label_column is not None:
-        check_column(table, "data.label_column", config.label_column, None)
-        return config.label_column
-    asked = [str(column) for column in sample.columns[1:]] if sample is not None else []
-    if len(asked) == 1 and asked[0] in others:
-        return asked[0]
-    among_asked = [name for name in others if len(asked) > 1 and table[name].isin(asked).all()]
-    called_so = [name for name in others if LABEL_NAMES.search(name)]
-    for fitting in (others, among_asked, called_so):
-        if len(fitting) == 1:
-            return fitting[0]
-    raise CompetitionError(
-        f"any of the columns {', '.join(others)} could be the label; set data.label_column"
-    )
-
-
-def check_column(table: pd.DataFrame, setting: str, column: str, path: Path | None) -> None:
-    """Raises CompetitionError if a column that a setting names is not there."""
-    if column not in table:
-        where = f" of {path.name}" if path else ""
-        raise CompetitionError(
-            f"{setting} is {column!r}, but the columns{where} are {', '.join(table.columns)}"
-        )
-
-
-def check_folders_agree(images: pd.DataFrame, path: Path) -> None:
-    """Raises CompetitionError if images lie in folders named like the labels, but another's."""
+def check_places_agree(images: pd.DataFrame, path: Path) -> None:
+    """Raises CompetitionError if folders or file names tell the same classes, but another's."""
     present = images[images["path"].notna()]
-    folders = present["path"].map(lambda text: PurePosixPath(text).parent.name)
-    if set(folders) != set(present["label"]):
-        return
-    wrong = present[folders != present["label"]]
-    if len(wrong):
-        first = wrong.iloc[0]
-        raise CompetitionError(
-            f"{path.name} says that {first['id']} is {first['label']!r}, but it lies in "
-            f"{first['path']}; {len(wrong)} images contradict their folder"
-        )
+    paths = present["path"].tolist()
+    folders = [PurePosixPath(text).parent.name for text in paths]
+    for place, told in (("folder", folders), ("file name", label_by_name(paths))):
+        if set(told) != set(present["label"]):
+            continue
+        wrong = present[[one != other for one, other in zip(told, present["label"], strict=True)]]
+        if len(wrong):
+            first = wrong.iloc[0]
+            raise CompetitionError(
+                f"{path.name} says that {first['id']} is {first['label']!r}, but it lies in "
+                f"{first['path']}; {len(wrong)} images contradict their {place}"
+            )
 
 
 def label_by_folder(paths: Sequence[str]) -> list[str]:

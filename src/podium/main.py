@@ -40,7 +40,6 @@ from podium.runtime import (
     open_runtime,
 )
 from podium.settings import SOURCE
-from podium.submit import SubmissionError
 from podium.summary import (
     format_score,
     score_fields,
@@ -49,8 +48,8 @@ from podium.summary import (
     summarise_scores,
     write_json,
 )
-from podium.task import Task
 from podium.train import TrainingSet, train_fold
+from podium.validate import SubmissionError
 from podium.webhook import Watch
 from podium.weights import prepare_backbone
 
@@ -182,7 +181,7 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     oof, answers = list[Predictions](), list[Predictions]()
     for fold in range(config.folds.count):
         open_session(runtime.precision, len(runtime.devices))
-        data = TrainingSet(images, folds, Task("label", competition.classes))
+        data = TrainingSet(images, folds, competition.task)
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
         oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
         answers.append(predict_images(model, test, None, config.pixels.batch_size))

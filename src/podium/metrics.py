@@ -180,17 +180,6 @@ def check_range(task: Task, answers: Answers) -> None:
         )
 
 
-def check_metric(task: Task) -> None:
-    """Raises ValueError if the task's metric cannot judge its kind of answer."""
-    fits = METRICS[task.metric].fits
-    if task.answer not in fits:
-        able = ", ".join(name for name, other in METRICS.items() if task.answer in other.fits)
-        raise ValueError(
-            f"data.metric is {task.metric}, which judges {' or '.join(fits)}, but a submission "
-            f"holds {task.answer}; set data.metric to one of {able}, or data.answer"
-        )
-
-
 def name_one_sided(task: Task, targets: Truth) -> list[str]:
     """The classes that AUC leaves out, because all images have them, or none."""
     counts = targets.sum(axis=0, dtype=np.int64)

@@ -15,8 +15,9 @@ from podium.predictions import (
     write_predictions,
 )
 from podium.settings import SOURCE
-from podium.submit import check_submission, make_submission, write_submission
+from podium.submit import make_submission, write_submission
 from podium.summary import write_json
+from podium.validate import check_submission
 
 # What a run writes, but for the record, which goes on, and the webhooks' memories.
 ANSWER_FILES = ("status.json", "submission.csv", "test.npz")

@@ -1,7 +1,6 @@
-"""Submission: checked against the sample before it is written
+"""Submission: answers laid out as the sample is
 
-Columns, order and ids are the sample's. An image that could not be predicted gets the prior: each
-class's share of the training images, or the most frequent class.
+An image that could not be predicted gets the prior: each class's share of the training images.
 """
 
 from pathlib import Path
@@ -13,69 +12,52 @@ from numpy.typing import NDArray
 from podium.competition import Competition
 from podium.predictions import Predictions, select_probs
 from podium.storage import write_whole
-
-SUM_TOLERANCE = 1e-3  # how far from one a row of probabilities may sum
-
-
-class SubmissionError(RuntimeError):
-    """The submission would be refused, or cannot be written."""
-
-
-def class_prior(competition: Competition) -> NDArray[np.float32]:
-    """Each class's share of the training images: [C]."""
-    counts = np.bincount(competition.train["label"], minlength=len(competition.classes))
-    return np.asarray(counts / counts.sum(), np.float32)
+from podium.task import Task
+from podium.validate import SubmissionError, class_prior
 
 
 def make_submission(competition: Competition, predictions: Predictions) -> pd.DataFrame:
-    """Lays predictions out as the sample is; all cells are text."""
-    ids = competition.sample.iloc[:, 0]
-    probs = np.tile(class_prior(competition), (len(ids), 1))
+    """Lays answers out as the sample is; all cells are text.
+
+    They are probabilities [T, C], or what a rule has decided by them: ones and zeros. Where several
+    labels may be given, those of at least a half are, and the first of all if none is.
+    """
+    ids, task = competition.sample.iloc[:, 0], competition.task
+    prior = class_prior(competition)
+    answers = np.tile(prior, (len(ids), 1))
     predicted = ids.isin(predictions.ids.tolist()).to_numpy()
-    probs[predicted] = select_probs(predictions, ids[predicted].tolist())
+    answers[predicted] = select_probs(predictions, ids[predicted].tolist())
     submission = competition.sample.copy()
-    if competition.kind == "label":
-        submission.iloc[:, 1] = np.array(competition.classes, object)[probs.argmax(axis=1)]
+    if task.answer in ("probability", "probabilities"):
+        lay_probabilities(submission, answers, task)
     else:
-        for column, name in enumerate(competition.classes):
-            submission[name] = [f"{prob:.8f}" for prob in probs[:, column]]
+        submission.isetitem(1, list_labels(answers, prior, task))
     return submission
 
 
-def check_submission(submission: pd.DataFrame, competition: Competition) -> None:
-    """Raises SubmissionError, naming column and id, if the submission does not fit the sample."""
-    sample = competition.sample
-    if submission.columns.tolist() != sample.columns.tolist():
-        columns = (", ".join(map(str, table.columns)) for table in (submission, sample))
-        raise SubmissionError("the columns are {}, but the sample's are {}".format(*columns))
-    if len(submission) != len(sample):
-        raise SubmissionError(f"there are {len(submission)} rows, but {len(sample)} in the sample")
-    ids, wanted = submission.iloc[:, 0], sample.iloc[:, 0]
-    for row in np.flatnonzero(ids.to_numpy() != wanted.to_numpy())[:1]:
-        raise SubmissionError(f"row {row} has id {ids[row]!r}, but {wanted[row]!r} in the sample")
-    answers = submission.set_index(sample.columns[0])
-    if competition.kind == "label":
-        check_labels(answers.iloc[:, 0], competition.classes)
+def lay_probabilities(submission: pd.DataFrame, answers: NDArray[np.float32], task: Task) -> None:
+    """Writes the columns of probabilities: of the last of two classes, or of each."""
+    probs = answers[:, -1:] if task.answer == "probability" else answers
+    if task.answer == "probabilities" and task.exclusive:  # a rule may have clipped them
+        probs = probs / probs.sum(axis=1, keepdims=True)
+    for column in range(probs.shape[1]):
+        submission.isetitem(column + 1, [f"{prob:.8f}" for prob in probs[:, column]])
+
+
+def list_labels(answers: NDArray[np.float32], prior: NDArray[np.float32], task: Task) -> list[str]:
+    """The cells of labels: the first, all of at least a half, or the first few in their order.
+
+    Of equals the more frequent class goes first.
+    """
+    order = np.lexsort((np.broadcast_to(-prior, answers.shape), -answers))
+    if task.answer == "labels":
+        counts = np.maximum((answers >= 0.5).sum(axis=1), 1)
+        order = [np.sort(row[:count]) for row, count in zip(order, counts, strict=True)]
+    elif task.answer == "label":
+        order = order[:, :1]
     else:
-        check_probabilities(answers)
-
-
-def check_labels(answers: "pd.Series[str]", classes: tuple[str, ...]) -> None:
-    """Raises SubmissionError if an answer is no class."""
-    for image_id, label in answers[~answers.isin(classes)].head(1).items():
-        raise SubmissionError(f"id {image_id!r} has label {label!r}, which is no training label")
-
-
-def check_probabilities(answers: pd.DataFrame) -> None:
-    """Raises SubmissionError if a cell is no probability or a row does not sum to one."""
-    probs = answers.apply(pd.to_numeric, errors="coerce")
-    for name in probs:
-        for image_id in probs.index[~probs[name].between(0, 1)][:1]:
-            value = answers.at[image_id, name]
-            raise SubmissionError(f"id {image_id!r} has {value!r} in {name!r}: no probability")
-    sums = probs.sum(axis=1)
-    for image_id in sums.index[(sums - 1).abs() > SUM_TOLERANCE][:1]:
-        raise SubmissionError(f"the probabilities of id {image_id!r} sum to {sums[image_id]:.4f}")
+        order = order[:, : task.ranks]
+    return [" ".join(task.classes[label] for label in row) for row in order]
 
 
 def write_submission(submission: pd.DataFrame, path: Path) -> None:
