@@ -43,7 +43,8 @@ ORDER = (
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
     "predict", "infer", "validate", "submit",                            # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
-    "curves", "summary", "results", "record", "page", "report", "main",  # what is shown
+    "curves", "summary", "results", "record", "page", "mistakes",        # what is shown
+    "report", "main",
 )
 # fmt: on
 

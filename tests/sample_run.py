@@ -38,8 +38,18 @@ def make_events(
         for epoch in range(1, 4):
             yield event("step_reached", 600, fold=fold, epoch=epoch, step=50, steps=100)
             yield event("epoch_ended", 600, **make_epoch(fold, epoch))
-        yield event("fold_ended", 10, fold=fold, accuracy=0.91 + fold / 100, log_loss=0.3)
-    yield event("run_finished", 60, rows=360, accuracy=0.915, interval=[0.9, 0.93], seconds=7300.0)
+        yield event(
+            "fold_ended", 10, fold=fold, metric="accuracy", value=0.91 + fold / 100, log_loss=0.3
+        )
+    yield event(
+        "run_finished",
+        60,
+        rows=360,
+        metric="accuracy",
+        value=0.915,
+        interval=[0.9, 0.93],
+        seconds=7300.0,
+    )
 
 
 def hand_over(sink: Any, events: Sequence[Any], memory: dict[str, Any], send: Any) -> None:

@@ -156,7 +156,13 @@ def test_an_ending_is_told_however_little_of_it_can_be_read():
         card, news = update_card(Card(), {"time": 1.0, "event": f"run_{name}", "too_long": 70_000})
         assert card.state == state
         assert news is not None
-        event = {"time": 1.0, "event": f"run_{name}", "accuracy": None, "interval": [None, None]}
+        event = {
+            "time": 1.0,
+            "event": f"run_{name}",
+            "metric": None,
+            "value": None,
+            "interval": [None, None],
+        }
         assert update_card(Card(), event)[1] is not None
 
 

@@ -14,11 +14,9 @@ from podium.metrics import (
     count_confusions,
     draw_weights,
     find_interval,
-    log_loss,
     name_one_sided,
     score_answers,
     score_predictions,
-    score_probs,
     wilson_interval,
 )
 from podium.task import MetricName, Task, encode_targets
@@ -49,28 +47,6 @@ def cases(draw):
     if METRICS[metric].takes == "decisions":
         answers = (probs >= (probs.max(axis=1, keepdims=True) if exclusive else 0.5)).astype(float)
     return ask(metric, exclusive, classes), targets, answers
-
-
-def test_the_score_agrees_with_scikit_learn():
-    score = score_probs(LABELS, PROBS)
-    assert score.n == 200
-    assert score.accuracy == pytest.approx(reference.accuracy_score(LABELS, PROBS.argmax(1)))
-    double = PROBS.astype(np.float64)
-    normed = double / double.sum(axis=1, keepdims=True)
-    expected = reference.log_loss(LABELS, normed, labels=range(4))
-    assert score.log_loss == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_certain_mistake_costs_much_but_not_everything():
-    sure = np.array([[1.0, 0.0]], np.float32)
-    assert log_loss(np.array([1]), sure) == pytest.approx(-np.log(1e-7))
-
-
-def test_nothing_to_score_is_an_error():
-    with pytest.raises(ValueError, match="cannot score 0 predictions against 0 labels"):
-        score_probs(LABELS[:0], PROBS[:0])
-    with pytest.raises(ValueError, match="cannot score 200 predictions against 3 labels"):
-        score_probs(LABELS[:3], PROBS)
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

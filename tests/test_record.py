@@ -20,8 +20,8 @@ def competition() -> Competition:
     return Competition(
         train=pd.DataFrame({"id": IDS, "path": "none.png", "label": LABELS}),
         test=pd.DataFrame({"id": ["t"], "path": None}),
-        task=Task("label", ("cat", "dog")),
         sample=pd.DataFrame({"id": ["t"], "label": ["cat"]}),
+        task=Task("label", ("cat", "dog")),
         notes=(),
     )
 
@@ -44,7 +44,7 @@ def test_an_empty_folder_is_an_empty_record(tmp_path: Path, competition: Competi
     run = read_run_record(tmp_path, competition)
     assert (run.summary, run.settings, run.folds, run.curves) == ({}, {}, {}, {})
     assert run.oof.probs.shape == (0, 2)
-    assert (len(run.oof.ids), len(run.labels)) == (0, 0)
+    assert (len(run.oof.ids), len(run.targets)) == (0, 0)
     assert run.part("out_of_fold") == {}
     assert measure_folds(run) == {}
 
@@ -62,7 +62,7 @@ def test_probabilities_meet_their_labels_by_id_and_unknown_ids_are_left_out(
     write_run(tmp_path, ["b", "a stranger", "1e3"])
     run = read_run_record(tmp_path, competition)
     assert run.oof.ids.tolist() == ["b", "1e3"]
-    assert run.labels.tolist() == [0, 1]
+    assert run.targets.tolist() == [[1, 0], [0, 1]]
     np.testing.assert_array_equal(run.oof.probs, PROBS[[3, 1]])
 
 
@@ -71,7 +71,7 @@ def test_without_a_summary_folds_are_measured_from_the_probabilities(
 ):
     write_run(tmp_path)
     scores = measure_folds(read_run_record(tmp_path, competition))
-    assert {fold: (row["n"], row["accuracy"]) for fold, row in scores.items()} == {
+    assert {fold: (row["n"], row["value"]) for fold, row in scores.items()} == {
         0: (2, 1.0),
         1: (2, 0.5),
     }
@@ -81,10 +81,10 @@ def test_the_figures_of_the_summary_win_over_those_of_the_probabilities(
     tmp_path: Path, competition: Competition
 ):
     write_run(tmp_path)
-    rows = [{"fold": 1, "accuracy": 0.25}, {"note": "a row without a fold"}]
+    rows = [{"fold": 1, "value": 0.25}, {"note": "a row without a fold"}]
     (tmp_path / "summary.json").write_text(json.dumps({"folds": rows}))
     run = read_run_record(tmp_path, competition)
-    assert measure_folds(run) == {1: {"fold": 1, "accuracy": 0.25}}
+    assert measure_folds(run) == {1: {"fold": 1, "value": 0.25}}
 
 
 def test_curves_are_in_the_order_of_folds_and_have_every_column(

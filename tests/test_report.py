@@ -11,8 +11,9 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from podium.competition import Competition
+from podium.page import format_figure, render_heatmap, render_thumbnail
 from podium.predictions import Predictions, write_predictions
-from podium.report import format_figure, render_heatmap, render_thumbnail, write_report
+from podium.report import write_report
 from podium.task import Task
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -35,9 +36,9 @@ def make_competition(folder, size=8):
     return Competition(
         train=pd.DataFrame({"id": ids, "path": paths, "label": labels}),
         test=pd.DataFrame({"id": [f"test-{row}" for row in range(30)], "path": None}),
+        sample=pd.DataFrame({"id": ["test-0"], "label": ["0"]}),
         task=Task("label", CLASSES),
         notes=("labels are in train.csv, column <label>",),
-        sample=pd.DataFrame({"id": ["test-0"], "label": ["0"]}),
     )
 
 
@@ -69,7 +70,13 @@ def make_probs(labels):
 
 
 def make_summary(folds):
-    score = {"n": N, "accuracy": 0.91375, "interval": [0.871, 0.943], "log_loss": 0.2871}
+    score = {
+        "n": N,
+        "metric": "accuracy",
+        "value": 0.91375,
+        "interval": [0.871, 0.943],
+        "log_loss": 0.2871,
+    }
     return {
         "run": {
             "state": "complete",
@@ -82,9 +89,9 @@ def make_summary(folds):
         },
         "metric": "accuracy",
         "out_of_fold": score,
-        "test": {**score, "n": 30, "accuracy": 0.9},
+        "test": {**score, "n": 30, "value": 0.9},
         "folds": [
-            {"fold": fold, "accuracy": 0.9 + fold / 50, "log_loss": 0.3 - fold / 50, "n": 80}
+            {"fold": fold, "value": 0.9 + fold / 50, "log_loss": 0.3 - fold / 50, "n": 80}
             for fold in range(folds)
         ],
         "counts": {"train": N, "test": 30, "classes": 4, "folds": folds},
@@ -144,7 +151,7 @@ def cut_section(page, title):
 
 
 def test_the_page_shows_the_figures_of_the_summary(page):
-    for figure in ("91.38%", "87.1% to 94.3%", "0.2871", "90.00%", "1 h 07 min", "complete"):
+    for figure in ("0.9137", "0.8710 to 0.9430", "0.2871", "0.9000", "1 h 07 min", "complete"):
         assert figure in page
     assert "3 of 3" in page
     assert "keras 3.13.2" in page
@@ -167,8 +174,8 @@ def test_ids_are_unique_over_all_charts(page):
 
 def test_the_fold_table_ends_in_mean_and_standard_deviation(page):
     table = cut_section(page, "Folds")
-    assert "<b>mean</b></td><td></td><td><b>92.00%</b></td><td><b>0.2800</b>" in table
-    assert "<b>± sd</b></td><td></td><td><b>2.00%</b></td><td><b>0.0200</b>" in table
+    assert "<b>mean</b></td><td></td><td><b>0.9200</b></td><td><b>0.2800</b>" in table
+    assert "<b>± sd</b></td><td></td><td><b>0.0200</b></td><td><b>0.0200</b>" in table
     assert "20.0 s" in table  # eight epochs of 2.5 s
 
 
@@ -226,7 +233,7 @@ def test_figures_so_far_come_from_the_out_of_fold_probabilities(tmp_path, compet
     write_predictions(Predictions(ids, probs), folder / "oof.npz")
     page = read_page(folder, competition)
     right = np.mean(probs.argmax(axis=1) == competition.train["label"][first])
-    assert f"<b>{right:.2%}</b>" in page
+    assert f"<b>{right:.4f}</b>" in page
     assert "80 images" in page
     assert "1 of 3" in page
 
@@ -323,9 +330,9 @@ def test_many_classes_show_pairs_instead_of_a_heat_map(run_folder, competition):
     many = Competition(
         train=competition.train,
         test=competition.test,
+        sample=pd.DataFrame({"id": ["test-0"], "label": ["0"]}),
         task=Task("label", CLASSES + tuple(f"class {number}" for number in range(40))),
         notes=(),
-        sample=pd.DataFrame({"id": ["test-0"], "label": ["0"]}),
     )
     probs = np.pad(make_probs(many.train["label"].to_numpy()), ((0, 0), (0, 40)))
     ids = many.train["id"].to_numpy(np.str_)

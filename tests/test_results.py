@@ -10,6 +10,7 @@ from podium.competition import read_competition
 from podium.config import DataConfig
 from podium.predictions import Predictions, read_predictions
 from podium.results import forget_results, write_answers, write_status
+from podium.summary import decide_answers
 
 STAYS = ("events.jsonl", "webhook-json.json", "notes.txt")
 MODELS = ("fold0/model.keras", "fold0/history.csv", "summary.json", "oof.npz", "report.html")
@@ -64,9 +65,9 @@ def test_answers_so_far_make_the_submission_of_their_average(tmp_path: Path):
     sure = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.4, 0.6]], np.float32)
     unsure = np.array([[0.2, 0.8], [0.5, 0.5], [0.4, 0.6], [0.1, 0.9]], np.float32)
     parts = [Predictions(np.array([name]), sure[:1]) for name in ("000.png", "001.png")]
-    write_answers(
-        competition, parts, [Predictions(asked, sure), Predictions(asked[::-1], unsure)], tmp_path
-    )
+    decision = decide_answers(competition.task, competition.train, parts)
+    answers = [Predictions(asked, sure), Predictions(asked[::-1], unsure)]
+    write_answers(competition, parts, answers, decision, tmp_path)
     assert pd.read_csv(tmp_path / "submission.csv")["kind"].tolist() == ["cat", "cat", "dog", "dog"]
     blend = read_predictions(tmp_path / "test.npz")
     np.testing.assert_allclose(blend.probs, (sure + unsure[::-1]) / 2)

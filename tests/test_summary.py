@@ -8,12 +8,14 @@ import pytest
 
 from podium.competition import Competition
 from podium.config import Config
+from podium.decide import Decision, fit_nested, plain_rule
 from podium.events import Reporter
 from podium.metrics import wilson_interval
 from podium.pixels import Images
-from podium.predictions import Predictions
+from podium.predictions import Predictions, join_predictions
 from podium.runtime import Runtime
 from podium.summary import (
+    find_targets,
     format_score,
     score_fields,
     score_images,
@@ -25,6 +27,8 @@ from podium.summary import (
 from podium.task import Task
 
 TABLE = pd.DataFrame({"id": ["a", "b", "c", "d"], "path": ["p"] * 4, "label": [0, 1, 1, 0]})
+TASK = Task("label", ("x", "y"))
+RULE = plain_rule(TASK)
 PIXELS = np.zeros((4, 1, 1, 3), np.uint8)
 
 
@@ -33,33 +37,41 @@ def predict(ids: str, sure: list[float]) -> Predictions:
     return Predictions(np.array(list(ids)), probs)
 
 
+def decide(oof: list[Predictions]) -> Decision:
+    """The decision on these folds."""
+    whole = join_predictions(oof)
+    folds = np.repeat(np.arange(len(oof)), [len(part.ids) for part in oof])
+    return fit_nested(TASK, find_targets(TASK, TABLE, whole.ids), whole.probs, folds)
+
+
 def test_predictions_are_scored_by_id_whatever_their_order():
-    score = score_images(TABLE, predict("dcb", [0.1, 0.9, 0.2]))
-    assert (score.n, score.accuracy) == (3, pytest.approx(2 / 3))
+    score = score_images(TASK, RULE, TABLE, predict("dcb", [0.1, 0.9, 0.2]))
+    assert (score.n, score.value) == (3, pytest.approx(2 / 3))
 
 
 def test_scores_are_summed_up_out_of_fold_by_fold_and_on_a_known_test():
     images = Images(TABLE, PIXELS, ["x"])
     oof = [predict("ab", [0.1, 0.9]), predict("cd", [0.2, 0.3])]
     answers = [predict("abcd", [0.1, 0.9, 0.9, 0.1]), predict("abcd", [0.3, 0.7, 0.7, 0.3])]
-    scores = summarise_scores(images, images, oof, answers)
-    assert scores["out_of_fold"]["accuracy"] == 0.75
-    assert [fold["accuracy"] for fold in scores["folds"]] == [1.0, 0.5]
-    assert scores["test"]["accuracy"] == 1.0
+    scores = summarise_scores(TASK, images, images, oof, answers, decide(oof))
+    assert scores["out_of_fold"]["value"] == 0.75
+    assert [fold["value"] for fold in scores["folds"]] == [1.0, 0.5]
+    assert scores["test"]["value"] == 1.0
     assert scores["unreadable"] == {"training": ["x"], "test": ["x"]}
 
 
 def test_single_models_are_scored_one_by_one_and_each_image_counts_once():
     right, half = predict("abcd", [0.1, 0.9, 0.9, 0.1]), predict("dcba", [0.1, 0.1, 0.9, 0.9])
-    score = score_single_models(TABLE, [right, half])
-    assert (score.n, score.accuracy) == (4, 0.75)
-    assert score.interval == wilson_interval(3, 4)
+    score = score_single_models(TASK, RULE, TABLE, [right, half])
+    assert (score.n, score.value) == (4, 0.75)
+    ends = np.mean([wilson_interval(4, 4), wilson_interval(2, 4)], axis=0)
+    assert score.interval == pytest.approx(ends.tolist())
 
 
 def test_a_test_part_without_truth_has_no_score():
     unknown = Images(TABLE.drop(columns="label"), PIXELS, [])
     one = [predict("abcd", [0.1] * 4)]
-    scores = summarise_scores(Images(TABLE, PIXELS, []), unknown, one, one)
+    scores = summarise_scores(TASK, Images(TABLE, PIXELS, []), unknown, one, one, decide(one))
     assert scores["test"] is None
     assert scores["test_single"] is None
 
@@ -67,7 +79,7 @@ def test_a_test_part_without_truth_has_no_score():
 def test_the_run_is_summed_up_with_its_machine_and_warnings(tmp_path: Path):
     sample = pd.DataFrame({"id": ["t"], "label": ["x"]})
     test = pd.DataFrame({"id": ["t"], "path": [None]})
-    competition = Competition(TABLE, test, Task("label", ("x", "y")), sample, ())
+    competition = Competition(TABLE, test, TASK, sample, ())
     runtime = Runtime("cpu", "jax", ("a", "b"), "float32", tmp_path, time.time() - 5, time.time())
     report = Reporter(tmp_path)
     report.warn("look here")
@@ -79,8 +91,11 @@ def test_the_run_is_summed_up_with_its_machine_and_warnings(tmp_path: Path):
 
 
 def test_a_score_reads_as_one_line_and_as_json():
-    score = score_images(TABLE, predict("abcd", [0.1, 0.9, 0.9, 0.1]))
-    assert format_score(score) == "accuracy 1.0000 (95 %: 0.5101 to 1.0000), log loss 0.1054"
+    score = score_images(TASK, RULE, TABLE, predict("abcd", [0.1, 0.9, 0.9, 0.1]))
+    assert (
+        format_score(score_fields(score))
+        == "accuracy 1.0000 (95 %: 0.5101 to 1.0000), log loss 0.1054"
+    )
     assert json.loads(json.dumps(score_fields(score)))["n"] == 4
 
 

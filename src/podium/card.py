@@ -141,9 +141,9 @@ def read_epoch(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]
 
 def read_fold(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """A fold's score."""
-    score = event.get("accuracy")
+    score = event.get("value")
     card = replace(card, scores=(*card.scores, score))
-    text = f"fold {event.get('fold', '?')} ended: accuracy {format_accuracy(score)}"
+    text = f"fold {event.get('fold', '?')} ended: {name_metric(event)} {format_accuracy(score)}"
     return card, News("fold", text)
 
 
@@ -156,10 +156,10 @@ def read_warning(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | Non
 def finish_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The result."""
     text = f"submission.csv has {event.get('rows', '?')} rows"
-    if "accuracy" in event:  # an inference has none
+    if "value" in event:  # an inference has none
         low, high = map(format_accuracy, event.get("interval") or (None, None))
-        sure = f"(95 %: {low} to {high})"
-        text = f"out-of-fold accuracy {format_accuracy(event['accuracy'])} {sure}; {text}"
+        score = f"{name_metric(event)} {format_accuracy(event['value'])} (95 %: {low} to {high})"
+        text = f"out-of-fold {score}; {text}"
     return replace(card, state="finished", note=text), News("finished", f"finished: {text}")
 
 
@@ -216,6 +216,11 @@ def describe_time(card: Card, total: int) -> str:
 def format_loss(loss: float | None) -> str:
     """A loss, or what stands for one that is no number."""
     return "not a number" if loss is None else f"{loss:.3f}"
+
+
+def name_metric(event: Mapping[str, Any]) -> str:
+    """The metric of a score, in words."""
+    return clean_text(event.get("metric") or "score", 40).replace("_", " ")
 
 
 def format_accuracy(figure: float | None) -> str:

@@ -20,7 +20,9 @@ from podium.model import open_session
 from podium.pixels import read_images
 from podium.predict import predict_images
 from podium.predictions import Predictions, average_predictions
+from podium.rules import Rule, plain_rule, read_rule
 from podium.runtime import KAGGLE_INPUT, Runtime
+from podium.task import Task
 
 RUN_DEPTH = 4  # folders below /kaggle/input in which an attached run is looked for
 
@@ -71,10 +73,26 @@ def answer_with_run(
         if test is None:  # all folds see the same pixels
             side = model.input_shape[1]
             test = read_images(competition.test, side, "test", config.pixels, report)
-        answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        answers.append(
+            predict_images(
+                model,
+                test,
+                None,
+                config.pixels.batch_size,
+                exclusive=competition.task.exclusive,
+            )
+        )
         del model  # the next one needs the room that it takes on the device
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
     return average_predictions(answers)
+
+
+def read_run_rule(run: Path, task: Task) -> Rule:
+    """How the run's own out-of-fold answers were decided; the plain rule if that metric differs."""
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    stored = (summary.get("decision") or {}).get("rule")
+    same = summary.get("metric") == task.metric
+    return read_rule(stored) if stored and same else plain_rule(task)
 
 
 def check_classes(run: Path, competition: Competition) -> None:

@@ -6,6 +6,7 @@ import traceback
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -15,12 +16,12 @@ from podium.cache import PixelError
 from podium.competition import Competition, read_competition
 from podium.config import Config, list_settings
 from podium.curves import write_curves
+from podium.decide import Decision
 from podium.events import Reporter
 from podium.folds import FoldError, make_folds, write_folds
 from podium.handles import BackboneError
-from podium.infer import answer_with_run, find_trained_run
+from podium.infer import answer_with_run, find_trained_run, read_run_rule
 from podium.inputs import CompetitionError, wait_for_inputs
-from podium.metrics import Score
 from podium.model import open_session
 from podium.network import check_backbone
 from podium.override import SettingsError
@@ -41,13 +42,14 @@ from podium.runtime import (
 )
 from podium.settings import SOURCE
 from podium.summary import (
+    decide_answers,
+    describe_decision,
     format_score,
-    score_fields,
-    score_images,
     summarise_run,
     summarise_scores,
     write_json,
 )
+from podium.task import Task
 from podium.train import TrainingSet, train_fold
 from podium.validate import SubmissionError
 from podium.webhook import Watch
@@ -157,7 +159,9 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     run = find_trained_run(config.predict.run or "attached")
     report.say(f"Inference\n  models of {run}")
     answers = answer_with_run(config, run, competition, runtime, report)
-    write_submission_of(competition, answers, runtime.folder)
+    rule = read_run_rule(run, competition.task)
+    for warning in write_submission_of(competition, answers, rule, runtime.folder):
+        report.warn(warning)
     summary = summarise_run(config, runtime, competition, report, "complete")
     write_json(runtime.folder / "summary.json", summary)
     seconds = round(time.time() - runtime.started, 1)
@@ -178,19 +182,23 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.say("Training: loss and accuracy, training → validation")
     folds = make_folds(images.table, config.folds, config.runtime.seed)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
-    oof, answers = list[Predictions](), list[Predictions]()
+    oof, answers, task = list[Predictions](), list[Predictions](), competition.task
+    predict = partial(predict_images, batch_size=config.pixels.batch_size, exclusive=task.exclusive)
     for fold in range(config.folds.count):
         open_session(runtime.precision, len(runtime.devices))
-        data = TrainingSet(images, folds, competition.task)
+        data = TrainingSet(images, folds, task)
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
-        oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
-        answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        oof.append(predict(model, images, folds == fold))
+        answers.append(predict(model, test, None))
         del model  # the next one needs the room that it and its optimizer take on the device
-        write_answers(competition, oof, answers, runtime.folder)
-        report_fold(fold, score_images(images.table, oof[-1]), runtime.folder, report)
+        decision = decide_answers(task, images.table, oof)
+        warnings = write_answers(competition, oof, answers, decision, runtime.folder)
+        scores = summarise_scores(task, images, test, oof, answers, decision)
+        report_fold(scores["folds"][-1], runtime.folder, report)
+        if len(oof) == config.folds.count:
+            say_decision(task, decision, warnings, report)
         state = "complete" if len(oof) == config.folds.count else "running"
-        summary = summarise_run(config, runtime, competition, report, state)
-        summary |= summarise_scores(images, test, oof, answers)
+        summary = summarise_run(config, runtime, competition, report, state) | scores
         write_json(runtime.folder / "summary.json", summary)
         show_run(competition, runtime.folder, report)
 
@@ -208,14 +216,22 @@ def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
         report.warn(f"the report could not be written ({describe_error(error)})")
 
 
-def report_fold(fold: int, score: Score, folder: Path, report: Reporter) -> None:
+def say_decision(task: Task, decision: Decision, warnings: list[str], report: Reporter) -> None:
+    """Says how probabilities became answers, and what is odd about the submission."""
+    if decision.comparison.difference:
+        report.say(f"Answers\n  {describe_decision(task, decision)}")
+    for warning in warnings:
+        report.warn(warning)
+
+
+def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
     """Draws the curves and says how a fold went."""
     try:
         write_curves(folder)
     except Exception as error:  # a picture must not cost the folds to come
         report.warn(f"the curves could not be drawn ({describe_error(error)})")
-    report.emit("fold_ended", fold=fold, **score_fields(score))
-    report.say(f"  fold {fold}: {format_score(score)}; submission.csv is up to date")
+    report.emit("fold_ended", **score)
+    report.say(f"  fold {score['fold']}: {format_score(score)}; submission.csv is up to date")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ decisions (ones and zeros), or probabilities; labels [N] int64; probs [N, C] flo
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,11 +81,6 @@ class Score(NamedTuple):
     value: float
     interval: tuple[float, float]
     log_loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """What callers of `score_probs` read; goes with it."""
-        return self.value
 
 
 def score_predictions(task: Task, targets: Truth, answers: Answers, probs: Answers) -> Score:
@@ -184,31 +179,6 @@ def name_one_sided(task: Task, targets: Truth) -> list[str]:
     """The classes that AUC leaves out, because all images have them, or none."""
     counts = targets.sum(axis=0, dtype=np.int64)
     return [task.classes[at] for at in np.flatnonzero((counts == 0) | (counts == len(targets)))]
-
-
-class AccuracyScore(NamedTuple):
-    """What `score_probs` returns; goes with it."""
-
-    n: int
-    accuracy: float
-    interval: tuple[float, float]
-    log_loss: float
-
-
-def score_probs(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> Score:
-    """Accuracy and log loss of probabilities; goes when its callers use `score_predictions`."""
-    if len(labels) == 0 or len(labels) != len(probs):
-        raise ValueError(f"cannot score {len(probs)} predictions against {len(labels)} labels")
-    right = int(np.sum(probs.argmax(axis=1) == labels))
-    n = len(labels)
-    old = AccuracyScore(n, right / n, wilson_interval(right, n), log_loss(labels, probs))
-    return cast(Score, old)
-
-
-def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> float:
-    """Mean negative log-likelihood in nats; probabilities are clipped at 1e-7."""
-    truth = probs[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(truth, 1e-7, 1.0)).mean())
 
 
 def wilson_interval(right: float, n: int) -> tuple[float, float]:

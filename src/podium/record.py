@@ -9,8 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from podium.competition import Competition
-from podium.metrics import score_probs
+from podium.metrics import Score, score_predictions
 from podium.predictions import Predictions, read_predictions
+from podium.rules import apply_rule, plain_rule, read_rule
+from podium.task import Task, encode_targets
 
 CURVES = ["phase", "epoch", "learning_rate", "seconds"]
 CURVES += ["train/loss", "valid/loss", "train/accuracy", "valid/accuracy"]
@@ -23,8 +25,10 @@ class RunRecord(NamedTuple):
     settings: dict[str, Any]  # dotted names
     folds: dict[str, int]  # image id → fold
     curves: dict[int, pd.DataFrame]  # fold → one row an epoch
+    task: Task
     oof: Predictions  # [N], [N, C]
-    labels: NDArray[np.int64]  # [N], the truth of oof
+    targets: NDArray[np.uint8]  # [N, C], the truth of oof
+    answers: NDArray[np.float32]  # [N, C], what the run's rule makes of oof
 
     def part(self, name: str) -> dict[str, Any]:
         """One part of the summary, empty where the summary has none."""
@@ -47,15 +51,24 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
         if path.parent.name[4:].isdecimal()
     }
     curves = {fold: curves[fold] for fold in sorted(curves) if len(curves[fold])}
-    oof = Predictions(np.array([], np.str_), np.zeros((0, len(competition.classes)), np.float32))
+    task = competition.task
+    oof = Predictions(np.array([], np.str_), np.zeros((0, len(task.classes)), np.float32))
     if (folder / "oof.npz").is_file():
         oof = read_predictions(folder / "oof.npz")
-    truth = competition.train.set_index("id")["label"].reindex(oof.ids.tolist())
-    known = truth.notna().to_numpy()
-    labels = truth[known].to_numpy(np.int64)
-    return RunRecord(
-        summary, settings, folds, curves, Predictions(oof.ids[known], oof.probs[known]), labels
-    )
+    labels = competition.train.set_index("id")["label"].reindex(oof.ids.tolist())
+    known = labels.notna().to_numpy()
+    oof = Predictions(oof.ids[known], oof.probs[known])
+    targets = encode_targets(labels[known].tolist(), len(task.classes))
+    stored = (summary.get("decision") or {}).get("rule")
+    rule = read_rule(stored) if stored else plain_rule(task)
+    answers = apply_rule(rule, oof.probs)
+    return RunRecord(summary, settings, folds, curves, task, oof, targets, answers)
+
+
+def score_record(run: RunRecord, chosen: NDArray[np.bool_] | None = None) -> Score:
+    """The score of the out-of-fold probabilities so far, or of the chosen ones."""
+    rows = np.arange(len(run.oof.ids)) if chosen is None else np.flatnonzero(chosen)
+    return score_predictions(run.task, run.targets[rows], run.answers[rows], run.oof.probs[rows])
 
 
 def measure_folds(run: RunRecord) -> dict[int, dict[str, Any]]:
@@ -67,8 +80,6 @@ def measure_folds(run: RunRecord) -> dict[int, dict[str, Any]]:
         return scores
     fold_of = np.array([run.folds.get(image_id, -1) for image_id in run.oof.ids.tolist()])
     return {
-        int(fold): score_probs(
-            run.labels[fold_of == fold], run.oof.probs[fold_of == fold]
-        )._asdict()
+        int(fold): score_record(run, fold_of == fold)._asdict()
         for fold in np.unique(fold_of[fold_of >= 0])
     }

@@ -7,13 +7,18 @@ the folder: Kaggle keeps it, `make pull` repeats it.
 import sys
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from podium.competition import Competition
+from podium.decide import Decision
 from podium.predictions import (
     Predictions,
     average_predictions,
     join_predictions,
     write_predictions,
 )
+from podium.rules import Rule, apply_rule
 from podium.settings import SOURCE
 from podium.submit import make_submission, write_submission
 from podium.summary import write_json
@@ -49,16 +54,35 @@ def write_status(folder: Path, state: str, error: str | None = None) -> None:
 
 
 def write_answers(
-    competition: Competition, oof: list[Predictions], answers: list[Predictions], folder: Path
-) -> None:
-    """Writes the predictions of the folds so far, and the submission that their average makes."""
+    competition: Competition,
+    oof: list[Predictions],
+    answers: list[Predictions],
+    decision: Decision,
+    folder: Path,
+) -> list[str]:
+    """Writes the predictions of the folds so far, and the submission that their average makes.
+
+    Returns what is odd about it, in words.
+    """
     write_predictions(join_predictions(oof), folder / "oof.npz")
-    write_submission_of(competition, average_predictions(answers), folder)
+    blended = average_predictions(answers)
+    return write_submission_of(competition, blended, decision.rule, folder, decision.answers)
 
 
-def write_submission_of(competition: Competition, answers: Predictions, folder: Path) -> None:
-    """Writes predictions of the test part and the submission that they make, once it is valid."""
+def write_submission_of(
+    competition: Competition,
+    answers: Predictions,
+    rule: Rule,
+    folder: Path,
+    out_of_fold: NDArray[np.float32] | None = None,
+) -> list[str]:
+    """Writes predictions of the test part and the submission that they make, once it is valid.
+
+    Returns what is odd about it, against out-of-fold answers [N, C] where they are given.
+    """
     write_predictions(answers, folder / "test.npz")
-    submission = make_submission(competition, answers)
-    check_submission(submission, competition)
+    decided = Predictions(answers.ids, apply_rule(rule, answers.probs))
+    submission = make_submission(competition, decided)
+    warnings = check_submission(submission, competition, out_of_fold)
     write_submission(submission, folder / "submission.csv")
+    return warnings

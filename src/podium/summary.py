@@ -5,37 +5,54 @@ summary.json is for programs: what was found, what was reached, how long it took
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from podium.competition import Competition
 from podium.config import Config
+from podium.decide import Decision, fit_nested
 from podium.events import Reporter, clean_values
-from podium.metrics import Score, score_probs, wilson_interval
+from podium.metrics import METRICS, Score, score_predictions
 from podium.pixels import Images
 from podium.predictions import Predictions, average_predictions, join_predictions
+from podium.rules import Rule, apply_rule
 from podium.runtime import Runtime, read_versions
 from podium.settings import SOURCE
 from podium.storage import write_whole
+from podium.task import Task, encode_targets
 
 
-def score_images(table: pd.DataFrame, predictions: Predictions) -> Score:
-    """Scores predictions against the labels of a table that holds their ids."""
-    labels = table.set_index("id")["label"].loc[predictions.ids.tolist()].to_numpy(np.int64)
-    return score_probs(labels, predictions.probs)
+def find_targets(task: Task, table: pd.DataFrame, ids: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """The truth of some ids of a labelled table: [len(ids), C]."""
+    labels = table.set_index("id")["label"].loc[ids.tolist()]
+    return encode_targets(labels.to_numpy(), len(task.classes))
 
 
-def score_single_models(table: pd.DataFrame, answers: Sequence[Predictions]) -> Score:
+def score_images(task: Task, rule: Rule, table: pd.DataFrame, predictions: Predictions) -> Score:
+    """Scores predictions, decided by a rule, against the labels of a table that holds their ids."""
+    targets = find_targets(task, table, predictions.ids)
+    answers = apply_rule(rule, predictions.probs)
+    return score_predictions(task, targets, answers, predictions.probs)
+
+
+def score_single_models(
+    task: Task, rule: Rule, table: pd.DataFrame, answers: Sequence[Predictions]
+) -> Score:
     """The mean score of each member by itself on one table: what out-of-fold figures foretell.
 
-    Members answer the same images, so the interval counts each image once.
+    The interval is the mean of the members' own: they answer the same images, which are no more
+    for being answered several times.
     """
-    score, n = score_images(table, join_predictions(answers)), len(answers[0].ids)
-    return score._replace(n=n, interval=wilson_interval(score.accuracy * n, n))
+    scores = [score_images(task, rule, table, member) for member in answers]
+    low, high = np.mean([score.interval for score in scores], axis=0).tolist()
+    value = float(np.mean([score.value for score in scores]))
+    loss = float(np.mean([score.log_loss for score in scores]))
+    return scores[0]._replace(value=value, interval=(low, high), log_loss=loss)
 
 
 def score_fields(score: Score) -> dict[str, Any]:
@@ -43,11 +60,12 @@ def score_fields(score: Score) -> dict[str, Any]:
     return {**score._asdict(), "interval": list(score.interval)}
 
 
-def format_score(score: Score) -> str:
-    """A score as a line of the log shows it."""
-    low, high = score.interval
-    sure = f"{score.accuracy:.4f} (95 %: {low:.4f} to {high:.4f})"
-    return f"accuracy {sure}, log loss {score.log_loss:.4f}"
+def format_score(score: Mapping[str, Any]) -> str:
+    """A score's fields as a line of the log shows them."""
+    low, high = score["interval"]
+    sure = f"{score['value']:.4f} (95 %: {low:.4f} to {high:.4f})"
+    also = "" if score["metric"] == "log_loss" else f", log loss {score['log_loss']:.4f}"
+    return f"{METRICS[score['metric']].title} {sure}{also}"
 
 
 def summarise_run(
@@ -64,7 +82,8 @@ def summarise_run(
             "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(runtime.started)),
             "versions": read_versions(),
         },
-        "metric": "accuracy",
+        "metric": competition.task.metric,
+        "answer": competition.task.answer,
         "classes": list(competition.classes),
         "counts": {
             "train": len(competition.train),
@@ -77,23 +96,66 @@ def summarise_run(
     }
 
 
-def summarise_scores(
-    train: Images, test: Images, oof: Sequence[Predictions], answers: Sequence[Predictions]
-) -> dict[str, Any]:
-    """What summary.json says of accuracy, out of fold and, where the truth is known, on test.
+def decide_answers(task: Task, table: pd.DataFrame, oof: Sequence[Predictions]) -> Decision:
+    """Decides the folds so far, laid end to end, each by a rule that was fitted without it."""
+    whole = join_predictions(oof)
+    folds = np.repeat(np.arange(len(oof)), [len(part.ids) for part in oof])
+    return fit_nested(task, find_targets(task, table, whole.ids), whole.probs, folds)
 
-    "test" is the average of all folds' models, which is submitted; "test_single" their mean score.
+
+def describe_decision(task: Task, decision: Decision) -> str:
+    """What the evidence says of a fitted rule, in words."""
+    evidence = decision.comparison
+    return (
+        f"{METRICS[task.metric].title} {decision.plain:.4f} by the plain rule, "
+        f"{decision.nested:.4f} by rules fitted on the other folds: gain "
+        f"{evidence.difference:+.4f}, one-sided 95 % bound {evidence.low:+.4f}, p "
+        f"{evidence.p:.3g}; the {'fitted' if evidence.adopted else 'plain'} rule is used"
+    )
+
+
+def decision_fields(task: Task, decision: Decision) -> dict[str, Any]:
+    """A decision as JSON holds it, without its answers."""
+    words = describe_decision(task, decision)
+    scores = {"words": words, "plain": decision.plain, "nested": decision.nested}
+    return {"rule": decision.rule._asdict(), **scores, **decision.comparison._asdict()}
+
+
+def summarise_scores(
+    task: Task,
+    train: Images,
+    test: Images,
+    oof: Sequence[Predictions],
+    answers: Sequence[Predictions],
+    decision: Decision,
+) -> dict[str, Any]:
+    """What summary.json says of the metric, out of fold and, where the truth is known, on test.
+
+    Out of fold, an image is decided by a rule that was fitted without its fold. "test" is the
+    average of all folds' models, which is submitted; "test_single" their mean score.
     """
-    known = "label" in test.table
+    known, rule = "label" in test.table, decision.rule
     blended = average_predictions(answers)
+    ends = np.cumsum([0, *(len(part.ids) for part in oof)])
+    folds = [
+        score_predictions(
+            task,
+            find_targets(task, train.table, part.ids),
+            decision.answers[start:end],
+            part.probs,
+        )
+        for part, start, end in zip(oof, ends, ends[1:], strict=False)
+    ]
+    whole = join_predictions(oof)
+    targets = find_targets(task, train.table, whole.ids)
+    score = score_predictions(task, targets, decision.answers, whole.probs)
+    single = score_single_models(task, rule, test.table, answers) if known else None
     return {
-        "out_of_fold": score_fields(score_images(train.table, join_predictions(oof))),
-        "test": score_fields(score_images(test.table, blended)) if known else None,
-        "test_single": score_fields(score_single_models(test.table, answers)) if known else None,
-        "folds": [
-            {"fold": fold, **score_fields(score_images(train.table, part))}
-            for fold, part in enumerate(oof)
-        ],
+        "out_of_fold": score_fields(score),
+        "decision": decision_fields(task, decision),
+        "test": score_fields(score_images(task, rule, test.table, blended)) if known else None,
+        "test_single": score_fields(single) if single else None,
+        "folds": [{"fold": fold, **score_fields(score)} for fold, score in enumerate(folds)],
         "unreadable": {"training": train.unreadable, "test": test.unreadable},
     }
 

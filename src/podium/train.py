@@ -22,6 +22,7 @@ from podium.events import Reporter
 from podium.freezing import freeze_backbone, share_rates, warn_of_slow_statistics
 from podium.model import build_model, compile_model, strip_augmentation
 from podium.network import Start
+from podium.pace import describe_bottleneck, measure_rate
 from podium.pixels import Images, check_pixels
 from podium.schedule import make_optimizer
 from podium.task import Task
@@ -53,7 +54,7 @@ class EpochLog(keras.callbacks.Callback):
         self.path, self.fold, self.report = path, fold, report
         self.images, self.epochs = images, epochs
         self.phase, self.epoch, self.diverged = "", 0, False
-        self.started = self.spoke = self.trained = 0.0
+        self.started = self.spoke = self.trained = self.rate = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the clock."""
@@ -78,7 +79,7 @@ class EpochLog(keras.callbacks.Callback):
         """Writes the row, says the line."""
         ended = time.monotonic()
         seconds, training = ended - self.started, (self.trained or ended) - self.started
-        logs = logs or {}
+        self.rate, logs = self.images / training, logs or {}
         row = {
             "phase": self.phase,
             "epoch": self.epoch,
@@ -88,7 +89,7 @@ class EpochLog(keras.callbacks.Callback):
             "valid/accuracy": float(logs["val_accuracy"]),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": round(seconds, 3),
-            "images_per_second": round(self.images / training, 1),
+            "images_per_second": round(self.rate, 1),
         }
         append_row(self.path, row)
         self.report.emit("epoch_ended", fold=self.fold, epochs=self.epochs, **row)
@@ -147,6 +148,7 @@ def train_fold(
     epochs = config.train.head_epochs + config.train.epochs
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
     check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
+    supply = measure_rate(batches) if fold == 0 else 0.0
     model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
     for phase in list_phases(config):
         log.phase = phase.name
@@ -165,5 +167,7 @@ def train_fold(
             callbacks=[log],
             verbose=0,
         )
+    if fold == 0:
+        report.say(f"  {describe_bottleneck(supply, log.rate)}")
     strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
     return model

@@ -97,7 +97,8 @@ def describe_run(folder: Path) -> list[str]:
     score = read_json(folder / "summary.json").get("out_of_fold")
     if score:
         low, high = score["interval"]
-        lines.append(f"accuracy   {score['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f})")
+        metric = str(score["metric"]).replace("_", " ")
+        lines.append(f"score      {metric} {score['value']:.4f} (95 %: {low:.4f} to {high:.4f})")
     for name in ("report.html", "submission.csv"):
         shown = folder / name if (folder / name).is_file() else "none"
         lines.append(f"{name.partition('.')[0]:<11}{shown}")

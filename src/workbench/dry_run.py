@@ -117,25 +117,27 @@ def run_as_kaggle(script: Path, words: Sequence[str]) -> int:
 
 def format_result(summary: Mapping[str, Any]) -> str:
     """The short table at the end."""
+    metric = str(summary["metric"]).replace("_", " ")
     rows = [
-        ("out-of-fold accuracy", format_accuracy(summary["out_of_fold"])),
-        ("test, one model", format_accuracy(summary["test_single"])),
-        ("test, all averaged", format_accuracy(summary["test"])),
+        (f"out-of-fold {metric}", format_score_of(summary["out_of_fold"])),
+        ("test, one model", format_score_of(summary["test_single"])),
+        ("test, all averaged", format_score_of(summary["test"])),
         ("backend", f"{summary['run']['backend']}, {summary['run']['devices']} device(s)"),
         ("time", f"{summary['seconds']['total']:.0f} s"),
         ("submission", str((RUN / "submission.csv").relative_to(ROOT))),
         ("report", str((RUN / "report.html").relative_to(ROOT))),
     ]
-    lines = [f"  {name:<22}{text}" for name, text in rows]
+    width = max(len(name) for name, _ in rows) + 2
+    lines = [f"  {name:<{width}}{text}" for name, text in rows]
     return "\n".join(["", "Dry run", *lines])
 
 
-def format_accuracy(score: Mapping[str, Any] | None) -> str:
-    """One accuracy with its interval, or what is missing to know it."""
+def format_score_of(score: Mapping[str, Any] | None) -> str:
+    """One score with its interval, or what is missing to know it."""
     if score is None:
         return "unknown; SOLUTION=csv names the truth"
     low, high = score["interval"]
-    return f"{score['accuracy']:.4f}  (95 %: {low:.4f} to {high:.4f}, n = {score['n']})"
+    return f"{score['value']:.4f}  (95 %: {low:.4f} to {high:.4f}, n = {score['n']})"
 
 
 if __name__ == "__main__":

@@ -76,9 +76,9 @@ def tell_sample(report: Reporter) -> Iterator[None]:
             yield
         write_history(report.folder / f"fold{fold}", rows)
         write_curves(report.folder)
-        report.emit("fold_ended", fold=fold, accuracy=rows[-1]["valid/accuracy"])
+        report.emit("fold_ended", fold=fold, metric="accuracy", value=rows[-1]["valid/accuracy"])
         yield
-    figures = {"accuracy": 0.9, "interval": [0.88, 0.92]}
+    figures = {"metric": "accuracy", "value": 0.9, "interval": [0.88, 0.92]}
     report.emit("run_finished", seconds=5.0, rows=100, **figures)
     yield
 

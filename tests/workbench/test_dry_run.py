@@ -20,7 +20,7 @@ from workbench.dry_run import (
     RUN,
     choose_settings,
     command_line,
-    format_accuracy,
+    format_score_of,
     main,
     parse_options,
     resolve_module,
@@ -63,9 +63,9 @@ def test_a_module_in_a_folder_is_named_from_the_root_on(
 
 
 def test_an_unknown_test_score_says_how_to_know_it():
-    assert format_accuracy(None) == "unknown; SOLUTION=csv names the truth"
-    score = {"accuracy": 0.985, "interval": [0.97, 0.99], "n": 360}
-    assert format_accuracy(score) == "0.9850  (95 %: 0.9700 to 0.9900, n = 360)"
+    assert format_score_of(None) == "unknown; SOLUTION=csv names the truth"
+    score = {"metric": "accuracy", "value": 0.985, "interval": [0.97, 0.99], "n": 360}
+    assert format_score_of(score) == "0.9850  (95 %: 0.9700 to 0.9900, n = 360)"
 
 
 def test_the_copy_runs_isolated_under_another_name_and_help_needs_no_library(
@@ -144,12 +144,12 @@ def test_the_demo_reaches_97_percent_and_the_test_part_agrees(turn: None, backen
     assert summary["run"]["devices"] == (8 if backend == "jax" else 1)
     # Out of fold speaks of models one by one; their average may well be better than that.
     oof, test = summary["out_of_fold"], summary["test_single"]
-    assert oof["accuracy"] >= 0.97
-    assert test["interval"][0] <= oof["accuracy"] <= test["interval"][1]
+    assert oof["value"] >= 0.97
+    assert test["interval"][0] <= oof["value"] <= test["interval"][1]
     check_outputs(RUN, ROOT / "runs" / "demo" / "digits" / "sample_submission.csv")
     check_export(RUN, ROOT / "runs" / "demo" / "digits")
     assert "out-of-fold accuracy" in done.stdout
-    assert f"{oof['accuracy']:.4f}" in done.stdout
+    assert f"{oof['value']:.4f}" in done.stdout
 
 
 def check_export(run: Path, data: Path) -> None:
