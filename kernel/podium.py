@@ -8,71 +8,73 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      78  Settings: the block to edit on Kaggle
-     135  Configuration: every setting, its default and its limit
-     464  Overrides: from defaults to the settings of this run
-     614  Runtime: the machine, and the Keras backend that suits it
-     869  Libraries
-     890  Storage: a file is there whole, or as it was before
-     911  Attempts: an answer within a time limit, or none
-     947  Events: what the run says, to the reader of the log and to programs
-    1080  Predictions: class probabilities, keyed by image id
-    1140  Task: what is asked of each image
-    1195  Tallies: what each image adds to a metric
-    1363  Metrics: how good the answers are, and how sure that figure is
-    1566  Evidence: whether answers are better than others, or only luckier
-    1644  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    1729  Rules: how probabilities become answers
-    1887  Decide: which answers are submitted, and whether a fitted rule earns its place
-    1953  Inputs: where the competition's files are
-    2145  Tables: which one is about training images, and what its columns are
-    2341  Annotations: the JSON of COCO as a table
-    2392  Labels: what each training image shows
-    2571  Archives: images that lie in zips or TFRecords alone
-    2706  Sample: the ids that are asked for, and their images
-    2783  Classes: their names and their order
-    2865  Asked: what the sample submission wants to know of each image
-    3041  Solution: what the test images show, where that is known
-    3093  Draws: a part of the images for rehearsals, and a test part where there is none
-    3142  Competition: from its files to one image table
-    3322  Folds: every training image is validated once, by a model that never saw it
-    3391  Decode: one image file to an upright square of uint8
-    3562  Cache: where decoded squares are kept
-    3774  Pixels: from image files to squares of uint8
-    3887  Augmentation: what training images go through, on the device
-    3949  Batches: from stored squares to what a training step takes
-    4035  Pace: whether the device waits for its images, or they for the device
-    4074  Handles: where pretrained weights lie
-    4177  Backbones: the table of networks that turn pixels into features
-    4316  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    4348  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    4415  Port: a Hub module's weights on Keras's own EfficientNetV2
-    4641  Network: the backbone built, as its row of the table says
-    4717  Weights: what the backbone starts from
-    4898  Freezing: which variables train, and how fast
-    5026  Model: augment, normalise, backbone, head
-    5130  Schedule: how fast the weights move
-    5198  Training: one fold, in two phases
-    5348  Prediction: from a trained model to class probabilities
-    5402  Inference: the models of an earlier run answer a competition's test part
-    5492  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    5638  Submission: answers laid out as the sample is
-    5702  Card: the run at a glance, as a phone shows it
-    5935  Post: one request to a webhook, within a hard limit
-    6089  Sinks: who is told of the run, and in which words
-    6279  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    6519  Delivery: from the record to a sink, at least once
-    6719  Address: which sink an address stands for
-    6825  Webhook: finds where the run is to be told, and tells it there
-    6947  Curves: one picture of all folds so far, for a phone
-    6976  Summary: the run in figures
-    7062  Results: what a run leaves in its folder, and what it must not leave of another
-    7113  Record: what a run folder holds, as far as the run has got
-    7179  Page: the pieces that the report is made of
-    7353  Report: one page that shows the run
-    7572  The run: the stages in order
+      80  Settings: the block to edit on Kaggle
+     137  Configuration: every setting, its default and its limit
+     401  Knobs: the settings one by one, as help, override and report show them
+     471  Overrides: from defaults to the settings of this run
+     621  Runtime: the machine, and the Keras backend that suits it
+     876  Libraries
+     897  Storage: a file is there whole, or as it was before
+     918  Attempts: an answer within a time limit, or none
+     954  Events: what the run says, to the reader of the log and to programs
+    1087  Predictions: class probabilities, keyed by image id
+    1147  Task: what is asked of each image
+    1202  Tallies: what each image adds to a metric
+    1370  Metrics: how good the answers are, and how sure that figure is
+    1543  Evidence: whether answers are better than others, or only luckier
+    1621  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    1706  Rules: how probabilities become answers
+    1864  Decide: which answers are submitted, and whether a fitted rule earns its place
+    1930  Inputs: where the competition's files are
+    2122  Tables: which one is about training images, and what its columns are
+    2318  Annotations: the JSON of COCO as a table
+    2369  Labels: what each training image shows
+    2548  Archives: images that lie in zips or TFRecords alone
+    2683  Sample: the ids that are asked for, and their images
+    2760  Classes: their names and their order
+    2842  Asked: what the sample submission wants to know of each image
+    3018  Solution: what the test images show, where that is known
+    3070  Draws: a part of the images for rehearsals, and a test part where there is none
+    3119  Competition: from its files to one image table
+    3299  Folds: every training image is validated once, by a model that never saw it
+    3368  Decode: one image file to an upright square of uint8
+    3539  Cache: where decoded squares are kept
+    3751  Pixels: from image files to squares of uint8
+    3864  Augmentation: what training images go through, on the device
+    3926  Batches: from stored squares to what a training step takes
+    4012  Pace: whether the device waits for its images, or they for the device
+    4051  Handles: where pretrained weights lie
+    4154  Backbones: the table of networks that turn pixels into features
+    4293  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    4325  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    4392  Port: a Hub module's weights on Keras's own EfficientNetV2
+    4618  Network: the backbone built, as its row of the table says
+    4694  Weights: what the backbone starts from
+    4875  Freezing: which variables train, and how fast
+    5003  Model: augment, normalise, backbone, head
+    5107  Schedule: how fast the weights move
+    5175  Training: one fold, in two phases
+    5328  Prediction: from a trained model to class probabilities
+    5382  Inference: the models of an earlier run answer a competition's test part
+    5488  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    5634  Submission: answers laid out as the sample is
+    5698  Card: the run at a glance, as a phone shows it
+    5936  Post: one request to a webhook, within a hard limit
+    6090  Sinks: who is told of the run, and in which words
+    6280  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    6520  Delivery: from the record to a sink, at least once
+    6720  Address: which sink an address stands for
+    6826  Webhook: finds where the run is to be told, and tells it there
+    6948  Curves: one picture of all folds so far, for a phone
+    6977  Summary: the run in figures
+    7121  Results: what a run leaves in its folder, and what it must not leave of another
+    7191  Record: what a run folder holds, as far as the run has got
+    7266  Page: the pieces that the report is made of
+    7440  Mistakes: which classes a run mixes up, and the images it got most wrong
+    7529  Report: one page that shows the run
+    7702  The run: the stages in order
 
-Sources: sha256 cf69e4a17ec311c9c4080d9753e3bef4cdc6ba3ff2b7045f9c63d31cf9aff486
+Sources: sha256 5cb925374f7d89314ed4f070951c40e502bd31e19ad28297d423dfa659af4267
 """
 
 # ==================================================================================================
@@ -86,7 +88,7 @@ Sources: sha256 cf69e4a17ec311c9c4080d9753e3bef4cdc6ba3ff2b7045f9c63d31cf9aff486
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "cf69e4a17ec311c9c4080d9753e3bef4cdc6ba3ff2b7045f9c63d31cf9aff486"
+SOURCE = "5cb925374f7d89314ed4f070951c40e502bd31e19ad28297d423dfa659af4267"
 
 
 import base64
@@ -394,6 +396,11 @@ PRESETS: dict[str, dict[str, object]] = {
     # TPU v5e-8: eight cores, 32 images on each.
     "tpu": {"runtime.accelerator": "tpu", "runtime.devices": 8, "pixels.batch_size": 256},
 }
+
+
+# ==================================================================================================
+# Knobs: the settings one by one, as help, override and report show them
+# ==================================================================================================
 
 
 class Knob(NamedTuple):
@@ -1395,7 +1402,7 @@ METRICS: dict[MetricName, Metric] = {
     "macro_f1":
         Metric("macro F1", "decisions", ("label", "labels"), tally_classes, combine_macro_f1),
     "micro_f1": Metric("micro F1", "decisions", ("label", "labels"), tally_pooled, combine_f1),
-    "samples_f1": Metric("mean F1 of images", "decisions", ("label", "labels"), tally_samples),
+    "samples_f1": Metric("mean F1 of images", "decisions", ("labels",), tally_samples),
     "log_loss":
         Metric("log loss", "probabilities", ("probability", "probabilities"), tally_surprise,
                higher_is_better=False, perfect=0.0),
@@ -1416,11 +1423,6 @@ class Score(NamedTuple):
     value: float
     interval: tuple[float, float]
     log_loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """What callers of `score_probs` read; goes with it."""
-        return self.value
 
 
 def score_predictions(task: Task, targets: Truth, answers: Answers, probs: Answers) -> Score:
@@ -1519,31 +1521,6 @@ def name_one_sided(task: Task, targets: Truth) -> list[str]:
     """The classes that AUC leaves out, because all images have them, or none."""
     counts = targets.sum(axis=0, dtype=np.int64)
     return [task.classes[at] for at in np.flatnonzero((counts == 0) | (counts == len(targets)))]
-
-
-class AccuracyScore(NamedTuple):
-    """What `score_probs` returns; goes with it."""
-
-    n: int
-    accuracy: float
-    interval: tuple[float, float]
-    log_loss: float
-
-
-def score_probs(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> Score:
-    """Accuracy and log loss of probabilities; goes when its callers use `score_predictions`."""
-    if len(labels) == 0 or len(labels) != len(probs):
-        raise ValueError(f"cannot score {len(probs)} predictions against {len(labels)} labels")
-    right = int(np.sum(probs.argmax(axis=1) == labels))
-    n = len(labels)
-    old = AccuracyScore(n, right / n, wilson_interval(right, n), log_loss(labels, probs))
-    return cast(Score, old)
-
-
-def log_loss(labels: NDArray[np.int64], probs: NDArray[np.float32]) -> float:
-    """Mean negative log-likelihood in nats; probabilities are clipped at 1e-7."""
-    truth = probs[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(truth, 1e-7, 1.0)).mean())
 
 
 def wilson_interval(right: float, n: int) -> tuple[float, float]:
@@ -5229,7 +5206,7 @@ class EpochLog(keras.callbacks.Callback):
         self.path, self.fold, self.report = path, fold, report
         self.images, self.epochs = images, epochs
         self.phase, self.epoch, self.diverged = "", 0, False
-        self.started = self.spoke = self.trained = 0.0
+        self.started = self.spoke = self.trained = self.rate = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the clock."""
@@ -5254,7 +5231,7 @@ class EpochLog(keras.callbacks.Callback):
         """Writes the row, says the line."""
         ended = time.monotonic()
         seconds, training = ended - self.started, (self.trained or ended) - self.started
-        logs = logs or {}
+        self.rate, logs = self.images / training, logs or {}
         row = {
             "phase": self.phase,
             "epoch": self.epoch,
@@ -5264,7 +5241,7 @@ class EpochLog(keras.callbacks.Callback):
             "valid/accuracy": float(logs["val_accuracy"]),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": round(seconds, 3),
-            "images_per_second": round(self.images / training, 1),
+            "images_per_second": round(self.rate, 1),
         }
         append_row(self.path, row)
         self.report.emit("epoch_ended", fold=self.fold, epochs=self.epochs, **row)
@@ -5323,6 +5300,7 @@ def train_fold(
     epochs = config.train.head_epochs + config.train.epochs
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
     check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
+    supply = measure_rate(batches) if fold == 0 else 0.0
     model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
     for phase in list_phases(config):
         log.phase = phase.name
@@ -5341,6 +5319,8 @@ def train_fold(
             callbacks=[log],
             verbose=0,
         )
+    if fold == 0:
+        report.say(f"  {describe_bottleneck(supply, log.rate)}")
     strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
     return model
 
@@ -5455,10 +5435,26 @@ def answer_with_run(
         if test is None:  # all folds see the same pixels
             side = model.input_shape[1]
             test = read_images(competition.test, side, "test", config.pixels, report)
-        answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        answers.append(
+            predict_images(
+                model,
+                test,
+                None,
+                config.pixels.batch_size,
+                exclusive=competition.task.exclusive,
+            )
+        )
         del model  # the next one needs the room that it takes on the device
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
     return average_predictions(answers)
+
+
+def read_run_rule(run: Path, task: Task) -> Rule:
+    """How the run's own out-of-fold answers were decided; the plain rule if that metric differs."""
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    stored = (summary.get("decision") or {}).get("rule")
+    same = summary.get("metric") == task.metric
+    return read_rule(stored) if stored and same else plain_rule(task)
 
 
 def check_classes(run: Path, competition: Competition) -> None:
@@ -5838,9 +5834,9 @@ def read_epoch(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]
 
 def read_fold(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """A fold's score."""
-    score = event.get("accuracy")
+    score = event.get("value")
     card = replace(card, scores=(*card.scores, score))
-    text = f"fold {event.get('fold', '?')} ended: accuracy {format_accuracy(score)}"
+    text = f"fold {event.get('fold', '?')} ended: {name_metric(event)} {format_accuracy(score)}"
     return card, News("fold", text)
 
 
@@ -5853,10 +5849,10 @@ def read_warning(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | Non
 def finish_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The result."""
     text = f"submission.csv has {event.get('rows', '?')} rows"
-    if "accuracy" in event:  # an inference has none
+    if "value" in event:  # an inference has none
         low, high = map(format_accuracy, event.get("interval") or (None, None))
-        sure = f"(95 %: {low} to {high})"
-        text = f"out-of-fold accuracy {format_accuracy(event['accuracy'])} {sure}; {text}"
+        score = f"{name_metric(event)} {format_accuracy(event['value'])} (95 %: {low} to {high})"
+        text = f"out-of-fold {score}; {text}"
     return replace(card, state="finished", note=text), News("finished", f"finished: {text}")
 
 
@@ -5913,6 +5909,11 @@ def describe_time(card: Card, total: int) -> str:
 def format_loss(loss: float | None) -> str:
     """A loss, or what stands for one that is no number."""
     return "not a number" if loss is None else f"{loss:.3f}"
+
+
+def name_metric(event: Mapping[str, Any]) -> str:
+    """The metric of a score, in words."""
+    return clean_text(event.get("metric") or "score", 40).replace("_", " ")
 
 
 def format_accuracy(figure: float | None) -> str:
@@ -6979,19 +6980,32 @@ def write_curves(folder: Path) -> None:
 # summary.json is for programs: what was found, what was reached, how long it took and with what.
 
 
-def score_images(table: pd.DataFrame, predictions: Predictions) -> Score:
-    """Scores predictions against the labels of a table that holds their ids."""
-    labels = table.set_index("id")["label"].loc[predictions.ids.tolist()].to_numpy(np.int64)
-    return score_probs(labels, predictions.probs)
+def find_targets(task: Task, table: pd.DataFrame, ids: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """The truth of some ids of a labelled table: [len(ids), C]."""
+    labels = table.set_index("id")["label"].loc[ids.tolist()]
+    return encode_targets(labels.to_numpy(), len(task.classes))
 
 
-def score_single_models(table: pd.DataFrame, answers: Sequence[Predictions]) -> Score:
+def score_images(task: Task, rule: Rule, table: pd.DataFrame, predictions: Predictions) -> Score:
+    """Scores predictions, decided by a rule, against the labels of a table that holds their ids."""
+    targets = find_targets(task, table, predictions.ids)
+    answers = apply_rule(rule, predictions.probs)
+    return score_predictions(task, targets, answers, predictions.probs)
+
+
+def score_single_models(
+    task: Task, rule: Rule, table: pd.DataFrame, answers: Sequence[Predictions]
+) -> Score:
     """The mean score of each member by itself on one table: what out-of-fold figures foretell.
 
-    Members answer the same images, so the interval counts each image once.
+    The interval is the mean of the members' own: they answer the same images, which are no more
+    for being answered several times.
     """
-    score, n = score_images(table, join_predictions(answers)), len(answers[0].ids)
-    return score._replace(n=n, interval=wilson_interval(score.accuracy * n, n))
+    scores = [score_images(task, rule, table, member) for member in answers]
+    low, high = np.mean([score.interval for score in scores], axis=0).tolist()
+    value = float(np.mean([score.value for score in scores]))
+    loss = float(np.mean([score.log_loss for score in scores]))
+    return scores[0]._replace(value=value, interval=(low, high), log_loss=loss)
 
 
 def score_fields(score: Score) -> dict[str, Any]:
@@ -6999,11 +7013,12 @@ def score_fields(score: Score) -> dict[str, Any]:
     return {**score._asdict(), "interval": list(score.interval)}
 
 
-def format_score(score: Score) -> str:
-    """A score as a line of the log shows it."""
-    low, high = score.interval
-    sure = f"{score.accuracy:.4f} (95 %: {low:.4f} to {high:.4f})"
-    return f"accuracy {sure}, log loss {score.log_loss:.4f}"
+def format_score(score: Mapping[str, Any]) -> str:
+    """A score's fields as a line of the log shows them."""
+    low, high = score["interval"]
+    sure = f"{score['value']:.4f} (95 %: {low:.4f} to {high:.4f})"
+    also = "" if score["metric"] == "log_loss" else f", log loss {score['log_loss']:.4f}"
+    return f"{METRICS[score['metric']].title} {sure}{also}"
 
 
 def summarise_run(
@@ -7020,7 +7035,8 @@ def summarise_run(
             "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(runtime.started)),
             "versions": read_versions(),
         },
-        "metric": "accuracy",
+        "metric": competition.task.metric,
+        "answer": competition.task.answer,
         "classes": list(competition.classes),
         "counts": {
             "train": len(competition.train),
@@ -7033,23 +7049,66 @@ def summarise_run(
     }
 
 
-def summarise_scores(
-    train: Images, test: Images, oof: Sequence[Predictions], answers: Sequence[Predictions]
-) -> dict[str, Any]:
-    """What summary.json says of accuracy, out of fold and, where the truth is known, on test.
+def decide_answers(task: Task, table: pd.DataFrame, oof: Sequence[Predictions]) -> Decision:
+    """Decides the folds so far, laid end to end, each by a rule that was fitted without it."""
+    whole = join_predictions(oof)
+    folds = np.repeat(np.arange(len(oof)), [len(part.ids) for part in oof])
+    return fit_nested(task, find_targets(task, table, whole.ids), whole.probs, folds)
 
-    "test" is the average of all folds' models, which is submitted; "test_single" their mean score.
+
+def describe_decision(task: Task, decision: Decision) -> str:
+    """What the evidence says of a fitted rule, in words."""
+    evidence = decision.comparison
+    return (
+        f"{METRICS[task.metric].title} {decision.plain:.4f} by the plain rule, "
+        f"{decision.nested:.4f} by rules fitted on the other folds: gain "
+        f"{evidence.difference:+.4f}, one-sided 95 % bound {evidence.low:+.4f}, p "
+        f"{evidence.p:.3g}; the {'fitted' if evidence.adopted else 'plain'} rule is used"
+    )
+
+
+def decision_fields(task: Task, decision: Decision) -> dict[str, Any]:
+    """A decision as JSON holds it, without its answers."""
+    words = describe_decision(task, decision)
+    scores = {"words": words, "plain": decision.plain, "nested": decision.nested}
+    return {"rule": decision.rule._asdict(), **scores, **decision.comparison._asdict()}
+
+
+def summarise_scores(
+    task: Task,
+    train: Images,
+    test: Images,
+    oof: Sequence[Predictions],
+    answers: Sequence[Predictions],
+    decision: Decision,
+) -> dict[str, Any]:
+    """What summary.json says of the metric, out of fold and, where the truth is known, on test.
+
+    Out of fold, an image is decided by a rule that was fitted without its fold. "test" is the
+    average of all folds' models, which is submitted; "test_single" their mean score.
     """
-    known = "label" in test.table
+    known, rule = "label" in test.table, decision.rule
     blended = average_predictions(answers)
+    ends = np.cumsum([0, *(len(part.ids) for part in oof)])
+    folds = [
+        score_predictions(
+            task,
+            find_targets(task, train.table, part.ids),
+            decision.answers[start:end],
+            part.probs,
+        )
+        for part, start, end in zip(oof, ends, ends[1:], strict=False)
+    ]
+    whole = join_predictions(oof)
+    targets = find_targets(task, train.table, whole.ids)
+    score = score_predictions(task, targets, decision.answers, whole.probs)
+    single = score_single_models(task, rule, test.table, answers) if known else None
     return {
-        "out_of_fold": score_fields(score_images(train.table, join_predictions(oof))),
-        "test": score_fields(score_images(test.table, blended)) if known else None,
-        "test_single": score_fields(score_single_models(test.table, answers)) if known else None,
-        "folds": [
-            {"fold": fold, **score_fields(score_images(train.table, part))}
-            for fold, part in enumerate(oof)
-        ],
+        "out_of_fold": score_fields(score),
+        "decision": decision_fields(task, decision),
+        "test": score_fields(score_images(task, rule, test.table, blended)) if known else None,
+        "test_single": score_fields(single) if single else None,
+        "folds": [{"fold": fold, **score_fields(score)} for fold, score in enumerate(folds)],
         "unreadable": {"training": train.unreadable, "test": test.unreadable},
     }
 
@@ -7095,19 +7154,38 @@ def write_status(folder: Path, state: str, error: str | None = None) -> None:
 
 
 def write_answers(
-    competition: Competition, oof: list[Predictions], answers: list[Predictions], folder: Path
-) -> None:
-    """Writes the predictions of the folds so far, and the submission that their average makes."""
+    competition: Competition,
+    oof: list[Predictions],
+    answers: list[Predictions],
+    decision: Decision,
+    folder: Path,
+) -> list[str]:
+    """Writes the predictions of the folds so far, and the submission that their average makes.
+
+    Returns what is odd about it, in words.
+    """
     write_predictions(join_predictions(oof), folder / "oof.npz")
-    write_submission_of(competition, average_predictions(answers), folder)
+    blended = average_predictions(answers)
+    return write_submission_of(competition, blended, decision.rule, folder, decision.answers)
 
 
-def write_submission_of(competition: Competition, answers: Predictions, folder: Path) -> None:
-    """Writes predictions of the test part and the submission that they make, once it is valid."""
+def write_submission_of(
+    competition: Competition,
+    answers: Predictions,
+    rule: Rule,
+    folder: Path,
+    out_of_fold: NDArray[np.float32] | None = None,
+) -> list[str]:
+    """Writes predictions of the test part and the submission that they make, once it is valid.
+
+    Returns what is odd about it, against out-of-fold answers [N, C] where they are given.
+    """
     write_predictions(answers, folder / "test.npz")
-    submission = make_submission(competition, answers)
-    check_submission(submission, competition)
+    decided = Predictions(answers.ids, apply_rule(rule, answers.probs))
+    submission = make_submission(competition, decided)
+    warnings = check_submission(submission, competition, out_of_fold)
     write_submission(submission, folder / "submission.csv")
+    return warnings
 
 
 # ==================================================================================================
@@ -7125,8 +7203,10 @@ class RunRecord(NamedTuple):
     settings: dict[str, Any]  # dotted names
     folds: dict[str, int]  # image id → fold
     curves: dict[int, pd.DataFrame]  # fold → one row an epoch
+    task: Task
     oof: Predictions  # [N], [N, C]
-    labels: NDArray[np.int64]  # [N], the truth of oof
+    targets: NDArray[np.uint8]  # [N, C], the truth of oof
+    answers: NDArray[np.float32]  # [N, C], what the run's rule makes of oof
 
     def part(self, name: str) -> dict[str, Any]:
         """One part of the summary, empty where the summary has none."""
@@ -7149,15 +7229,24 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
         if path.parent.name[4:].isdecimal()
     }
     curves = {fold: curves[fold] for fold in sorted(curves) if len(curves[fold])}
-    oof = Predictions(np.array([], np.str_), np.zeros((0, len(competition.classes)), np.float32))
+    task = competition.task
+    oof = Predictions(np.array([], np.str_), np.zeros((0, len(task.classes)), np.float32))
     if (folder / "oof.npz").is_file():
         oof = read_predictions(folder / "oof.npz")
-    truth = competition.train.set_index("id")["label"].reindex(oof.ids.tolist())
-    known = truth.notna().to_numpy()
-    labels = truth[known].to_numpy(np.int64)
-    return RunRecord(
-        summary, settings, folds, curves, Predictions(oof.ids[known], oof.probs[known]), labels
-    )
+    labels = competition.train.set_index("id")["label"].reindex(oof.ids.tolist())
+    known = labels.notna().to_numpy()
+    oof = Predictions(oof.ids[known], oof.probs[known])
+    targets = encode_targets(labels[known].tolist(), len(task.classes))
+    stored = (summary.get("decision") or {}).get("rule")
+    rule = read_rule(stored) if stored else plain_rule(task)
+    answers = apply_rule(rule, oof.probs)
+    return RunRecord(summary, settings, folds, curves, task, oof, targets, answers)
+
+
+def score_record(run: RunRecord, chosen: NDArray[np.bool_] | None = None) -> Score:
+    """The score of the out-of-fold probabilities so far, or of the chosen ones."""
+    rows = np.arange(len(run.oof.ids)) if chosen is None else np.flatnonzero(chosen)
+    return score_predictions(run.task, run.targets[rows], run.answers[rows], run.oof.probs[rows])
 
 
 def measure_folds(run: RunRecord) -> dict[int, dict[str, Any]]:
@@ -7169,9 +7258,7 @@ def measure_folds(run: RunRecord) -> dict[int, dict[str, Any]]:
         return scores
     fold_of = np.array([run.folds.get(image_id, -1) for image_id in run.oof.ids.tolist()])
     return {
-        int(fold): score_probs(
-            run.labels[fold_of == fold], run.oof.probs[fold_of == fold]
-        )._asdict()
+        int(fold): score_record(run, fold_of == fold)._asdict()
         for fold in np.unique(fold_of[fold_of >= 0])
     }
 
@@ -7351,14 +7438,102 @@ def render_thumbnail(path: object) -> str:
 
 
 # ==================================================================================================
+# Mistakes: which classes a run mixes up, and the images it got most wrong
+# ==================================================================================================
+# Looking at those is where the next idea comes from.
+
+HEATMAP_CLASSES = 30  # more classes than this do not fit a screen
+WORST_IMAGES, RECALL_ROWS, PAIRS, CLASSES_SHOWN = 24, 200, 12, 5
+
+
+def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
+    """The pairs of classes most often confused, and for few classes every count as a heat map."""
+    if not run.task.exclusive or not len(run.targets):
+        return ""
+    labels, predicted = run.targets.argmax(axis=1), run.answers.argmax(axis=1)
+    wrong = predicted != labels
+    pairs, counts = np.unique(
+        np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True
+    )
+    lines = [
+        f"<li>true {classes[pairs[place][0]]} → predicted {classes[pairs[place][1]]}: "
+        f"{counts[place]} image{'s' if counts[place] > 1 else ''}</li>"
+        for place in np.argsort(-counts, kind="stable")[:PAIRS]
+    ]
+    words = f"<ul>{''.join(lines)}</ul>" if lines else "No mistakes."
+    heat = ""
+    if len(classes) <= HEATMAP_CLASSES:
+        heat = render_heatmap(count_confusions(labels, predicted, len(classes)), classes)
+    hint = f"{int(wrong.sum())} of {len(wrong)} images are wrong. "
+    if heat:
+        hint += "Rows: the truth; columns: the prediction. Blue: right. Orange: wrong."
+    return render_section("Confusion", hint, f'<div class="pair">{heat}{words}</div>')
+
+
+def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
+    """Of each class's images, the share that was recognised; the weakest classes first."""
+    found = find_named(run)
+    images = run.targets.sum(axis=0, dtype=np.int64)
+    right = (run.targets * found).sum(axis=0, dtype=np.int64)
+    recall = right / np.maximum(images, 1)
+    present = np.flatnonzero(images)
+    order = present[np.argsort(recall[present], kind="stable")][:RECALL_ROWS]
+    rows = []
+    for label in order:
+        share = format_figure(float(recall[label]), ".2%")
+        bar = f'<span class="bar" style="--w:{recall[label]:.1%}">{share}</span>'
+        rows.append([classes[label], str(images[label]), str(right[label]), bar])
+    hint = "Weakest first: the share of a class's images that was recognised."
+    table = render_table(["class", "images", "right", "recall"], rows, "last")
+    return render_section("Recall by class", hint, table if rows else "")
+
+
+def find_named(run: RunRecord) -> NDArray[np.uint8]:
+    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
+    if not run.task.exclusive:
+        return (run.answers >= 0.5).astype(np.uint8)
+    return encode_targets(run.answers.argmax(axis=1), run.answers.shape[1])
+
+
+def render_worst(run: RunRecord, competition: Competition, classes: Sequence[str]) -> str:
+    """The images with the highest out-of-fold loss: wrong labels, odd images, hard cases."""
+    paths = dict(zip(competition.train["id"], competition.train["path"], strict=True))
+    losses = tally_surprise(run.task, run.targets, run.oof.probs).ravel()
+    found = find_named(run)
+    cards = []
+    for row in np.argsort(-losses, kind="stable")[:WORST_IMAGES]:
+        image_id, probs = str(run.oof.ids[row]), run.oof.probs[row]
+        truth = name_classes(run.targets[row], classes)
+        guess = name_classes(found[row], classes, probs)
+        cards.append(
+            f"<figure>{render_thumbnail(paths[image_id])}<figcaption>"
+            f"true {truth}<br>predicted {guess}"
+            f"<br><small>{html.escape(image_id)}</small></figcaption></figure>"
+        )
+    grid = f'<div class="grid" style="--w:7.2rem">{"".join(cards)}</div>' if cards else ""
+    hint = "The highest losses. Look for wrong labels, odd crops, and what the classes share."
+    return render_section("Worst images", hint, grid)
+
+
+def name_classes(
+    chosen: NDArray[np.uint8], classes: Sequence[str], probs: NDArray[np.float32] | None = None
+) -> str:
+    """The chosen classes of one image, a few of them, each with its probability if given."""
+    places = np.flatnonzero(chosen)
+    sure = {} if probs is None else {place: f" {probs[place]:.2%}" for place in places}
+    names = [f"<b>{classes[place]}</b>{sure.get(place, '')}" for place in places[:CLASSES_SHOWN]]
+    more = [] if len(places) <= CLASSES_SHOWN else ["…"]
+    return ", ".join([*names, *more]) or "nothing"
+
+
+# ==================================================================================================
 # Report: one page that shows the run
 # ==================================================================================================
 # Everything worth a look in one file, report.html: how good the model is and how sure that figure
 # is, how each fold learned, which classes it mixes up, and the images it got most wrong, because
 # looking at those is where the next idea comes from. It shows half a run as well as a whole one.
 
-HEATMAP_CLASSES = 30  # more classes than this do not fit a screen
-WORST_IMAGES, TABLE_ROWS, PAIRS = 24, 200, 12
+IDS_SHOWN, VALUES_SHOWN = 200, 12
 
 
 def write_report(folder: Path, competition: Competition) -> Path:
@@ -7370,6 +7545,7 @@ def write_report(folder: Path, competition: Competition) -> Path:
         render_warnings(run),
         render_curves(run.curves),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
+        render_decision(run),
         render_confusion(run, classes),
         render_recall(run, classes),
         render_worst(run, competition, classes),
@@ -7391,17 +7567,18 @@ def render_headline(run: RunRecord, competition: Competition) -> str:
     """Title, state, and the figures that matter as tiles; a figure that is not known has none."""
     about, counts, seconds = run.part("run"), run.part("counts"), run.part("seconds")
     score = run.part("out_of_fold")
-    if not score and len(run.labels):
-        score = score_probs(run.labels, run.oof.probs)._asdict()
+    if not score and len(run.targets):
+        score = score_record(run)._asdict()
+    metric = METRICS[competition.task.metric].title
     scored, folds = len(measure_folds(run)), counts.get("folds", len(set(run.folds.values())))
     tests = f"{counts.get('test', len(competition.test))} test images"
     trained = f"training {format_figure(seconds['train'], 's')}" if "train" in seconds else ""
     machine = f"{about.get('devices', '')} × {about.get('accelerator', '')}".strip(" ×")
     tiles = [
-        render_score_tile("out-of-fold accuracy", score),
-        (format_figure(score.get("log_loss"), ".4f"), "out-of-fold log loss", "lower is better"),
-        render_score_tile("test accuracy, one model", run.part("test_single")),
-        render_score_tile("test accuracy, all averaged", run.part("test")),
+        render_score_tile(f"out-of-fold {metric}", score),
+        *([] if metric == "log loss" else [render_loss_tile(score)]),
+        render_score_tile(f"test {metric}, one model", run.part("test_single")),
+        render_score_tile(f"test {metric}, all averaged", run.part("test")),
         (counts.get("train", len(competition.train)), "training images", tests),
         (len(competition.classes), "classes", ""),
         (f"{scored} of {folds}" if folds else "–", "folds scored", ""),
@@ -7410,7 +7587,6 @@ def render_headline(run: RunRecord, competition: Competition) -> str:
         (about.get("backend", "–"), "Keras backend", machine),
     ]
     facts = {"started": about.get("started"), "source": str(about.get("source") or "")[:12]}
-    facts["metric"] = run.summary.get("metric")
     line = " · ".join(f"{name} {html.escape(str(fact))}" for name, fact in facts.items() if fact)
     cells = "".join(
         f'<div class="tile"><b>{html.escape(str(figure))}</b>{name}<small>{detail}</small></div>'
@@ -7425,21 +7601,26 @@ def render_headline(run: RunRecord, competition: Competition) -> str:
 
 
 def render_score_tile(name: str, score: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Accuracy, its name, and how sure it is."""
-    low, high = (format_figure(end, ".1%") for end in score.get("interval") or (None, None))
+    """A score, its name, and how sure it is."""
+    low, high = (format_figure(end, ".4f") for end in score.get("interval") or (None, None))
     images = f"{score['n']} images" if "n" in score else ""
     return (
-        format_figure(score.get("accuracy"), ".2%"),
+        format_figure(score.get("value"), ".4f"),
         name,
         f"95% interval {low} to {high}, {images}",
     )
+
+
+def render_loss_tile(score: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The loss that training minimises."""
+    return format_figure(score.get("log_loss"), ".4f"), "out-of-fold log loss", "lower is better"
 
 
 def render_warnings(run: RunRecord) -> str:
     """What went wrong without ending the run, where nobody can overlook it."""
     lines = [str(line) for line in run.summary.get("warnings") or []]
     for part, ids in run.part("unreadable").items():
-        shown = ", ".join(map(str, ids[:TABLE_ROWS])) + (" …" if len(ids) > TABLE_ROWS else "")
+        shown = ", ".join(map(str, ids[:IDS_SHOWN])) + (" …" if len(ids) > IDS_SHOWN else "")
         lines += [f"{len(ids)} unreadable {part} images: {shown}"] if ids else []
     box = render_section("Warnings", "", render_list(lines))
     return box.replace("<section>", '<section class="warn">', 1)
@@ -7465,87 +7646,36 @@ def render_curves(curves: Mapping[int, pd.DataFrame]) -> str:
 
 def render_folds(run: RunRecord) -> str:
     """Every fold's figures, and their mean ± standard deviation over the folds."""
-    scores = measure_folds(run)
-    rows = []
+    scores, rows = measure_folds(run), []
+    figures = {"value": METRICS[run.task.metric].title}
+    figures |= {} if run.task.metric == "log_loss" else {"log_loss": "log loss"}
     for fold in sorted(scores.keys() | run.curves.keys()):
         score, history = scores.get(fold, {}), run.curves.get(fold)
-        figures = [format_figure(score.get("n"), "d"), format_figure(score.get("accuracy"), ".2%")]
-        figures += [format_figure(score.get("log_loss"), ".4f")]
-        figures += ["–", "–"] if history is None else [str(len(history))]
-        figures += [] if history is None else [format_figure(float(history["seconds"].sum()), "s")]
-        rows.append([str(fold), *figures])
+        cells = [str(fold), format_figure(score.get("n"), "d")]
+        cells += [format_figure(score.get(column), ".4f") for column in figures]
+        cells += ["–", "–"] if history is None else [str(len(history))]
+        cells += [] if history is None else [format_figure(float(history["seconds"].sum()), "s")]
+        rows.append(cells)
     if len(scores) > 1:
-        table = pd.DataFrame(list(scores.values())).reindex(columns=["accuracy", "log_loss"])
+        table = pd.DataFrame(list(scores.values())).reindex(columns=list(figures))
         for name, row in (("mean", table.mean()), ("± sd", table.std(ddof=1))):
-            share, loss = (
-                format_figure(row["accuracy"], ".2%"),
-                format_figure(row["log_loss"], ".4f"),
-            )
-            rows.append([f"<b>{name}</b>", "", f"<b>{share}</b>", f"<b>{loss}</b>", "", ""])
-    head = ["fold", "images", "accuracy", "log loss", "epochs", "time"]
+            cells = [f"<b>{format_figure(row[column], '.4f')}</b>" for column in figures]
+            rows.append([f"<b>{name}</b>", "", *cells, "", ""])
+    head = ["fold", "images", *figures.values(), "epochs", "time"]
     return render_table(head, rows) if rows else ""
 
 
-def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
-    """The pairs of classes most often confused, and for few classes every count as a heat map."""
-    predicted = run.oof.probs.argmax(axis=1)
-    wrong = predicted != run.labels
-    pairs, counts = np.unique(
-        np.stack([run.labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True
-    )
-    lines = [
-        f"<li>true {classes[pairs[place][0]]} → predicted {classes[pairs[place][1]]}: "
-        f"{counts[place]} image{'s' if counts[place] > 1 else ''}</li>"
-        for place in np.argsort(-counts, kind="stable")[:PAIRS]
-    ]
-    words = f"<ul>{''.join(lines)}</ul>" if lines else "No mistakes."
-    heat = ""
-    if len(classes) <= HEATMAP_CLASSES:
-        heat = render_heatmap(count_confusions(run.labels, predicted, len(classes)), classes)
-    hint = f"{int(wrong.sum())} of {len(wrong)} images are wrong. "
-    if heat:
-        hint += "Rows: the truth; columns: the prediction. Blue: right. Orange: wrong."
-    return (
-        render_section("Confusion", hint, f'<div class="pair">{heat}{words}</div>')
-        if len(wrong)
-        else ""
-    )
-
-
-def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
-    """Of each class's images, the share that was recognised; the weakest classes first."""
-    hits = run.oof.probs.argmax(axis=1) == run.labels
-    images = np.bincount(run.labels, minlength=len(classes))
-    right = np.bincount(run.labels[hits], minlength=len(classes))
-    recall = right / np.maximum(images, 1)
-    present = np.flatnonzero(images)
-    order = present[np.argsort(recall[present], kind="stable")][:TABLE_ROWS]
-    rows = []
-    for label in order:
-        share = format_figure(float(recall[label]), ".2%")
-        bar = f'<span class="bar" style="--w:{recall[label]:.1%}">{share}</span>'
-        rows.append([classes[label], str(images[label]), str(right[label]), bar])
-    hint = "Weakest first: the share of a class's images that was recognised."
-    table = render_table(["class", "images", "right", "recall"], rows, "last")
-    return render_section("Recall by class", hint, table if rows else "")
-
-
-def render_worst(run: RunRecord, competition: Competition, classes: Sequence[str]) -> str:
-    """The images with the highest out-of-fold loss: wrong labels, odd images, hard cases."""
-    truth = run.oof.probs[np.arange(len(run.labels)), run.labels]
-    paths = dict(zip(competition.train["id"], competition.train["path"], strict=True))
-    cards = []
-    for row in np.argsort(truth, kind="stable")[:WORST_IMAGES]:
-        image_id, guess = str(run.oof.ids[row]), int(run.oof.probs[row].argmax())
-        sure = format_figure(float(run.oof.probs[row, guess]), ".2%")
-        cards.append(
-            f"<figure>{render_thumbnail(paths[image_id])}<figcaption>"
-            f"true <b>{classes[run.labels[row]]}</b><br>predicted <b>{classes[guess]}</b> {sure}"
-            f"<br><small>{html.escape(image_id)}</small></figcaption></figure>"
-        )
-    grid = f'<div class="grid" style="--w:7.2rem">{"".join(cards)}</div>' if cards else ""
-    hint = "The highest losses. Look for wrong labels, odd crops, and what the classes share."
-    return render_section("Worst images", hint, grid)
+def render_decision(run: RunRecord) -> str:
+    """How probabilities became answers: the rule, and the evidence for it."""
+    about = run.part("decision")
+    rule = about.get("rule") or {}
+    if not about.get("difference") or not rule.get("kind"):
+        return ""
+    values = ", ".join(f"{value:.4g}" for value in list(rule.get("values") or [])[:VALUES_SHOWN])
+    used = f"in use: {rule['kind']}" + (f" ({values})" if values else "")
+    hint = "A fitted rule is used only where out-of-fold images that it never saw show a gain."
+    lines = render_list([about.get("words"), used])
+    return render_section("From probabilities to answers", hint, lines)
 
 
 def render_settings(settings: Mapping[str, Any]) -> str:
@@ -7677,7 +7807,9 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     run = find_trained_run(config.predict.run or "attached")
     report.say(f"Inference\n  models of {run}")
     answers = answer_with_run(config, run, competition, runtime, report)
-    write_submission_of(competition, answers, runtime.folder)
+    rule = read_run_rule(run, competition.task)
+    for warning in write_submission_of(competition, answers, rule, runtime.folder):
+        report.warn(warning)
     summary = summarise_run(config, runtime, competition, report, "complete")
     write_json(runtime.folder / "summary.json", summary)
     seconds = round(time.time() - runtime.started, 1)
@@ -7698,19 +7830,23 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.say("Training: loss and accuracy, training → validation")
     folds = make_folds(images.table, config.folds, config.runtime.seed)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
-    oof, answers = list[Predictions](), list[Predictions]()
+    oof, answers, task = list[Predictions](), list[Predictions](), competition.task
+    predict = partial(predict_images, batch_size=config.pixels.batch_size, exclusive=task.exclusive)
     for fold in range(config.folds.count):
         open_session(runtime.precision, len(runtime.devices))
-        data = TrainingSet(images, folds, competition.task)
+        data = TrainingSet(images, folds, task)
         model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
-        oof.append(predict_images(model, images, folds == fold, config.pixels.batch_size))
-        answers.append(predict_images(model, test, None, config.pixels.batch_size))
+        oof.append(predict(model, images, folds == fold))
+        answers.append(predict(model, test, None))
         del model  # the next one needs the room that it and its optimizer take on the device
-        write_answers(competition, oof, answers, runtime.folder)
-        report_fold(fold, score_images(images.table, oof[-1]), runtime.folder, report)
+        decision = decide_answers(task, images.table, oof)
+        warnings = write_answers(competition, oof, answers, decision, runtime.folder)
+        scores = summarise_scores(task, images, test, oof, answers, decision)
+        report_fold(scores["folds"][-1], runtime.folder, report)
+        if len(oof) == config.folds.count:
+            say_decision(task, decision, warnings, report)
         state = "complete" if len(oof) == config.folds.count else "running"
-        summary = summarise_run(config, runtime, competition, report, state)
-        summary |= summarise_scores(images, test, oof, answers)
+        summary = summarise_run(config, runtime, competition, report, state) | scores
         write_json(runtime.folder / "summary.json", summary)
         show_run(competition, runtime.folder, report)
 
@@ -7728,14 +7864,22 @@ def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
         report.warn(f"the report could not be written ({describe_error(error)})")
 
 
-def report_fold(fold: int, score: Score, folder: Path, report: Reporter) -> None:
+def say_decision(task: Task, decision: Decision, warnings: list[str], report: Reporter) -> None:
+    """Says how probabilities became answers, and what is odd about the submission."""
+    if decision.comparison.difference:
+        report.say(f"Answers\n  {describe_decision(task, decision)}")
+    for warning in warnings:
+        report.warn(warning)
+
+
+def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
     """Draws the curves and says how a fold went."""
     try:
         write_curves(folder)
     except Exception as error:  # a picture must not cost the folds to come
         report.warn(f"the curves could not be drawn ({describe_error(error)})")
-    report.emit("fold_ended", fold=fold, **score_fields(score))
-    report.say(f"  fold {fold}: {format_score(score)}; submission.csv is up to date")
+    report.emit("fold_ended", **score)
+    report.say(f"  fold {score['fold']}: {format_score(score)}; submission.csv is up to date")
 
 
 if __name__ == "__main__":

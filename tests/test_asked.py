@@ -3,7 +3,7 @@ from typing import get_args
 import pandas as pd
 import pytest
 
-from podium.asked import ANSWERS, METRICS, Asked, read_task
+from podium.asked import ANSWERS, Asked, list_judges, read_task
 from podium.config import DataConfig
 from podium.inputs import CompetitionError
 from podium.task import AnswerKind, MetricName, infer_metric
@@ -70,7 +70,7 @@ def test_zeros_and_ones_are_refused_with_both_readings_where_nothing_decides():
     assert refusal(["0", "1"], ["0", "1"]) == (
         "column 'y' of the sample submission holds 0 or 1, as the training labels do: it may ask "
         "for the label, or for the probability of '1'; set data.metric (to one of accuracy, "
-        "balanced_accuracy, macro_f1, micro_f1, qwk for the label, auc, log_loss, pf1 for the "
+        "balanced_accuracy, macro_f1, micro_f1, qwk for the label, log_loss, auc, pf1 for the "
         "probability), or data.answer to label or probability"
     )
 
@@ -172,7 +172,6 @@ def test_settings_and_tables_know_every_metric_and_every_kind_of_answer():
     hints = DataConfig.__annotations__
     assert get_args(hints["metric"]) == ("auto", *get_args(MetricName))
     assert get_args(hints["answer"]) == ("auto", *get_args(AnswerKind))
-    assert set(METRICS) == set(ANSWERS) == set(get_args(AnswerKind))
-    assert {metric for metrics in METRICS.values() for metric in metrics} == set(
-        get_args(MetricName)
-    )
+    assert set(ANSWERS) == set(get_args(AnswerKind))
+    judges = {metric for answer in ANSWERS for metric in list_judges(answer)}
+    assert judges == set(get_args(MetricName))

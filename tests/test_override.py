@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.config import Config, Knob, list_knobs, list_settings
+from podium.config import Config
+from podium.knobs import Knob, list_knobs, list_settings
 from podium.override import (
     SettingsError,
     expand_preset,

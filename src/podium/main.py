@@ -14,7 +14,7 @@ from podium.attempt import describe_error
 from podium.augment import crop_margin
 from podium.cache import PixelError
 from podium.competition import Competition, read_competition
-from podium.config import Config, list_settings
+from podium.config import Config
 from podium.curves import write_curves
 from podium.decide import Decision
 from podium.events import Reporter
@@ -22,6 +22,7 @@ from podium.folds import FoldError, make_folds, write_folds
 from podium.handles import BackboneError
 from podium.infer import answer_with_run, find_trained_run, read_run_rule
 from podium.inputs import CompetitionError, wait_for_inputs
+from podium.knobs import list_settings
 from podium.model import open_session
 from podium.network import check_backbone
 from podium.override import SettingsError

@@ -60,7 +60,7 @@ METRICS: dict[MetricName, Metric] = {
     "macro_f1":
         Metric("macro F1", "decisions", ("label", "labels"), tally_classes, combine_macro_f1),
     "micro_f1": Metric("micro F1", "decisions", ("label", "labels"), tally_pooled, combine_f1),
-    "samples_f1": Metric("mean F1 of images", "decisions", ("label", "labels"), tally_samples),
+    "samples_f1": Metric("mean F1 of images", "decisions", ("labels",), tally_samples),
     "log_loss":
         Metric("log loss", "probabilities", ("probability", "probabilities"), tally_surprise,
                higher_is_better=False, perfect=0.0),

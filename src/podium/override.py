@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Literal, get_args, get_origin
 
-from podium.config import PRESETS, Config, Knob, list_knobs, section_class, unwrap_optional
+from podium.config import PRESETS, Config
+from podium.knobs import Knob, list_knobs, section_class, unwrap_optional
 from podium.settings import SETTINGS
 
 

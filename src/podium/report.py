@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from podium.competition import Competition
-from podium.config import list_knobs
+from podium.knobs import list_knobs
 from podium.metrics import METRICS
 from podium.mistakes import render_confusion, render_recall, render_worst
 from podium.page import (

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from podium.config import PRESETS, Config, Knob, list_knobs
+from podium.config import PRESETS, Config
+from podium.knobs import Knob, list_knobs
 from podium.override import unit_text
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from podium.config import Config, list_settings
+from podium.config import Config
 from podium.curves import write_curves
 from podium.delivery import Delivery
 from podium.events import Reporter
+from podium.knobs import list_settings
 from podium.webhook import SECRET_NAME, Watch
 from workbench.kernel import VerbError, run_verb
 

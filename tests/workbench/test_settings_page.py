@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.config import list_knobs
+from podium.knobs import list_knobs
 from workbench import settings_page
 
 
