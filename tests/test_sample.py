@@ -10,7 +10,7 @@ from podium.sample import check_images, check_test, find_test, read_sample
 
 def test_the_sample_is_kept_as_it_is(tmp_path: Path):
     (tmp_path / "s.csv").write_text("\ufeffimage, labels\r\na.png, scab\r\n")
-    sample = read_sample(tmp_path / "s.csv")
+    sample = read_sample(tmp_path / "s.csv", ImageIndex(tmp_path))
     assert sample.columns.tolist() == ["image", " labels"]
     assert sample.to_dict("list") == {"image": ["a.png"], " labels": [" scab"]}
 
@@ -51,18 +51,26 @@ def test_ids_of_groups_are_refused_where_there_are_images_as_well(tmp_path: Path
     write_images(tmp_path, ["test/a.png", "test/b.png"])
     write_csv(tmp_path / "test.csv", {"image": ["a", "b"], "patient": ["p", "p"]})
     write_csv(tmp_path / "s.csv", {"patient": ["p"], "y": [0]})
-    sample, index = read_sample(tmp_path / "s.csv"), ImageIndex(tmp_path)
+    index = ImageIndex(tmp_path)
+    sample = read_sample(tmp_path / "s.csv", index)
     with pytest.raises(CompetitionError, match="such as 'p', which is no image but a patient of"):
         check_test(pd.DataFrame(), find_test(index, sample), sample, tmp_path / "s.csv", index)
 
 
 def test_ids_in_another_column_than_the_first_are_refused_with_its_name(tmp_path: Path):
     folder = make_csv_competition(tmp_path)
-    path, index = folder / "sample_submission.csv", ImageIndex(folder)
-    sample = read_sample(path)[["kind", "image"]]
-    with pytest.raises(CompetitionError) as caught:
-        check_test(pd.DataFrame(), find_test(index, sample), sample, path, index)
-    assert str(caught.value) == (
-        "the ids of sample_submission.csv stand in column 'image' and not in the first; put them "
-        "first in a copy, and name it with data.sample_submission"
-    )
+    asked = [f"{row}.png" for row in range(500, 504)]
+    for kinds in (list("abcd"), ["cat"] * 4):
+        write_csv(folder / "s.csv", {"kind": kinds, "image": asked})
+        with pytest.raises(CompetitionError) as caught:
+            read_sample(folder / "s.csv", ImageIndex(folder))
+        assert str(caught.value) == (
+            "the ids of s.csv stand in column 'image' and not in the first; put them first in a "
+            "copy, and name it with data.sample_submission"
+        )
+
+
+def test_numbers_that_name_images_by_chance_do_not_pass_for_ids(tmp_path: Path):
+    write_images(tmp_path, ["train/0.png", "train/1.png"])
+    write_csv(tmp_path / "s.csv", {"id": ["a", "b", "c"], "label": [0, 1, 0]})
+    assert len(read_sample(tmp_path / "s.csv", ImageIndex(tmp_path))) == 3

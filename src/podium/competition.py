@@ -55,7 +55,7 @@ def read_competition(config: DataConfig, seed: int) -> Competition:
     folder = find_competition_folder(config)
     index, opened = open_images(folder)
     sample_path = find_sample(index.folder, config)
-    sample = None if sample_path is None else read_sample(sample_path)
+    sample = None if sample_path is None else read_sample(sample_path, index)
     aside = {Path(one).resolve() for one in (sample_path, config.solution) if one is not None}
     check_images(index, sample, aside)
     labels = read_labels(index, config, sample, aside)

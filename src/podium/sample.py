@@ -12,12 +12,20 @@ from podium.inputs import CompetitionError, ImageIndex, read_table
 from podium.tables import ID_SHARE, describe_grouped_ids, read_tables
 
 
-def read_sample(path: Path) -> pd.DataFrame:
+def read_sample(path: Path, index: ImageIndex) -> pd.DataFrame:
     """Reads the sample submission and checks that its ids are ids; all cells are text."""
     sample = read_table(path)
     if sample.shape[1] < 2 or len(sample) == 0:
         raise CompetitionError(f"{path.name} must have ids, at least one more column, and rows")
-    ids = sample.iloc[:, 0]
+    first, *others = sample.columns
+    for column in others:
+        named = sample[column].is_unique and index.share(sample[column]) > ID_SHARE
+        if named and index.share(sample[first]) <= ID_SHARE:
+            raise CompetitionError(
+                f"the ids of {path.name} stand in column {column!r} and not in the first; put them "
+                f"first in a copy, and name it with data.sample_submission"
+            )
+    ids = sample[first]
     if (ids == "").any() or ids.duplicated().any():
         odd = "" if (ids == "").any() else ids[ids.duplicated()].iloc[0]
         raise CompetitionError(f"the ids of {path.name} are not unique; see {odd!r}")
@@ -63,12 +71,6 @@ def check_test(
 ) -> None:
     """Raises CompetitionError if no test id has a file, or a test image is also trained on."""
     if test["path"].isna().all():
-        for column in sample.columns[1:]:
-            if index.share(sample[column]) > ID_SHARE:
-                raise CompetitionError(
-                    f"the ids of {path.name} stand in column {column!r} and not in the first; put "
-                    f"them first in a copy, and name it with data.sample_submission"
-                )
         refuse_groups(sample, index, {path.resolve()})
         raise CompetitionError(
             f"none of the {len(test)} ids of {path.name} has an image, "

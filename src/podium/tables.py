@@ -86,14 +86,16 @@ def find_label_tables(
 
     Of several, those with the label column of the settings, then those called train, then those
     with a column that is asked for. A table of the ids that are asked for is about test images,
-    unless it is called train: both parts may be numbered alike.
+    unless it is called train or holds annotations: both parts may be numbered alike.
     """
     test_ids = set() if sample is None else set(sample.iloc[:, 0].str.strip())
     found, asked = [], list_asked(sample)
     for path, table in tables:
         column = find_id_column(index, config, sample, table)
-        about_test = bool(column) and table[column].isin(test_ids).mean() > ID_SHARE
-        if column and table.shape[1] > 1 and (is_called_train(path) or not about_test):
+        if column is None or table.shape[1] == 1:
+            continue
+        of_training = is_called_train(path) or path.suffix == ".json"
+        if of_training or table[column].isin(test_ids).mean() <= ID_SHARE:
             found.append(LabelTable(path, table, column))
     found = [one for one in found if config.label_column in one.table] or found
     found = [one for one in found if is_called_train(one.path)] or found
