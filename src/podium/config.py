@@ -113,6 +113,12 @@ class FoldsConfig:
     """Cross-validation."""
 
     count: int = setting(5, "parts of the training images, each validated once", low=2, high=20)
+    near_duplicates: Literal["together", "ignore"] = setting(
+        "together", "whether images that are nearly the same stay in one fold"
+    )
+    file: str | None = setting(
+        None, "folds.csv of an earlier run, or its folder, whose images keep their folds"
+    )
 
 
 @dataclass(frozen=True)
