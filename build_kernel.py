@@ -37,8 +37,10 @@ ORDER = (
     "task", "tallies", "metrics", "evidence",                            # what is asked, how well
     "cuts", "rules", "decide",                                           # what is answered
     "inputs", "tables", "annotations", "labels", "archives", "sample",   # what files there are
-    "classes", "asked", "solution", "draws", "competition", "folds",     # what is asked of them
-    "decode", "cache", "pixels", "augment", "batches", "pace",           # what the model sees
+    "classes", "asked", "solution", "draws", "competition",              # what is asked of them
+    "decode", "cache", "pixels",                                         # from files to squares
+    "duplicates", "folds",                                               # what is validated when
+    "augment", "batches", "pace",                                        # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
     "predict", "infer", "validate", "submit",                            # what it answers

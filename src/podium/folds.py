@@ -1,7 +1,7 @@
 """Folds: every training image is validated once, by a model that never saw it
 
-Every fold gets its share of each class, or of each label where an image has several; images of one
-group (patient, location, near-duplicates, …) stay together. The split depends on ids and seed
+Every fold gets its share of each class, or of each label where an image has several; images of
+one group (patient, location, near-duplicates, …) stay together. The split depends on ids and seed
 alone, not on the order of rows, and is kept in folds.csv, from which another run may take it.
 
 Shapes: N images, U units (groups, or single images), K folds, C classes.
