@@ -39,7 +39,7 @@ ORDER = (
     "inputs", "tables", "annotations", "labels", "archives", "sample",   # what files there are
     "classes", "asked", "solution", "draws", "competition",              # what is asked of them
     "decode", "cache", "pixels",                                         # from files to squares
-    "duplicates", "folds",                                               # what is validated when
+    "duplicates", "folds", "tells", "leaks",                             # what is validated when
     "augment", "batches", "pace",                                        # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
