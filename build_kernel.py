@@ -40,7 +40,7 @@ ORDER = (
     "classes", "asked", "solution", "draws", "competition",              # what is asked of them
     "decode", "cache", "pixels",                                         # from files to squares
     "duplicates", "folds", "tells", "leaks",                             # what is validated when
-    "augment", "batches", "pace",                                        # what the model sees
+    "composes", "policies", "mixing", "augment", "batches", "pace",      # what the model sees
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
     "predict", "infer", "validate", "submit",                            # what it answers

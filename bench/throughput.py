@@ -81,7 +81,7 @@ def make_model(options: argparse.Namespace) -> keras.Model:
         Config(),
         model=ModelConfig(options.backbone, "random"),
         pixels=PixelsConfig(options.side, options.batch),
-        augment=AugmentConfig("flip"),
+        augment=AugmentConfig("none", flip="yes"),
     )
     model = build_model(config, Start(row, row.scaling), CLASSES, options.side, seed=0)
     freeze_backbone(model, config.model, frozen=False)

@@ -62,10 +62,18 @@ def test_policy_none_changes_nothing():
 
 @pytest.mark.parametrize(
     ("policy", "size", "margin"),
-    [("none", 224, 0), ("flip", 224, 0), ("crop", 224, 28), ("flip+crop", 16, 2)],
+    [("none", 224, 0), ("albumentations:hard", 224, 0), ("mixup", 224, 28), ("flip-crop", 16, 2)],
 )
 def test_only_a_crop_needs_a_margin(policy: str, size: int, margin: int):
     assert crop_margin(AugmentConfig(policy), size) == margin
+
+
+@pytest.mark.parametrize(
+    ("policy", "flip", "mirrors"),
+    [("flip-crop", "auto", True), ("flip-crop", "no", False), ("none", "yes", True)],
+)
+def test_an_explicit_flip_wins_over_the_policy(policy: str, flip: str, mirrors: bool):
+    assert make_augmentation(AugmentConfig(policy, flip=flip), 16, seed=0).flip == mirrors
 
 
 def test_the_layer_is_rebuilt_from_its_configuration():

@@ -25,7 +25,7 @@ CONFIG = replace(
     model=ModelConfig("tiny", "random"),
     head=HeadConfig(dropout=0.0),
     pixels=PixelsConfig(image_size=16, batch_size=8),
-    augment=AugmentConfig("crop"),
+    augment=AugmentConfig("flip-crop", flip="no"),
 )
 START = Start(find_backbone("tiny"), "inception")
 RNG = np.random.default_rng(0)

@@ -54,11 +54,11 @@ def test_an_unknown_setting_is_answered_with_the_one_that_was_meant():
 def test_all_mistakes_of_all_sources_are_told_at_once():
     lines = lines_of(
         ["--folds.count", "1", "--train.epochs=many", "--nonsense=1"],
-        {"pixels.image_size": 7, "preset": "dry-run", "augment.policy": "mirror"},
+        {"pixels.image_size": 7, "preset": "dry-run", "augment.flip": "mirror"},
     )
     assert lines == [
         "SETTINGS: pixels.image_size must be 16 to 1024 (px), not 7",
-        "SETTINGS: augment.policy must be none, flip, crop, flip+crop, not 'mirror'",
+        "SETTINGS: augment.flip must be auto, yes, no, not 'mirror'",
         "folds.count must be 2 to 20, not '1'",
         "train.epochs must be 1 to 1000, not 'many'",
         "unknown setting 'nonsense'; --help lists them all",

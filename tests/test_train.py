@@ -32,7 +32,7 @@ CONFIG = replace(
     model=ModelConfig("tiny", "random"),
     head=HeadConfig(dropout=0.0),
     pixels=PixelsConfig(image_size=16, batch_size=16),
-    augment=AugmentConfig("crop"),
+    augment=AugmentConfig("flip-crop", flip="no"),
     schedule=ScheduleConfig(head_lr=1e-2, peak_lr=1e-2),
     train=TrainConfig(head_epochs=1, epochs=4),
 )

@@ -1,8 +1,7 @@
-"""Augmentation: what training images go through, on the device
+"""Augmentation: what the device does to training images
 
-Policies by name: "flip" mirrors half of the images, "crop" cuts a random square out of a slightly
-larger image, "flip+crop" does both, "none" neither. Nothing happens outside training, when the
-centre is cut. A mirrored digit is no digit: whether a policy helps is for validation to say.
+A random square is cut out of a slightly larger image, and half of the images are mirrored, as
+the policy says. Nothing happens outside training, when the centre is cut.
 """
 
 import math
@@ -11,11 +10,12 @@ from typing import Any
 import keras
 
 from podium.config import AugmentConfig
+from podium.policies import find_policy
 
 
 def crop_margin(config: AugmentConfig, image_size: int) -> int:
     """Pixels by which stored images are larger than what the network sees."""
-    return math.ceil(config.margin * image_size) if "crop" in config.policy else 0
+    return math.ceil(config.margin * image_size) if find_policy(config.policy).crop else 0
 
 
 @keras.saving.register_keras_serializable("podium")
@@ -63,5 +63,6 @@ class CropAndFlip(keras.layers.Layer):
 
 
 def make_augmentation(config: AugmentConfig, image_size: int, seed: int) -> CropAndFlip:
-    """Builds the layer for a policy."""
-    return CropAndFlip(image_size, "flip" in config.policy, seed, name="augment")
+    """Builds the layer for a policy; augment.flip must be settled, or is as the policy says."""
+    flip = find_policy(config.policy).flip if config.flip == "auto" else config.flip == "yes"
+    return CropAndFlip(image_size, flip, seed, name="augment")

@@ -143,13 +143,24 @@ class PixelsConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What training images go through, on the device."""
+    """What training images go through: cut and mirrored on the device, the rest on the host."""
 
-    policy: Literal["none", "flip", "crop", "flip+crop"] = setting(
-        "flip+crop", "flip mirrors left and right; crop cuts a random square"
+    policy: str = setting(
+        "flip-crop",
+        "none, flip-crop, light, colour, randaugment, mixup, cutmix, albumentations:NAME (NAME is "
+        "shift-scale-rotate, coarse-dropout, blur-noise, grid-distort or hard), or "
+        "module:function of your own, which returns an albumentations Compose",
     )
     margin: float = setting(
         0.125, "what a crop may cut off, as a share of image_size", low=0.0, high=0.5
+    )
+    flip: Literal["auto", "yes", "no"] = setting(
+        "auto",
+        "mirrors half of the images left and right; auto is as the policy says, but no where each "
+        "class is a character (digits, text)",
+    )
+    workers: int | None = setting(
+        None, "processes that run a Compose; none is one for each core", low=1, high=256
     )
 
 

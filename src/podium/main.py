@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from podium.model import open_session
 from podium.network import check_backbone
 from podium.override import SettingsError
 from podium.pixels import read_images
+from podium.policies import settle_augmentation
 from podium.predict import predict_images
 from podium.predictions import Predictions
 from podium.report import write_report
@@ -172,6 +174,10 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
 
 def train(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
     """Pixels and folds; then training, prediction, submission and report, fold by fold."""
+    augment = settle_augmentation(
+        config.augment, competition.classes, config.pixels.image_size, report
+    )
+    config = replace(config, augment=augment)
     report.say("Backbone")
     start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
 

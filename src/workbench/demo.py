@@ -21,7 +21,6 @@ DEMO_SETTINGS: dict[str, object] = {
     "data.limit": None,
     "folds.count": 5,
     "pixels.image_size": SIDE,
-    "augment.policy": "crop",
     "schedule.peak_lr": 3e-3,
     "train.epochs": 12,
 }
