@@ -40,7 +40,8 @@ ORDER = (
     "classes", "asked", "solution", "draws", "competition",              # what is asked of them
     "decode", "cache", "pixels",                                         # from files to squares
     "duplicates", "folds", "tells", "leaks",                             # what is validated when
-    "composes", "policies", "mixing", "augment", "batches", "pace",      # what the model sees
+    "composes", "policies", "augment",                                   # what the model sees
+    "workers", "crew", "mixing", "batches", "pace",                      # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
     "predict", "infer", "validate", "submit",                            # what it answers

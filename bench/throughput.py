@@ -32,7 +32,7 @@ from podium.events import Reporter
 from podium.freezing import freeze_backbone
 from podium.model import build_model, compile_model
 from podium.network import Start
-from podium.batches import Labelled, make_train_batches
+from podium.batches import Host, Labelled, make_train_batches
 from podium.schedule import make_optimizer
 from podium.train import EpochLog
 
@@ -74,15 +74,19 @@ def main() -> None:
         print(f"  fit / bare, median of {options.rounds} rounds: {ratio:.3f}")
 
 
-def make_model(options: argparse.Namespace) -> keras.Model:
-    """The whole network, compiled as a fold compiles it."""
-    row = find_backbone(options.backbone)
-    config = replace(
+def make_config(options: argparse.Namespace) -> Config:
+    """The settings of both sides."""
+    return replace(
         Config(),
         model=ModelConfig(options.backbone, "random"),
         pixels=PixelsConfig(options.side, options.batch),
         augment=AugmentConfig("none", flip="yes"),
     )
+
+
+def make_model(options: argparse.Namespace) -> keras.Model:
+    """The whole network, compiled as a fold compiles it."""
+    row, config = find_backbone(options.backbone), make_config(options)
     model = build_model(config, Start(row, row.scaling), CLASSES, options.side, seed=0)
     freeze_backbone(model, config.model, frozen=False)
     compile_model(model, make_optimizer(ScheduleConfig(), 1e-3, 10_000), jit=BACKEND == "jax")
@@ -93,7 +97,6 @@ def time_fit(pixels, labels, options: argparse.Namespace) -> Callable[[], float]
     """One epoch of Podium's fit, in seconds."""
     model = make_model(options)
     data = Labelled(pixels, labels, CLASSES)
-    batches = make_train_batches(data, np.arange(len(pixels)), options.batch, 0)
     folder = Path(tempfile.mkdtemp())
 
     class Quiet(EpochLog):
@@ -105,6 +108,8 @@ def time_fit(pixels, labels, options: argparse.Namespace) -> Callable[[], float]
 
     report = Reporter(folder)
     report.say = lambda *_: None
+    host = Host(make_config(options), pixels, report)
+    batches = make_train_batches(data, np.arange(len(pixels)), options.batch, 0, host)
 
     def run() -> float:
         log = Quiet(folder / "history.csv", 0, len(pixels), 1, report)

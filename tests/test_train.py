@@ -1,13 +1,16 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 
+from podium import train as train_room
 from podium.backbones import find_backbone
+from podium.batches import make_train_batches
 from podium.config import (
     AugmentConfig,
     Config,
@@ -64,6 +67,32 @@ def test_a_fold_learns_what_can_be_learned(tmp_path: Path, report: Reporter):
     assert history["valid/accuracy"].iloc[-1] == 1.0
     assert history["train/loss"].iloc[-1] < history["train/loss"].iloc[0]
     assert (history["images_per_second"] > 0).all()
+
+
+@pytest.mark.parametrize("policy", ["cutmix", "albumentations:coarse-dropout"])
+def test_a_fold_learns_under_what_the_host_does_to_its_images(
+    tmp_path: Path, report: Reporter, policy: str
+):
+    config = replace(CONFIG, augment=AugmentConfig(policy, margin=0.0, workers=2))
+    data = make_set()
+    squares = data.images._replace(pixels=data.images.pixels[:, 1:17, 1:17].copy())
+    train_fold(config, START, data._replace(images=squares), 0, tmp_path / "fold0", report)
+    history = pd.read_csv(tmp_path / "fold0" / "history.csv")
+    assert history["valid/accuracy"].iloc[-1] == 1.0
+
+
+def test_the_second_phase_goes_on_where_the_stream_of_the_first_ended(
+    tmp_path: Path, report: Reporter, monkeypatch: pytest.MonkeyPatch
+):
+    starts = []
+
+    def watch(*given: Any) -> Any:
+        starts.append(given[-1])
+        return make_train_batches(*given)
+
+    monkeypatch.setattr(train_room, "make_train_batches", watch)
+    train_fold(CONFIG, START, make_set(), 0, tmp_path / "fold0", report)
+    assert starts == [0, 2]  # steps: the head's epoch has 26 images in batches of 16
 
 
 def test_each_epoch_is_one_line_for_people_and_one_event(

@@ -7,15 +7,21 @@ may show several classes, or be a mixture of two images.
 Shapes: N images, B batch, S side of the stored square, C classes.
 """
 
+import hashlib
 import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from podium.cache import Pixels
+from podium.config import Config
+from podium.crew import Crew, Job, count_cores
+from podium.events import Reporter
+from podium.mixing import mix_batch
+from podium.policies import find_policy
 from podium.task import encode_targets
 
 
@@ -25,6 +31,7 @@ class Labelled(NamedTuple):
     pixels: Pixels  # [N, S, S, 3] uint8
     labels: NDArray[Any]  # [N]
     classes: int
+    ids: NDArray[Any] | None = None  # [N], what an image's augmentation is drawn from; else its row
 
     def encode(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The targets of some rows: [len(rows), C]."""
@@ -48,15 +55,95 @@ def count_steps(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
+class Draw(NamedTuple):
+    """One batch of the training stream."""
+
+    epoch: int
+    step: int  # of the whole stream
+    rows: NDArray[np.int64]  # [B]
+    rounds: NDArray[np.int64]  # [B], how often each image has been in the epoch before
+
+
+def draw_batches(
+    rows: NDArray[np.int64], batch_size: int, seed: int, start_step: int = 0
+) -> Iterator[Draw]:
+    """Yields the batches of the stream from a step on, for ever."""
+    steps = count_steps(len(rows), batch_size)
+    rounds = (np.arange(steps * batch_size) // len(rows)).reshape(steps, batch_size)
+    for epoch in itertools.count(start_step // steps):
+        order = order_epoch(rows, batch_size, seed, epoch)
+        for place in range(max(start_step - epoch * steps, 0), steps):
+            yield Draw(epoch, epoch * steps + place, order[place], rounds[place])
+
+
+def seed_images(draw: Draw, ids: NDArray[Any], seed: int) -> list[bytes]:
+    """The seed of each image of a batch: 48 bytes from run, epoch, round and the image's id."""
+    names = zip(draw.rounds.tolist(), ids[draw.rows].tolist(), strict=True)
+    texts = [f"{seed} {draw.epoch} {turn} {name}" for turn, name in names]
+    return [hashlib.blake2b(text.encode(), digest_size=48).digest() for text in texts]
+
+
+class Host:
+    """What the host does to training images: a crew that runs a Compose, and mixing.
+
+    Its processes, if the policy asks for any, start at once and end with the with statement.
+    """
+
+    def __init__(self, config: Config, pixels: Pixels, report: Reporter) -> None:
+        policy, workers = find_policy(config.augment.policy), config.augment.workers
+        self.pixels, self.mix = pixels, policy.mix
+        self.margin = pixels.shape[1] - config.pixels.image_size
+        self.crew: Crew | None = None
+        if policy.compose:
+            batch_size, count = config.pixels.batch_size, workers or count_cores()
+            self.crew = Crew(policy.compose, pixels, batch_size, count, report)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.crew:
+            self.crew.close()
+
+    def take_images(
+        self, draws: Iterator[Draw], ids: NDArray[Any], seed: int
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yields the images [B, S, S, 3] of each draw, valid until the next are asked for."""
+        if self.crew:
+            jobs = (Job(draw.rows, seed_images(draw, ids, seed)) for draw in draws)
+            yield from self.crew.augment(jobs)
+        else:
+            yield from (self.pixels[draw.rows] for draw in draws)
+
+    def finish(
+        self, draw: Draw, images: NDArray[np.uint8], targets: NDArray[np.float32], seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Mixes a batch if the policy says so, and gives images of their own memory."""
+        if not self.mix:
+            return images.copy() if self.crew else images, targets
+        generator = np.random.default_rng((seed, draw.epoch, draw.step + 1))  # 0 is the order's
+        return mix_batch(self.mix, images, targets, self.margin, generator)
+
+
 def make_train_batches(
-    data: Labelled, rows: NDArray[np.int64], batch_size: int, seed: int
+    data: Labelled,
+    rows: NDArray[np.int64],
+    batch_size: int,
+    seed: int,
+    host: Host,
+    start_step: int = 0,
 ) -> tf.data.Dataset:
-    """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows."""
+    """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows.
+
+    The stream depends on data, seed and policy alone; from a later step on it is the same stream.
+    """
+    ids = np.arange(len(data.pixels)) if data.ids is None else data.ids
 
     def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        for epoch in itertools.count():
-            for batch in order_epoch(rows, batch_size, seed, epoch):
-                yield data.pixels[batch], data.encode(batch)
+        draws, ahead = itertools.tee(draw_batches(rows, batch_size, seed, start_step))
+        images = host.take_images(ahead, ids, seed)
+        for draw, made in zip(draws, images, strict=False):
+            yield host.finish(draw, made, data.encode(draw.rows), seed)
 
     shape = (batch_size, data.pixels.shape[1], data.classes)
     return batch_dataset(generate, shape, None)

@@ -2,7 +2,7 @@
 
 mixup adds two images in shares (Zhang et al. 2018, arXiv 1710.09412); cutmix sets a part of one
 into the other (Yun et al. 2019, arXiv 1905.04899). Both mix each image of a batch with another of
-the batch, in a share of its own, and the targets in the same share. Pixels stay uint8.
+the batch, in a share of its own, and the targets in the same share. PixelBatch stay uint8.
 
 Shapes: B batch, S side of the stored square, C classes.
 """
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 MIXUP_ALPHA, CUTMIX_ALPHA = 0.2, 1.0  # of the Beta distribution that shares are drawn from
 
-Pixels = NDArray[np.uint8]  # [B, S, S, 3]
-Targets = NDArray[np.float32]  # [B, C]
+PixelBatch = NDArray[np.uint8]  # [B, S, S, 3]
+TargetBatch = NDArray[np.float32]  # [B, C]
 
 
 def mix_batch(
     kind: Literal["mixup", "cutmix"],
-    images: Pixels,
-    targets: Targets,
+    images: PixelBatch,
+    targets: TargetBatch,
     margin: int,
     generator: np.random.Generator,
-) -> tuple[Pixels, Targets]:
+) -> tuple[PixelBatch, TargetBatch]:
     """Mixes a batch, into new arrays; `margin` is what the device will cut off, in pixels."""
     partners = generator.permutation(len(images))
     if kind == "mixup":
@@ -41,8 +41,8 @@ def mix_batch(
 
 
 def blend_images(
-    images: Pixels, partners: NDArray[np.int64], shares: NDArray[np.float32]
-) -> Pixels:
+    images: PixelBatch, partners: NDArray[np.int64], shares: NDArray[np.float32]
+) -> PixelBatch:
     """Adds each image and its partner, in the shares [B] of the former, rounded."""
     mixed = np.empty_like(images)
     for row, (partner, share) in enumerate(zip(partners, shares.tolist(), strict=True)):
@@ -65,7 +65,9 @@ def draw_boxes(
     return np.stack([top, bottom, left, right], axis=1)
 
 
-def paste_boxes(images: Pixels, partners: NDArray[np.int64], boxes: NDArray[np.int64]) -> Pixels:
+def paste_boxes(
+    images: PixelBatch, partners: NDArray[np.int64], boxes: NDArray[np.int64]
+) -> PixelBatch:
     """Sets a part of its partner into each image, at the same place."""
     mixed = images.copy()
     for row, (partner, (top, bottom, left, right)) in enumerate(

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.batches import Labelled, count_steps, make_eval_batches, make_train_batches
+from podium.batches import Host, Labelled, count_steps, make_eval_batches, make_train_batches
 from podium.config import Config
 from podium.events import Reporter
 from podium.freezing import freeze_backbone, share_rates, warn_of_slow_statistics
@@ -140,34 +140,33 @@ def train_fold(
     (folder / "history.csv").unlink(missing_ok=True)
     seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
     pixels, task = data.images.pixels, data.task
-    labelled = Labelled(pixels, data.images.table["label"].to_numpy(), len(task.classes))
+    table = data.images.table
+    ids, labels = table["id"].to_numpy(str), table["label"].to_numpy()
+    labelled = Labelled(pixels, labels, len(task.classes), ids)
     training, validated = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
-    batches = make_train_batches(labelled, training, batch_size, seed)
     checks = make_eval_batches(labelled, validated, batch_size)
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
     check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
-    supply = measure_rate(batches) if fold == 0 else 0.0
-    model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
-    for phase in list_phases(config):
-        log.phase = phase.name
-        freeze_backbone(model, config.model, frozen=phase.name == "head")
-        if phase.name == "all" and fold == 0:
-            warn_of_slow_statistics(model, steps, report)
-        shares = share_rates(model, config.schedule.layer_decay)
-        optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
-        jit = keras.backend.backend() == "jax"
-        compile_model(model, optimizer, jit=jit, exclusive=task.exclusive)
-        model.fit(
-            batches,
-            epochs=phase.epochs,
-            steps_per_epoch=steps,
-            validation_data=checks,
-            callbacks=[log],
-            verbose=0,
-        )
-    if fold == 0:
-        report.say(f"  {describe_bottleneck(supply, log.rate)}")
+    with Host(config, pixels, report) as host:  # its processes start while the model is built
+        model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
+        for phase in list_phases(config):
+            log.phase = phase.name
+            freeze_backbone(model, config.model, frozen=phase.name == "head")
+            if phase.name == "all" and fold == 0:
+                warn_of_slow_statistics(model, steps, report)
+            shares = share_rates(model, config.schedule.layer_decay)
+            optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
+            jit = keras.backend.backend() == "jax"
+            compile_model(model, optimizer, jit=jit, exclusive=task.exclusive)
+            model.fit(
+                make_train_batches(labelled, training, batch_size, seed, host, log.epoch * steps),
+                epochs=phase.epochs,
+                steps_per_epoch=steps,
+                validation_data=checks,
+                callbacks=[log],
+                verbose=0,
+            )
     strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
     return model

@@ -1,0 +1,196 @@
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from podium import crew as crew_room
+from podium.cache import PixelError
+from podium.composes import SeededCompose
+from podium.crew import Crew, Job, count_cores
+from podium.events import Reporter
+
+RNG = np.random.default_rng(0)
+BATCH, SIDE = 8, 24
+PHOTOS = RNG.integers(0, 256, (10, SIDE, SIDE, 3), dtype=np.uint8)
+SEEDS = [[RNG.bytes(48) for _ in range(BATCH)] for _ in range(12)]
+ROWS = [RNG.integers(0, 10, BATCH) for _ in range(12)]
+
+
+Hire = Callable[..., Crew]
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Reporter:
+    return Reporter(tmp_path)
+
+
+@pytest.fixture
+def hire(report: Reporter) -> Iterator[Hire]:
+    """Makes crews, and closes them at the end."""
+    with ExitStack() as stack:
+
+        def make(count: int, compose: str = "randaugment") -> Crew:
+            return stack.enter_context(closing(Crew(compose, PHOTOS, BATCH, count, report)))
+
+        yield make
+
+
+def jobs() -> Iterator[Job]:
+    return map(Job, ROWS, SEEDS)
+
+
+def expected(compose: str = "randaugment") -> list[np.ndarray]:
+    """What one Compose makes, image by image."""
+    seeded = SeededCompose(compose)
+    return [
+        np.stack([seeded.augment(PHOTOS[row], seed) for row, seed in zip(*job, strict=True)])
+        for job in jobs()
+    ]
+
+
+def assert_batches(made: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+    for one, other in zip(made, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_core_takes_no_processes(hire: Hire):
+    crew = hire(1)
+    assert crew.workers == []
+    assert_batches([images.copy() for images in crew.augment(jobs())], expected())
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_stream_is_the_same(
+    hire: Hire, report: Reporter
+):
+    crew, made = hire(2), []
+    for number, images in enumerate(crew.augment(jobs())):
+        made.append(images.copy())
+        if number == 3:
+            os.kill(crew.workers[0].process.pid, signal.SIGKILL)
+    assert_batches(made, expected())
+    assert len(crew.workers) == 2
+    (warning,) = report.warnings
+    assert "killed, perhaps for want of memory: a lower augment.workers takes less" in warning
+
+
+def test_where_workers_die_again_and_again_their_work_is_done_without_them(
+    hire: Hire, report: Reporter, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(crew_room, "MOST_LOST", 0)
+    crew, made = hire(2), []
+    for number, images in enumerate(crew.augment(jobs())):
+        made.append(images.copy())
+        if number in {1, 4}:
+            os.kill(crew.workers[0].process.pid, signal.SIGKILL)
+    assert_batches(made, expected())
+    assert crew.workers == []
+    assert ["it is not replaced" in warning for warning in report.warnings] == [True, True]
+
+
+def test_the_end_of_the_run_ends_the_workers_however_it_comes(hire: Hire):
+    crew = hire(2)
+    next(crew.augment(jobs()))  # they are at work
+    for worker in crew.workers:  # what the system does for a process that is killed
+        os.close(worker.line.fileno())
+        worker.line._handle = None
+    assert [worker.process.wait(30) for worker in crew.workers] == [0, 0]
+
+
+def test_nothing_has_a_name_that_could_be_left_behind(hire: Hire):
+    shared = Path("/dev/shm")  # noqa: S108
+    before = set(os.listdir(shared)) if shared.is_dir() else set()
+    crew = hire(2)
+    next(crew.augment(jobs()))
+    if shared.is_dir():
+        assert set(os.listdir(shared)) == before
+
+
+def test_a_worker_loads_neither_this_program_nor_a_library_of_the_accelerator(
+    hire: Hire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_spy.py").write_text(
+        "import os, sys, pathlib, albumentations as A\n"
+        "def spy():\n"
+        f"    folder = pathlib.Path({str(tmp_path)!r})\n"
+        "    (folder / f'{os.getpid()}.txt').write_text(' '.join(sys.modules))\n"
+        "    return A.Compose([A.HorizontalFlip(p=1.0)])\n"
+    )
+    crew = hire(2, "my_spy:spy")
+    images = next(crew.augment(jobs()))
+    np.testing.assert_array_equal(images, PHOTOS[ROWS[0]][:, :, ::-1])
+    for worker in crew.workers:
+        loaded = (tmp_path / f"{worker.process.pid}.txt").read_text().split()
+        assert "cv2" in loaded
+        roots = {name.partition(".")[0] for name in loaded}
+        assert not roots & {"tensorflow", "keras", "jax", "podium", "podium_script"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_compose_that_fails_on_an_image_says_so(
+    hire: Hire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_failure.py").write_text(
+        "import albumentations as A\n"
+        "def fail(image, **options): raise ValueError('no such thing')\n"
+        "def make(): return A.Compose([A.Lambda(image=fail, p=1.0)])\n"
+    )
+    crew = hire(count, "my_failure:make")
+    message = "augment.policy my_failure:make fails on an image .*ValueError: no such thing"
+    with pytest.raises(PixelError, match=message):
+        next(crew.augment(jobs()))
+
+
+def test_a_new_stream_ends_the_one_before(hire: Hire):
+    crew = hire(2)
+    first = crew.augment(jobs())
+    next(first)
+    assert_batches([images.copy() for images in crew.augment(jobs())], expected())
+    with pytest.raises(PixelError, match="ended"):
+        next(first)
+    crew.close()
+    with pytest.raises(PixelError, match="ended"):
+        next(crew.augment(jobs()))
+
+
+def test_a_crew_is_closed_while_another_thread_takes_from_it(hire: Hire):
+    crew, ends = hire(2), []
+
+    def drain() -> None:
+        try:
+            while True:
+                list(crew.augment(jobs()))
+        except PixelError as error:
+            ends.append(str(error))
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    crew.close()
+    thread.join(30)
+    assert len(ends) == 1
+    assert crew.workers == []
+
+
+def test_the_images_ahead_are_as_many_as_there_is_memory_for(hire: Hire):
+    taken = []
+
+    def watched() -> Iterator[Job]:
+        for number, job in enumerate(jobs()):
+            taken.append(number)
+            yield job
+
+    crew = hire(1)
+    list(islice(crew.augment(watched()), 2))
+    assert taken == [0, 1, 2, 3]
+    assert crew.images.nbytes == 3 * BATCH * SIDE * SIDE * 3
+
+
+def test_the_cores_counted_are_those_that_may_be_used():
+    assert 1 <= count_cores() <= os.cpu_count()
