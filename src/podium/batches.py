@@ -120,9 +120,18 @@ class Host:
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Mixes a batch if the policy says so, and gives images of their own memory."""
         if not self.mix:
-            return images.copy() if self.crew else images, targets
+            return copy_aligned(images) if self.crew else images, targets
         generator = np.random.default_rng((seed, draw.epoch, draw.step + 1))  # 0 is the order's
         return mix_batch(self.mix, images, targets, self.margin, generator)
+
+
+def copy_aligned(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy whose memory TensorFlow takes over, as it begins at a multiple of 64 bytes."""
+    room = np.empty(images.nbytes + 63, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + images.nbytes].reshape(images.shape)
+    copy[:] = images
+    return copy
 
 
 def make_train_batches(

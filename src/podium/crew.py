@@ -7,13 +7,15 @@ what comes out does not depend on how many there are, or on what becomes of them
 Shapes: B batch, S side of the stored square.
 """
 
+import atexit
 import itertools
-import math
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import wait
 from typing import NamedTuple
@@ -21,16 +23,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.cache import PixelError, Pixels
+from podium.cache import PixelError, Pixels, allocate_pixels, share_path
 from podium.composes import SeededCompose
 from podium.events import Reporter
 from podium.workers import (
     Chunk,
+    Place,
     Worker,
-    augment_in_place,
+    augment_chunk,
     describe_end,
-    map_images,
-    open_memory,
     pickle_by_value,
     serve_chunks,
 )
@@ -38,6 +39,13 @@ from podium.workers import (
 BATCHES_AHEAD = 3  # batches in memory: two in work while one is taken
 LARGEST_CHUNK = 16  # images sent at once
 MOST_LOST = 8  # workers that are replaced, before the others do the work of those that die
+# Seconds in which TensorFlow's thread takes the last batch. Were it in Python still when Python
+# ends, it would die there, and the program wait for it for ever.
+LAST_MOMENT = 0.1
+
+
+class TurnOverError(Exception):
+    """Another stream has begun, or the crew is closed."""
 
 
 class Job(NamedTuple):
@@ -63,34 +71,36 @@ class Crew:
         report: Reporter,
     ) -> None:
         self.compose, self.pixels, self.batch_size = compose, pixels, batch_size
-        self.report = report
+        self.report, self.closed = report, False
+        self.images = allocate_pixels(BATCHES_AHEAD * batch_size, pixels.shape[1], "memory")
+        stored, made = find_place(pixels), find_place(self.images)
+        self.copies = stored is None  # squares must be copied to where a worker sees them
+        self.serve = b""
+        if made is None:  # macOS has no way to share it
+            count = 1
+        else:
+            life = partial(serve_chunks, compose, stored, made, list(sys.path))
+            self.serve = pickle_by_value(life)
         self.chunk_size = min(-(-batch_size // count), LARGEST_CHUNK)
-        shape = (BATCHES_AHEAD * batch_size, *pixels.shape[1:])
-        self.memory = open_memory(math.prod(shape))
-        self.images = map_images(self.memory.fileno(), shape)  # [BATCHES_AHEAD × B, S, S, 3]
-        there = partial(serve_chunks, compose, self.memory.fileno(), shape, list(sys.path))
-        self.serve = pickle_by_value(there)
         self.lock, self.turn, self.lost = threading.Lock(), 0, 0
         self.here: SeededCompose | None = None  # for the work that is done in this process
-        self.workers = [self.start() for _ in range(count)] if count > 1 else []
-
-    def start(self) -> Worker:
-        """Starts one process; it takes a second before it works, which nobody waits for."""
-        return Worker(self.memory.fileno(), self.serve)
+        self.workers = [Worker(self.serve) for _ in range(count)] if count > 1 else []
+        atexit.register(self.close)
 
     def augment(self, jobs: Iterator[Job]) -> Iterator[NDArray[np.uint8]]:
         """Yields the images [B, S, S, 3] of each job in turn, valid until the next are asked for.
 
-        A new stream ends the one before it, with a PixelError to who still takes from that.
+        A new stream ends the one before it, and so does closing.
         """
         turn, filled = self.open_turn(), deque[int]()
-        for slot, job in zip(itertools.cycle(range(BATCHES_AHEAD)), jobs, strict=False):
-            self.send(turn, slot, job)
-            filled.append(slot)
-            if len(filled) == BATCHES_AHEAD:
-                yield self.fetch(turn, filled.popleft())
-        for slot in filled:
-            yield self.fetch(turn, slot)
+        with suppress(TurnOverError):
+            for slot, job in zip(itertools.cycle(range(BATCHES_AHEAD)), jobs, strict=False):
+                self.send(turn, slot, job)
+                filled.append(slot)
+                if len(filled) == BATCHES_AHEAD:
+                    yield self.fetch(turn, filled.popleft())
+            for slot in filled:
+                yield self.fetch(turn, slot)
 
     def open_turn(self) -> int:
         """Ends the stream before, as only one has the memory; −1 is no turn: the crew has gone."""
@@ -98,14 +108,12 @@ class Crew:
             while any(worker.chunks for worker in self.workers):
                 self.listen()
             self.turn += 1
-            return -1 if self.memory.closed else self.turn
+            return -1 if self.closed else self.turn
 
     def check_turn(self, turn: int) -> None:
-        """Raises PixelError if the stream has been ended."""
+        """Raises TurnOverError if the stream has been ended."""
         if turn != self.turn:
-            raise PixelError(
-                "these augmented batches were ended: by a new stream, or the fold's end"
-            )
+            raise TurnOverError
 
     def send(self, turn: int, slot: int, job: Job) -> None:
         """Copies a job's images into memory and hands them out."""
@@ -114,17 +122,19 @@ class Crew:
             for first in range(0, self.batch_size, self.chunk_size):
                 part = slice(first, first + self.chunk_size)
                 place = slot * self.batch_size + first
-                self.hand_out(Chunk(slot, place, job.rows[part], job.seeds[part]))
+                self.hand_out(Chunk(slot, place, job.rows[part].tolist(), job.seeds[part]))
 
     def hand_out(self, chunk: Chunk) -> None:
         """Gives a chunk to the worker that has least to do, or does it here if there is none."""
-        self.images[chunk.span] = self.pixels[chunk.rows]
+        if self.copies:
+            self.images[chunk.span] = self.pixels[np.array(chunk.rows)]
         if self.workers:
             min(self.workers, key=lambda worker: len(worker.chunks)).take(chunk)
             return
         if self.here is None:
             self.here = SeededCompose(self.compose)
-        self.check(augment_in_place(self.here, self.images, chunk.start, chunk.seeds))
+        squares = None if self.copies else np.asarray(self.pixels)
+        self.check(augment_chunk(self.here, squares, self.images, chunk))
 
     def check(self, problem: str) -> None:
         """Raises PixelError if there was a problem with an image."""
@@ -158,7 +168,7 @@ class Crew:
         self.workers.remove(worker)
         self.lost += 1
         if self.lost <= MOST_LOST:
-            self.workers.append(self.start())
+            self.workers.append(Worker(self.serve))
         fate = "another takes its place" if self.lost <= MOST_LOST else "it is not replaced"
         self.report.warn(
             f"a process that augments images ended by itself ({describe_end(worker.process)}); "
@@ -169,12 +179,19 @@ class Crew:
 
     def close(self) -> None:
         """Ends the streams and the processes."""
+        atexit.unregister(self.close)
         with self.lock:
-            self.turn += 1
+            self.turn, self.closed = self.turn + 1, True
             workers, self.workers = self.workers, []
             for worker in workers:
                 worker.stop()
-            self.memory.close()
+        time.sleep(LAST_MOMENT)
+
+
+def find_place(pixels: Pixels) -> Place | None:
+    """Where another process finds the same pixels, if it can."""
+    path = share_path(pixels)
+    return Place(path, pixels.shape) if path else None
 
 
 def count_cores() -> int:

@@ -1,25 +1,21 @@
 """Workers: processes that run a Compose
 
 They are started afresh and import NumPy, OpenCV and albumentations, not this script, and so
-never touch the accelerator. Images lie in memory that has no name and that all map; only places
-and seeds are sent. However the run ends, its end of the lines closes then, and the workers go;
-nothing is left behind.
+never touch the accelerator. Stored squares and finished images lie in memory that has no name
+and that all map; only places and seeds are sent. However the run ends, its end of the lines
+closes then, and the workers go; nothing is left behind.
 """
 
-import math
-import mmap
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import ModuleType
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -35,11 +31,11 @@ BEGINNING = (
 
 
 class Chunk(NamedTuple):
-    """A part of a job that one worker does."""
+    """Images that one worker makes, one after the other."""
 
     slot: int  # of the batches in memory
     start: int  # the first image's place in memory
-    rows: NDArray[np.int64]
+    rows: list[int]  # of the stored squares
     seeds: list[bytes]
 
     @property
@@ -51,12 +47,12 @@ class Chunk(NamedTuple):
 class Worker:
     """One process, and the chunks that it has been sent and has not answered."""
 
-    def __init__(self, shared: int, serve: bytes) -> None:
+    def __init__(self, serve: bytes) -> None:
         self.line, theirs = multiprocessing.Pipe()
         self.chunks = deque[Chunk]()
         self.process = subprocess.Popen(  # noqa: S603, what it runs is ours
             [sys.executable, "-P", "-c", BEGINNING, str(theirs.fileno())],
-            pass_fds=[theirs.fileno(), shared],
+            pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C does not reach it: it ends with the run
         )
@@ -68,7 +64,7 @@ class Worker:
         """Sends a chunk; that a worker is gone is noticed when its answer is waited for."""
         self.chunks.append(chunk)
         with suppress(OSError):
-            self.line.send((chunk.start, chunk.seeds))
+            self.line.send(tuple(chunk))
 
     def stop(self) -> None:
         """Waits for the process to end, as it does when its line is closed."""
@@ -80,43 +76,45 @@ class Worker:
             self.process.wait()
 
 
+class Place(NamedTuple):
+    """An array [*, S, S, 3] uint8 that another process maps."""
+
+    path: str
+    shape: tuple[int, ...]
+
+
 def serve_chunks(
-    compose: str, shared: int, shape: tuple[int, ...], path: list[str], line: Connection
+    compose: str, stored: Place | None, made: Place, path: list[str], line: Connection
 ) -> None:
-    """A worker's life: augments chunks in shared memory, and answers, until the line is closed."""
+    """A worker's life: makes chunks, and answers what went wrong, until the line is closed.
+
+    Stored squares that cannot be mapped are copied, by who sends a chunk, to where it is made.
+    """
     sys.path[:] = path
     cv2.setNumThreads(0)  # there is a process for each core already
-    images, seeded = map_images(shared, shape), SeededCompose(compose)
+    seeded = SeededCompose(compose)
+    images = np.memmap(made.path, np.uint8, "r+", shape=made.shape)
+    squares = np.memmap(stored.path, np.uint8, "r", shape=stored.shape) if stored else None
     with suppress(EOFError, OSError):
         while True:
-            line.send(augment_in_place(seeded, images, *line.recv()))
+            line.send(augment_chunk(seeded, squares, images, line.recv()))
 
 
-def augment_in_place(
-    seeded: SeededCompose, images: NDArray[np.uint8], start: int, seeds: Sequence[bytes]
+def augment_chunk(
+    seeded: SeededCompose,
+    squares: NDArray[np.uint8] | None,
+    images: NDArray[np.uint8],
+    chunk: tuple[int, int, list[int], list[bytes]],
 ) -> str:
-    """Augments images [*, S, S, 3] from a place on, one for each seed; says what went wrong."""
+    """Makes the images of a chunk, from stored squares or from what lies in their place."""
+    _, start, rows, seeds = chunk
     try:
-        for place, seed in enumerate(seeds, start):
-            images[place] = seeded.augment(images[place], seed)
+        for place, (row, seed) in enumerate(zip(rows, seeds, strict=True), start):
+            square = images[place] if squares is None else squares[row]
+            images[place] = seeded.augment(np.array(square), seed)  # a copy: a Compose may write
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
-
-
-def open_memory(size: int) -> BinaryIO:
-    """Memory that can be shared and has no name: not /dev/shm, which is small in a container."""
-    if hasattr(os, "memfd_create"):
-        file: BinaryIO = os.fdopen(os.memfd_create("podium"), "r+b")
-    else:  # macOS
-        file = tempfile.TemporaryFile()  # noqa: SIM115, it is open as long as the workers are
-    file.truncate(size)
-    return file
-
-
-def map_images(shared: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Maps shared memory as uint8 of a shape."""
-    return np.frombuffer(mmap.mmap(shared, math.prod(shape)), np.uint8).reshape(shape)
 
 
 def pickle_by_value(function: Callable[..., None]) -> bytes:
