@@ -139,20 +139,22 @@ def make_train_batches(
     rows: NDArray[np.int64],
     batch_size: int,
     seed: int,
-    host: Host,
+    host: Host | None = None,
     start_step: int = 0,
 ) -> tf.data.Dataset:
     """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows.
 
-    The stream depends on data, seed and policy alone; from a later step on it is the same stream.
+    Without a host, images are as they are stored. The stream depends on data, seed and policy alone; from a later step on it is the same stream.
     """
     ids = np.arange(len(data.pixels)) if data.ids is None else data.ids
 
     def generate() -> Iterator[tuple[NDArray[Any], ...]]:
         draws, ahead = itertools.tee(draw_batches(rows, batch_size, seed, start_step))
-        images = host.take_images(ahead, ids, seed)
+        stored = (data.pixels[draw.rows] for draw in ahead)
+        images = host.take_images(ahead, ids, seed) if host else stored
         for draw, made in zip(draws, images, strict=False):
-            yield host.finish(draw, made, data.encode(draw.rows), seed)
+            batch = made, data.encode(draw.rows)
+            yield host.finish(draw, *batch, seed) if host else batch
 
     shape = (batch_size, data.pixels.shape[1], data.classes)
     return batch_dataset(generate, shape, None)
