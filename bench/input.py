@@ -5,8 +5,10 @@
 
 All run on the same files and cores in one process, in turns; a ratio is the median of the ratios of
 each round, so that a machine that slows down slows both sides. One round is one pass over the
-images, the first is not counted. `_cold` decodes files; `_cached` starts from decoded squares.
-Albumentations does the same in all that use it (`make_policy`). PyTorch is used if it is installed:
+images, the first is not counted. `_cold` decodes files; `_cached` starts from decoded squares,
+and makes four passes. Albumentations does the same in all that use it (`make_policy`). What the
+device does is no part of a pipeline: under flip-crop it cuts and mirrors, and `_on_cpu` is with a
+CPU in its place. PyTorch is used if it is installed:
 
     python -m venv torch-venv
     torch-venv/bin/pip install -r requirements/kaggle-image.txt torch==2.13.0
@@ -27,6 +29,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +45,8 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A  # noqa: N812, its documents' own name
 import cv2
 import numpy as np
+
+from podium.policies import POLICIES
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -116,6 +124,7 @@ def time_pipelines(job: Job, names: Iterable[str], rounds: int) -> dict[str, lis
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            time.sleep(0.3)  # what another has made ahead of its time is done
             begun = time.perf_counter()
             images = run()
             rates[name].append(images / (time.perf_counter() - begun))
@@ -125,9 +134,11 @@ def time_pipelines(job: Job, names: Iterable[str], rounds: int) -> dict[str, lis
 def compare(rates: dict[str, list[float]]) -> dict[str, float]:
     """Each ratio of RATIOS whose two pipelines ran: the median over the rounds."""
     return {
-        name: statistics.median(a / b for a, b in zip(rates[one], rates[other], strict=True))
-        for name, (one, other) in RATIOS.items()
-        if one in rates and other in rates
+        name: statistics.median(
+            one / max(others) for one, *others in zip(*(rates[part] for part in parts), strict=True)
+        )
+        for name, parts in RATIOS.items()
+        if rates.keys() >= set(parts)
     }
 
 
@@ -265,6 +276,106 @@ def torch_albumentations(job: Job) -> Run:
     return lambda: sum(len(batch) for batch in loader)
 
 
+# --- from decoded squares ----------------------------------------------------------------------
+
+PASSES = 4
+
+
+def decode_squares(job: Job, side: int) -> np.ndarray:
+    """The images as Podium keeps them: [N, side, side, 3] uint8."""
+    from podium.decode import decode_image
+
+    return np.stack([decode_image(path, side) for path in job.paths])
+
+
+def augment_squares(file: str, side: int, line: Connection) -> None:
+    """A process of the limit: augments the rows that it is told, and keeps nothing."""
+    cv2.setNumThreads(0)
+    squares, policy = np.load(file), make_policy(side)
+    with suppress(EOFError):  # the benchmark has ended
+        while rows := line.recv():
+            for row in rows:
+                policy(image=squares[row])
+            line.send(len(rows))
+
+
+def limit_cached_processes(job: Job) -> Run:
+    """Bare albumentations, a process for each core that has all the squares in its memory."""
+    file = str(job.folder / "squares.npy")
+    np.save(file, decode_squares(job, job.side))
+    spawn, lines = multiprocessing.get_context("spawn"), []
+    for _ in range(CORES):
+        ours, theirs = multiprocessing.Pipe()
+        spawn.Process(target=augment_squares, args=(file, job.side, theirs), daemon=True).start()
+        lines.append(ours)
+    rows = list(range(len(job.paths))) * PASSES
+
+    def run() -> int:
+        for number, line in enumerate(lines):
+            line.send(rows[number :: len(lines)])
+        return sum(line.recv() for line in lines)
+
+    return run
+
+
+def limit_cached_threads(job: Job) -> Run:
+    """Bare albumentations, a thread for each core."""
+    squares = decode_squares(job, job.side)
+    policies = [make_policy(job.side) for _ in range(CORES)]
+    rows = list(range(len(job.paths))) * PASSES
+
+    def augment(number: int) -> int:
+        mine = rows[number::CORES]
+        for row in mine:
+            policies[number](image=squares[row])
+        return len(mine)
+
+    def run() -> int:
+        cv2.setNumThreads(0)
+        with ThreadPoolExecutor(CORES) as pool:
+            return sum(pool.map(augment, range(CORES)))
+
+    return run
+
+
+def podium_cached(policy: str, job: Job, *, layer: bool = False) -> Run:
+    """What training takes after the first epoch; with the layer, what the network takes."""
+    from podium.augment import crop_margin, make_augmentation
+    from podium.batches import Host, Labelled, count_steps, make_train_batches
+    from podium.config import AugmentConfig, Config, PixelsConfig
+    from podium.events import Reporter
+
+    augment = AugmentConfig(policy)
+    config = replace(Config(), augment=augment, pixels=PixelsConfig(job.side, job.batch))
+    squares = decode_squares(job, job.side + crop_margin(augment, job.side))
+    data = Labelled(squares, np.arange(len(squares)) % 10, 10)
+    host = Host(config, squares, Reporter(job.folder))  # its processes end with this one
+    rows = np.arange(len(squares))
+    stream = iter(make_train_batches(data, rows, job.batch, 0, host))
+    steps = PASSES * count_steps(len(squares), job.batch)
+    device = make_augmentation(augment, job.side, seed=0)
+
+    def run() -> int:
+        for _ in range(6):  # made before the clock started
+            next(stream)
+        for _ in range(steps):
+            pixels, _ = next(stream)
+            if layer:
+                device(pixels, training=True)
+        return steps * job.batch
+
+    return run
+
+
+def podium_cached_albumentations(job: Job) -> Run:
+    """The policy that all run, as a function of the user's own."""
+    (job.folder / "own_policy.py").write_text(
+        f"from input import make_policy\ndef make():\n    return make_policy({job.side})\n"
+    )
+    sys.path += [str(job.folder), str(Path(__file__).parent)]
+    return podium_cached("own_policy:make", job)
+
+
 PIPELINES: dict[str, Callable[[Job], Run]] = {
     "limit_cold": limit_cold,
     "podium_cold": podium_cold,
@@ -272,12 +383,23 @@ PIPELINES: dict[str, Callable[[Job], Run]] = {
     "keras_generator_albumentations": keras_generator_albumentations,
     "tf_data_albumentations": tf_data_albumentations,
     "torch_albumentations": torch_albumentations,
+    "limit_cached_processes": limit_cached_processes,
+    "limit_cached_threads": limit_cached_threads,
+    "podium_cached_albumentations": podium_cached_albumentations,
+    **{f"podium_cached_{name}": partial(podium_cached, name) for name in POLICIES},
+    "podium_cached_flip-crop_on_cpu": partial(podium_cached, "flip-crop", layer=True),
 }
 
-# Name: (this pipeline, divided by that one).
+# Name: this pipeline, divided by the best of those.
+CACHED = "podium_cached_albumentations"
 RATIOS = {
     "cold_vs_limit": ("podium_cold", "limit_cold"),
     "cold_vs_keras_directory": ("podium_cold", "keras_directory"),
+    "cached_albumentations_vs_limit": (CACHED, "limit_cached_processes", "limit_cached_threads"),
+    "cached_albumentations_vs_torch": (CACHED, "torch_albumentations"),
+    "cached_albumentations_vs_keras_generator": (CACHED, "keras_generator_albumentations"),
+    "cached_albumentations_vs_tf_data": (CACHED, "tf_data_albumentations"),
+    "cached_flip_crop_vs_torch": ("podium_cached_flip-crop", "torch_albumentations"),
 }
 
 

@@ -144,7 +144,8 @@ def make_train_batches(
 ) -> tf.data.Dataset:
     """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows.
 
-    Without a host, images are as they are stored. The stream depends on data, seed and policy alone; from a later step on it is the same stream.
+    Without a host, images are as they are stored. The stream depends on data, seed and policy
+    alone; from a later step on it is the same stream.
     """
     ids = np.arange(len(data.pixels)) if data.ids is None else data.ids
 
