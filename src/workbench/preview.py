@@ -1,61 +1,59 @@
-"""Preview: what a policy makes of one image, with the parameters drawn and the time it takes."""
+"""Preview: what a policy makes of one image, with what was drawn in words and the time it takes."""
 
 import hashlib
-import math
 import time
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.augment import crop_margin
 from podium.composes import SeededCompose
 from podium.config import AugmentConfig
 from podium.mixing import mix_batch
 from podium.policies import find_policy
+from workbench.words import describe_transform, say_share
 
 Image = NDArray[np.uint8]  # [S, S, 3]
-
-
-# Parameters that say nothing about what is seen, and those whose number is said.
-SILENT = ("interpolation", "fill", "fill_mask")
-COUNTED = ("holes",)
 
 
 class Preview(NamedTuple):
     """One augmented image."""
 
     image: Image  # [side, side, 3]
-    parameters: str  # what was drawn, in words
+    steps: tuple[str, ...]  # what was done, in words, in this order
+    share: float  # of the targets that is the image's own; the rest is its partner's
     seconds: float  # what the host's part takes; what the device does is not counted
 
 
 def preview(
-    policy_name: str, image: Image, seed: int, side: int, partner: Image | None = None
+    config: AugmentConfig, image: Image, seed: int, side: int, partner: Image | None = None
 ) -> Preview:
     """Augments one square image as a run does whose network sees `side` pixels.
 
-    A mixing policy needs a partner. Raises SettingsError if there is no such policy.
+    augment.flip must be settled, or is as the policy says. A mixing policy needs a partner. Raises
+    SettingsError if there is no such policy.
     """
-    policy, generator = find_policy(policy_name), np.random.default_rng(seed)
-    margin = math.ceil(AugmentConfig().margin * side) if policy.crop else 0
-    stored, words, seconds = fit_side(image, side + margin), list[str](), 0.0
+    policy, generator = find_policy(config.policy), np.random.default_rng(seed)
+    margin = crop_margin(config, side)
+    stored, steps, seconds, share = fit_side(image, side + margin), list[str](), 0.0, 1.0
     if policy.compose:
-        stored, words, seconds = run_compose(policy.compose, stored, seed)
+        stored, steps, seconds = run_compose(policy.compose, stored, seed)
     if policy.mix and partner is not None:
         pair = np.stack([stored, fit_side(partner, side + margin)])
-        started = time.perf_counter()
-        stored, share = mix_pair(policy.mix, pair, margin, generator)
-        seconds += time.perf_counter() - started
-        words.append(f"{policy.mix} {share:.0%}")
-    top, left = generator.integers(0, margin + 1, 2)
+        stored, share, mixing = mix_pair(policy.mix, pair, margin, generator)
+        seconds += mixing
+        steps.append(f"{policy.mix}: {say_share(share)} its own")
+    left, top = generator.integers(0, margin + 1, 2)
     stored = stored[top : top + side, left : left + side]
-    if policy.crop:
-        words.append(f"cut {left}, {top} of {margin} px")
-    if policy.flip and generator.random() < 0.5:
+    if margin:
+        steps.append(f"cut off {left} px left, {top} px above")
+    mirrors = policy.flip if config.flip == "auto" else config.flip == "yes"
+    if mirrors and generator.random() < 0.5:
         stored = stored[:, ::-1]
-        words.append("mirrored")
-    return Preview(np.ascontiguousarray(stored), "; ".join(words) or "as it is", seconds)
+        steps.append("mirrored")
+    return Preview(np.ascontiguousarray(stored), tuple(steps), share, seconds)
 
 
 def fit_side(image: Image, side: int) -> Image:
@@ -77,24 +75,14 @@ def run_compose(name: str, image: Image, seed: int) -> tuple[Image, list[str], f
     return made, [describe_transform(*one) for one in drawn], seconds
 
 
-def describe_transform(name: str, drawn: dict[str, Any]) -> str:
-    """A transform and its numbers: "Affine rotate 4.01, scale 1.06"."""
-    numbers = list[str]()
-    for key, value in drawn.items():
-        one = value.get("x") if isinstance(value, dict) else value
-        if key not in SILENT and isinstance(one, int | float):
-            numbers.append(f"{key} {one:.3g}")
-        elif key in COUNTED:
-            numbers.append(f"{len(value)} {key}")
-    return f"{name} {', '.join(numbers)}".strip()
-
-
 def mix_pair(
     kind: Literal["mixup", "cutmix"], pair: Image, margin: int, generator: np.random.Generator
-) -> tuple[Image, float]:
-    """Mixes the first of two images with the second; returns it and the share that is its own."""
-    share = 1.0
+) -> tuple[Image, float, float]:
+    """Mixes the first of two images with the second: it, the share that is its own, and seconds."""
+    share, seconds = 1.0, 0.0
     while share == 1.0:  # of two images, one is often its own partner
+        started = time.perf_counter()
         mixed, shares = mix_batch(kind, pair, np.eye(2, dtype=np.float32), margin, generator)
+        seconds = (time.perf_counter() - started) / len(pair)
         share = float(shares[0, 0])
-    return mixed[0], share
+    return mixed[0], share, seconds
