@@ -74,9 +74,10 @@ test-jax: setup  ## the modules on JAX with 8 virtual devices
 	@$(PYTEST_JAX) -m "$(FAST)"
 
 # The Kaggle loop starts processes of its own, which --bundle does not reach; so do the dry runs,
-# which run the script anyway, whole and on both backends.
+# which run the script anyway, whole and on both backends. The gallery's page is looked at once.
 test-bundle: setup  ## the same tests on the built script
-	@$(PYTEST) --bundle -m "$(FAST)" --ignore tests/workbench/test_kaggle_loop.py
+	@$(PYTEST) --bundle -m "$(FAST)" --ignore tests/workbench/test_kaggle_loop.py \
+	  --ignore tests/workbench/test_gallery.py
 	@$(PYTEST) --bundle -m slow --ignore tests/workbench --ignore tests/test_bundle.py
 
 # Apart from check, to keep it under half an hour: flattening changes nothing that a backend sees.

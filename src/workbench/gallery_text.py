@@ -32,7 +32,7 @@ HINTS = {
 }
 GALLERY_CSS = """
 h1{font-size:clamp(1.7rem,5vw,2.4rem)}h2{overflow-wrap:anywhere}
-ol{margin:.5rem 0 0; padding-left:1.3em}ol li{margin:.35rem 0}section{scroll-margin-top:5.6rem}
+ol{margin:.5rem 0 0; padding-left:1.3em}ol li{margin:.35rem 0}section{scroll-margin-top:6.8rem}
 a{color:var(--valid)}
 .index{display:grid;gap:.5rem;
 grid-template-columns:repeat(auto-fill,minmax(min(100%,9.2rem),1fr)); list-style:none;padding:0}
