@@ -77,7 +77,7 @@ test-jax: setup  ## the modules on JAX with 8 virtual devices
 # which run the script anyway, whole and on both backends. The gallery's page is looked at once.
 test-bundle: setup  ## the same tests on the built script
 	@$(PYTEST) --bundle -m "$(FAST)" --ignore tests/workbench/test_kaggle_loop.py \
-	  --ignore tests/workbench/test_gallery.py
+	  --ignore-glob 'tests/workbench/test_gallery*'
 	@$(PYTEST) --bundle -m slow --ignore tests/workbench --ignore tests/test_bundle.py
 
 # Apart from check, to keep it under half an hour: flattening changes nothing that a backend sees.

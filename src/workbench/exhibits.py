@@ -11,9 +11,9 @@ import pandas as pd
 
 from podium.competition import read_competition
 from podium.config import AugmentConfig, Config
+from podium.decode import decode_image
 from podium.events import Reporter
 from podium.override import SettingsError
-from podium.decode import decode_image
 from podium.policies import Policy, find_policy, settle_augmentation
 from workbench.preview import Image, Preview, fit_side, preview
 
