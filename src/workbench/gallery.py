@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page, encoding="utf-8")
     print(
-        f"{options.out.resolve()}: {options.out.stat().st_size / 1e6:.1f} MB; open it in a browser"
+        f"{options.out.resolve()}: {options.out.stat().st_size / 1e3:.1f} MB; open it in a browser"
     )
     return 0
 

@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Path:
     out = folder.parent / "hostile.html"
-    words = ["--data", str(folder), "--images", "5", "--out", str(out)]
+    words = ["--data", str(folder), "--images", "6", "--out", str(out)]
     assert gallery.main([*words, "--", "--pixels.image_size", "64"]) == 0
     return out
 
@@ -126,7 +126,7 @@ def test_everything_is_legible_and_nothing_scrolls_sideways(
 def test_every_picture_can_be_seen_and_no_name_becomes_code(open_page: Any):
     tab = open_page(360, "light")
     tab.get_by_role("radio", name="all", exact=True).check()
-    assert tab.evaluate("document.images.length") == 5 + 5 * (2 + 11 * 6)
+    assert tab.evaluate("document.images.length") == 6 + 6 * (2 + 11 * 6)
     assert tab.evaluate(UNDECODED) == []
     assert tab.evaluate("[...document.images].every(one => one.alt.startsWith('class '))")
     assert tab.evaluate("window.hacked") is None
@@ -147,7 +147,7 @@ def test_the_picked_image_is_shown_of_every_policy_without_a_script(open_page: A
     assert tab.locator(".r1:visible").count() == rows.count() == 12
     assert rows.first.inner_text() != before
     tab.get_by_role("radio", name="all", exact=True).check()
-    assert rows.count() == 12 * 5
+    assert rows.count() == 12 * 6
     assert tab.locator("script").count() == 0
 
 
