@@ -39,7 +39,7 @@ ORDER = (
     "inputs", "tables", "annotations", "labels", "archives", "sample",   # what files there are
     "classes", "asked", "solution", "draws", "competition",              # what is asked of them
     "decode", "cache", "pixels",                                         # from files to squares
-    "duplicates", "folds", "tells", "leaks",                             # what is validated when
+    "duplicates", "folds", "tells", "leaks", "split",                    # what is validated when
     "composes", "policies", "augment",                                   # what the model sees
     "workers", "crew", "mixing", "batches", "pace",                      # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from

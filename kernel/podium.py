@@ -8,73 +8,81 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      80  Settings: the block to edit on Kaggle
-     137  Configuration: every setting, its default and its limit
-     401  Knobs: the settings one by one, as help, override and report show them
-     471  Overrides: from defaults to the settings of this run
-     621  Runtime: the machine, and the Keras backend that suits it
-     876  Libraries
-     897  Storage: a file is there whole, or as it was before
-     918  Attempts: an answer within a time limit, or none
-     954  Events: what the run says, to the reader of the log and to programs
-    1087  Predictions: class probabilities, keyed by image id
-    1147  Task: what is asked of each image
-    1202  Tallies: what each image adds to a metric
-    1370  Metrics: how good the answers are, and how sure that figure is
-    1543  Evidence: whether answers are better than others, or only luckier
-    1621  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    1706  Rules: how probabilities become answers
-    1864  Decide: which answers are submitted, and whether a fitted rule earns its place
-    1930  Inputs: where the competition's files are
-    2122  Tables: which one is about training images, and what its columns are
-    2318  Annotations: the JSON of COCO as a table
-    2369  Labels: what each training image shows
-    2548  Archives: images that lie in zips or TFRecords alone
-    2683  Sample: the ids that are asked for, and their images
-    2760  Classes: their names and their order
-    2842  Asked: what the sample submission wants to know of each image
-    3018  Solution: what the test images show, where that is known
-    3070  Draws: a part of the images for rehearsals, and a test part where there is none
-    3119  Competition: from its files to one image table
-    3299  Folds: every training image is validated once, by a model that never saw it
-    3368  Decode: one image file to an upright square of uint8
-    3539  Cache: where decoded squares are kept
-    3751  Pixels: from image files to squares of uint8
-    3864  Augmentation: what training images go through, on the device
-    3926  Batches: from stored squares to what a training step takes
-    4012  Pace: whether the device waits for its images, or they for the device
-    4051  Handles: where pretrained weights lie
-    4154  Backbones: the table of networks that turn pixels into features
-    4293  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    4325  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    4392  Port: a Hub module's weights on Keras's own EfficientNetV2
-    4618  Network: the backbone built, as its row of the table says
-    4694  Weights: what the backbone starts from
-    4875  Freezing: which variables train, and how fast
-    5003  Model: augment, normalise, backbone, head
-    5107  Schedule: how fast the weights move
-    5175  Training: one fold, in two phases
-    5328  Prediction: from a trained model to class probabilities
-    5382  Inference: the models of an earlier run answer a competition's test part
-    5488  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    5634  Submission: answers laid out as the sample is
-    5698  Card: the run at a glance, as a phone shows it
-    5936  Post: one request to a webhook, within a hard limit
-    6090  Sinks: who is told of the run, and in which words
-    6280  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    6520  Delivery: from the record to a sink, at least once
-    6720  Address: which sink an address stands for
-    6826  Webhook: finds where the run is to be told, and tells it there
-    6948  Curves: one picture of all folds so far, for a phone
-    6977  Summary: the run in figures
-    7121  Results: what a run leaves in its folder, and what it must not leave of another
-    7191  Record: what a run folder holds, as far as the run has got
-    7266  Page: the pieces that the report is made of
-    7440  Mistakes: which classes a run mixes up, and the images it got most wrong
-    7529  Report: one page that shows the run
-    7702  The run: the stages in order
+      88  Settings: the block to edit on Kaggle
+     162  Configuration: every setting, its default and its limit
+     443  Knobs: the settings one by one, as help, override and report show them
+     513  Overrides: from defaults to the settings of this run
+     663  Runtime: the machine, and the Keras backend that suits it
+     918  Libraries
+     941  Storage: a file is there whole, or as it was before
+     962  Attempts: an answer within a time limit, or none
+     998  Events: what the run says, to the reader of the log and to programs
+    1131  Predictions: class probabilities, keyed by image id
+    1191  Task: what is asked of each image
+    1246  Tallies: what each image adds to a metric
+    1414  Metrics: how good the answers are, and how sure that figure is
+    1587  Evidence: whether answers are better than others, or only luckier
+    1665  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    1750  Rules: how probabilities become answers
+    1908  Decide: which answers are submitted, and whether a fitted rule earns its place
+    1974  Inputs: where the competition's files are
+    2167  Tables: which one is about training images, and what its columns are
+    2385  Annotations: the JSON of COCO as a table
+    2436  Labels: what each training image shows
+    2616  Archives: images that lie in zips or TFRecords alone
+    2751  Sample: the ids that are asked for, and their images
+    2830  Classes: their names and their order
+    2912  Asked: what the sample submission wants to know of each image
+    3088  Solution: what the test images show, where that is known
+    3140  Draws: a part of the images for rehearsals, and a test part where there is none
+    3189  Competition: from its files to one image table
+    3372  Decode: one image file to an upright square of uint8
+    3543  Cache: where decoded squares are kept
+    3755  Pixels: from image files to squares of uint8
+    3868  Duplicates: images that are nearly the same
+    4096  Folds: every training image is validated once, by a model that never saw it
+    4305  Tells: how well the values of a column alone tell the labels of images
+    4382  Leaks: what would make a score look better than the network is
+    4607  Composes: chains of albumentations' transforms, by name or of the user's own
+    4829  Policies: what training images go through, by name
+    4905  Augmentation: what the device does to training images
+    4967  Workers: processes that run a Compose
+    5091  Crew: the workers of one fold, on all cores
+    5265  Mixing: two images and their targets in one
+    5338  Batches: from stored squares to what a training step takes
+    5517  Pace: whether the device waits for its images, or they for the device
+    5556  Handles: where pretrained weights lie
+    5659  Backbones: the table of networks that turn pixels into features
+    5798  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    5830  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    5897  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6123  Network: the backbone built, as its row of the table says
+    6199  Weights: what the backbone starts from
+    6380  Freezing: which variables train, and how fast
+    6508  Model: augment, normalise, backbone, head
+    6612  Schedule: how fast the weights move
+    6680  Training: one fold, in two phases
+    6843  Prediction: from a trained model to class probabilities
+    6897  Inference: the models of an earlier run answer a competition's test part
+    7003  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    7149  Submission: answers laid out as the sample is
+    7213  Card: the run at a glance, as a phone shows it
+    7451  Post: one request to a webhook, within a hard limit
+    7605  Sinks: who is told of the run, and in which words
+    7795  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    8035  Delivery: from the record to a sink, at least once
+    8235  Address: which sink an address stands for
+    8341  Webhook: finds where the run is to be told, and tells it there
+    8463  Curves: one picture of all folds so far, for a phone
+    8492  Summary: the run in figures
+    8636  Results: what a run leaves in its folder, and what it must not leave of another
+    8706  Record: what a run folder holds, as far as the run has got
+    8781  Page: the pieces that the report is made of
+    8955  Mistakes: which classes a run mixes up, and the images it got most wrong
+    9044  Report: one page that shows the run
+    9232  The run: the stages in order
 
-Sources: sha256 5cb925374f7d89314ed4f070951c40e502bd31e19ad28297d423dfa659af4267
+Sources: sha256 dc4d4f3c396e9f23ef8056980e28051cfe3bc85990bec7820a87f31c4885fdb8
 """
 
 # ==================================================================================================
@@ -88,9 +96,10 @@ Sources: sha256 5cb925374f7d89314ed4f070951c40e502bd31e19ad28297d423dfa659af4267
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "5cb925374f7d89314ed4f070951c40e502bd31e19ad28297d423dfa659af4267"
+SOURCE = "dc4d4f3c396e9f23ef8056980e28051cfe3bc85990bec7820a87f31c4885fdb8"
 
 
+import atexit
 import base64
 import contextlib
 import csv
@@ -107,6 +116,7 @@ import itertools
 import json
 import logging
 import math
+import multiprocessing
 import os
 import platform
 import random
@@ -115,6 +125,7 @@ import secrets
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -123,15 +134,29 @@ import traceback
 import types
 import weakref
 import zipfile
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import partial, reduce
+from heapq import heapify, heappop, heappush
 from itertools import chain, islice
+from multiprocessing.connection import Connection, wait
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Union, cast, get_args, get_origin
+from types import ModuleType
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit
 
 # ==================================================================================================
@@ -246,6 +271,12 @@ class FoldsConfig:
     """Cross-validation."""
 
     count: int = setting(5, "parts of the training images, each validated once", low=2, high=20)
+    near_duplicates: Literal["together", "ignore"] = setting(
+        "together", "whether images that are nearly the same stay in one fold"
+    )
+    file: str | None = setting(
+        None, "folds.csv of an earlier run, or its folder, whose images keep their folds"
+    )
 
 
 @dataclass(frozen=True)
@@ -270,13 +301,24 @@ class PixelsConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What training images go through, on the device."""
+    """What training images go through: cut and mirrored on the device, the rest on the host."""
 
-    policy: Literal["none", "flip", "crop", "flip+crop"] = setting(
-        "flip+crop", "flip mirrors left and right; crop cuts a random square"
+    policy: str = setting(
+        "flip-crop",
+        "none, flip-crop, light, colour, randaugment, mixup, cutmix, albumentations:NAME (NAME is "
+        "shift-scale-rotate, coarse-dropout, blur-noise, grid-distort or hard), or "
+        "module:function of your own, which returns an albumentations Compose",
     )
     margin: float = setting(
         0.125, "what a crop may cut off, as a share of image_size", low=0.0, high=0.5
+    )
+    flip: Literal["auto", "yes", "no"] = setting(
+        "auto",
+        "mirrors half of the images left and right; auto is as the policy says, but no where each "
+        "class is a character (digits, text)",
+    )
+    workers: int | None = setting(
+        None, "processes that run a Compose; none is one for each core", low=1, high=256
     )
 
 
@@ -890,9 +932,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy import sparse
+from scipy.fft import dctn
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 from scipy.stats import beta, binom, chi2_contingency
-from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
 
 # ==================================================================================================
 # Storage: a file is there whole, or as it was before
@@ -1944,6 +1988,7 @@ TRAIN_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]rain|TRAIN")
 TEST_FOLDER = re.compile(r"(?<![A-Za-z])[Tt]est(s|ing)?(?![a-z])|(?<![A-Z])TEST(?![A-Z])")
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 RECORD_SUFFIXES = frozenset((".tfrec", ".tfrecord", ".tfrecords"))
+IDS_ASKED = 10_000  # whether they name an image
 TWIN_SUFFIXES = frozenset((".dcm", ".zip")) | RECORD_SUFFIXES
 
 
@@ -2081,9 +2126,9 @@ class ImageIndex:
                 return self.by_name[reading]
         return []
 
-    def share(self, ids: Iterable[str]) -> float:
-        """The share of ids that are the name of an image."""
-        known = [bool(self.look_up(image_id)) for image_id in ids]
+    def share(self, ids: "Sequence[str] | pd.Series[str]") -> float:
+        """The share of ids that name an image; of very many, enough of them are asked."""
+        known = [bool(self.look_up(one)) for one in ids[:: max(1, len(ids) // IDS_ASKED)]]
         return sum(known) / len(known) if known else 0.0
 
 
@@ -2197,14 +2242,16 @@ def find_label_tables(
 
     Of several, those with the label column of the settings, then those called train, then those
     with a column that is asked for. A table of the ids that are asked for is about test images,
-    unless it is called train: both parts may be numbered alike.
+    unless it is called train or holds annotations: both parts may be numbered alike.
     """
     test_ids = set() if sample is None else set(sample.iloc[:, 0].str.strip())
     found, asked = [], list_asked(sample)
     for path, table in tables:
         column = find_id_column(index, config, sample, table)
-        about_test = bool(column) and table[column].isin(test_ids).mean() > ID_SHARE
-        if column and table.shape[1] > 1 and (is_called_train(path) or not about_test):
+        if column is None or table.shape[1] == 1:
+            continue
+        of_training = is_called_train(path) or path.suffix == ".json"
+        if of_training or table[column].isin(test_ids).mean() <= ID_SHARE:
             found.append(LabelTable(path, table, column))
     found = [one for one in found if config.label_column in one.table] or found
     found = [one for one in found if is_called_train(one.path)] or found
@@ -2278,11 +2325,31 @@ def find_group_column(
     return None, []
 
 
+def read_others(
+    found: LabelTable, labels: Sequence[str], tables: Sequence[tuple[Path, pd.DataFrame]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What tables tell of training and of test images besides the label: text, by id.
+
+    The test part's are those of the first table that is called so and has the same id column.
+    """
+    name = found.id_column
+    others = found.table.set_index(name).drop(columns=list(labels), errors="ignore")
+    tests = [
+        table.set_index(name) for path, table in tables if is_called_test(path) and name in table
+    ]
+    return others, tests[0] if tests else pd.DataFrame(index=others.index[:0])
+
+
+def is_called_test(path: Path) -> bool:
+    """Does a table's name say that it is about test images?"""
+    return "test" in path.name.lower()
+
+
 def list_train_only(
     found: LabelTable, labels: Sequence[str], tables: Sequence[tuple[Path, pd.DataFrame]]
 ) -> list[str]:
     """A note on columns that are known of training images alone: no label, and nothing to use."""
-    tests = [table for path, table in tables if "test" in path.name.lower()]
+    tests = [table for path, table in tables if is_called_test(path)]
     known = {str(column) for table in tests for column in table} | set(labels)
     only = [name for name in found.others if name not in known]
     if not tests or not only:
@@ -2385,6 +2452,7 @@ class Labels(NamedTuple):
     # label: the cell as text, or of a column for each class a tuple of the classes that are there
     table: pd.DataFrame
     notes: list[str]
+    others: tuple[pd.DataFrame, pd.DataFrame] | None = None  # as `read_others` gives them
 
 
 def read_labels(
@@ -2459,7 +2527,7 @@ def read_label_table(
     notes += list_train_only(found, columns, tables)
     images, unlabelled = drop_unlabelled(images, what, path)
     check_places_agree(images, path)
-    return Labels(images, notes + unlabelled)
+    return Labels(images, notes + unlabelled, read_others(found, columns, tables))
 
 
 def read_one_hot(found: LabelTable, columns: Sequence[str]) -> "pd.Series[Any]":
@@ -2687,12 +2755,20 @@ def find_suffix(content: Any) -> str:
 # competition whose images it cannot read.
 
 
-def read_sample(path: Path) -> pd.DataFrame:
+def read_sample(path: Path, index: ImageIndex) -> pd.DataFrame:
     """Reads the sample submission and checks that its ids are ids; all cells are text."""
     sample = read_table(path)
     if sample.shape[1] < 2 or len(sample) == 0:
         raise CompetitionError(f"{path.name} must have ids, at least one more column, and rows")
-    ids = sample.iloc[:, 0]
+    first, *others = sample.columns
+    for column in others:
+        named = sample[column].is_unique and index.share(sample[column]) > ID_SHARE
+        if named and index.share(sample[first]) <= ID_SHARE:
+            raise CompetitionError(
+                f"the ids of {path.name} stand in column {column!r} and not in the first; put them "
+                f"first in a copy, and name it with data.sample_submission"
+            )
+    ids = sample[first]
     if (ids == "").any() or ids.duplicated().any():
         odd = "" if (ids == "").any() else ids[ids.duplicated()].iloc[0]
         raise CompetitionError(f"the ids of {path.name} are not unique; see {odd!r}")
@@ -2738,12 +2814,6 @@ def check_test(
 ) -> None:
     """Raises CompetitionError if no test id has a file, or a test image is also trained on."""
     if test["path"].isna().all():
-        for column in sample.columns[1:]:
-            if index.share(sample[column]) > ID_SHARE:
-                raise CompetitionError(
-                    f"the ids of {path.name} stand in column {column!r} and not in the first; put "
-                    f"them first in a copy, and name it with data.sample_submission"
-                )
         refuse_groups(sample, index, {path.resolve()})
         raise CompetitionError(
             f"none of the {len(test)} ids of {path.name} has an image, "
@@ -3138,6 +3208,8 @@ class Competition:
     task: Task
     sample: pd.DataFrame  # [T] the sample submission as text
     notes: tuple[str, ...]  # what was understood, a line each
+    # What tables tell of training and test images besides the label: text, by id.
+    others: tuple[pd.DataFrame, pd.DataFrame] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -3150,7 +3222,7 @@ def read_competition(config: DataConfig, seed: int) -> Competition:
     folder = find_competition_folder(config)
     index, opened = open_images(folder)
     sample_path = find_sample(index.folder, config)
-    sample = None if sample_path is None else read_sample(sample_path)
+    sample = None if sample_path is None else read_sample(sample_path, index)
     aside = {Path(one).resolve() for one in (sample_path, config.solution) if one is not None}
     check_images(index, sample, aside)
     labels = read_labels(index, config, sample, aside)
@@ -3180,6 +3252,7 @@ def read_competition(config: DataConfig, seed: int) -> Competition:
         asked.task,
         sample,
         tuple(notes),
+        labels.others,
     )
 
 
@@ -3294,75 +3367,6 @@ def index_labels(table: pd.DataFrame, task: Task, folder: Path) -> pd.DataFrame:
     if not task.exclusive:
         return table.assign(label=pd.Series(indices, dtype=object))
     return table.assign(label=np.array([first for (first,) in indices], np.int64))
-
-
-# ==================================================================================================
-# Folds: every training image is validated once, by a model that never saw it
-# ==================================================================================================
-# Stratified by class; images of one group (patient, location, …) stay together where a group column
-# is given. The split depends on ids and seed alone, not on the order of rows, and is kept in
-# folds.csv.
-
-
-class FoldError(ValueError):
-    """The images cannot be split as asked."""
-
-
-def make_folds(images: pd.DataFrame, config: FoldsConfig, seed: int) -> NDArray[np.int64]:
-    """Assigns a fold to each row of the image table: [N] int64 in 0 … folds.count − 1.
-
-    Reads columns id and label and, where there is one, group. Raises FoldError if there are fewer
-    images (or groups) than folds, or if a fold would get none.
-    """
-    grouped = "group" in images
-    units = images["group"].nunique() if grouped else len(images)
-    if units < config.count:
-        raise FoldError(
-            f"folds.count is {config.count}, but there are only {units} "
-            f"{'groups' if grouped else 'images'}; set folds.count to {max(2, units)} or fewer"
-        )
-    order = images["id"].argsort(kind="stable").to_numpy()
-    rows = images.iloc[order]
-    folds = np.empty(len(images), np.int64)
-    for fold, validated in enumerate(split_rows(rows, config.count, seed)):
-        if len(validated) == 0:  # StratifiedGroupKFold may, where groups are few and uneven
-            raise FoldError(
-                f"folds.count is {config.count}, but {units} groups fill fewer folds; set "
-                f"folds.count to {max(2, config.count - 1)} or fewer"
-            )
-        folds[order[validated]] = fold
-    return folds
-
-
-def split_rows(rows: pd.DataFrame, count: int, seed: int) -> list[NDArray[np.int64]]:
-    """The row positions that each fold validates."""
-    splitter: BaseCrossValidator
-    groups = rows.get("group")
-    if groups is not None:
-        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    else:
-        splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
-    strata = merge_rare_classes(rows["label"].to_numpy(), count)
-    return [validated for _, validated in splitter.split(rows, strata, groups)]
-
-
-def merge_rare_classes(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Puts classes with fewer images than folds into one stratum, as none can be in every fold.
-
-    If even together they are fewer than the folds, they join the most frequent class.
-    """
-    sizes = np.bincount(labels)
-    rare = np.flatnonzero((sizes > 0) & (sizes < count))
-    if len(rare) == 0:
-        return labels
-    together = int(sizes[rare].sum()) >= count
-    target = rare[0] if together else int(sizes.argmax())
-    return np.where(np.isin(labels, rare), target, labels)
-
-
-def write_folds(images: pd.DataFrame, folds: NDArray[np.int64], path: Path) -> None:
-    """Writes id, label and fold of every training image."""
-    images[["id", "label"]].assign(fold=folds).to_csv(path, index=False)
 
 
 # ==================================================================================================
@@ -3862,16 +3866,1052 @@ def check_pixels(batch: NDArray[Any]) -> None:
 
 
 # ==================================================================================================
-# Augmentation: what training images go through, on the device
+# Duplicates: images that are nearly the same
 # ==================================================================================================
-# Policies by name: "flip" mirrors half of the images, "crop" cuts a random square out of a slightly
-# larger image, "flip+crop" does both, "none" neither. Nothing happens outside training, when the
-# centre is cut. A mirrored digit is no digit: whether a policy helps is for validation to say.
+# A photograph may be there twice: saved anew, resized, cropped a little, brightened, mirrored. In
+# two folds, such a pair lets the network recognise what it should learn to tell. All pairs are
+# compared, first by a short description of each image, then closely; what is found stays together.
+#
+# Shapes: N training images, T test images, P pairs, S side of the stored square.
+
+LOW = 8  # frequencies that describe an image, in each direction
+COARSE, FINE = 16, 32  # sides of thumbnails, px
+# Cosines, measured by bench/duplicates.py: of descriptions, from which a pair is looked at; of
+# coarse thumbnails, from which it is looked at closely; of details, from which it is nearly the
+# same and, among images that all look alike, the same.
+SIMILAR, ALIKE, NEAR, SAME = 0.85, 0.965, 0.82, 0.98
+FLAT = 1.0  # grey levels; an image of a smaller deviation shows nothing to recognise
+TILE = 2048  # images that are compared with as many others at a time
+CHUNK = 128  # pairs that are looked at closely at a time
+
+
+class Pairs(NamedTuple):
+    """Images that are nearly the same, each pair once, sorted by rows."""
+
+    first: NDArray[np.int64]  # [P] rows of the training part
+    second: NDArray[np.int64]  # [P] rows after the first; N and more are rows of the test part
+    cosine: NDArray[np.float32]  # [P] of their details, NEAR to 1
+
+    def select(self, kept: NDArray[Any] | slice) -> "Pairs":
+        """Some of the pairs: a mask [P], places, or a range."""
+        return Pairs(self.first[kept], self.second[kept], self.cosine[kept])
+
+
+class Clusters(NamedTuple):
+    """Which training images belong together, and what is odd about it."""
+
+    numbers: NDArray[np.int64]  # [N] equal where images are nearly the same, by way of others too
+    warnings: list[str]
+
+
+def find_duplicates(train: NDArray[np.uint8], test: NDArray[np.uint8] | None = None) -> Pairs:
+    """Finds the pairs of nearly the same images, within the training part and across to the test.
+
+    Pixels are [N, S, S, 3] and [T, S, S, 3]. Flat images are in no pair. Takes 3.3 kB of memory an
+    image and time with the square of their number: see docs/benchmarks.md.
+    """
+    test = train[:0] if test is None else test
+    size = len(train) + len(test)
+    tiles = [slice(start, min(start + TILE, size)) for start in range(0, size, TILE)]
+    turns = [
+        (slice(one.start, min(one.stop, len(train))), other)
+        for number, one in enumerate(tiles)
+        for other in tiles[number:]
+        if one.start < len(train)
+    ]
+
+    def take(rows: Iterable[int]) -> list[NDArray[np.uint8]]:
+        known = ((train, row) if row < len(train) else (test, row - len(train)) for row in rows)
+        return [part[row] for part, row in known]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        shrunk = pool.map(
+            lambda one: make_thumbnails(take(range(one.start, one.stop)), COARSE), tiles
+        )
+        thumbnails = np.concatenate(list(shrunk))
+        described = describe_thumbnails(thumbnails)
+        alike = pool.map(lambda turn: compare_tiles(thumbnails, described, *turn), turns)
+        near = pool.map(lambda pairs: compare_details(pairs, take), itertools.chain(*alike))
+        return sort_pairs(list(near))
+
+
+def sort_pairs(found: Sequence[Pairs]) -> Pairs:
+    """Each pair once, at its best: an image may be like another and like its mirror too."""
+    first, second, cosine = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((-cosine, second, first))
+    pairs = Pairs(first, second, cosine).select(order)
+    new = (np.diff(pairs.first, prepend=-1) != 0) | (np.diff(pairs.second, prepend=-1) != 0)
+    return pairs.select(new)
+
+
+def make_thumbnails(images: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.float32]:
+    """Small and blurred, so that a small shift is a small change: [N, side, side, 3] float32.
+
+    Their mean is 0 and their length 1, which leaves neither brightness nor contrast; flat ones
+    are 0. The fine ones hold details alone, without shades that images of one place share.
+    """
+    thumbnails = np.empty((len(images), side, side, 3), np.float32)
+    for image, thumbnail in zip(images, thumbnails, strict=True):
+        small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+        shade = cv2.GaussianBlur(small, (0, 0), 3) if side == FINE else 0
+        thumbnail[:] = cv2.GaussianBlur(small, (0, 0), 1) - shade
+    thumbnails -= thumbnails.mean((1, 2, 3), keepdims=True)
+    length = np.sqrt(np.einsum("nijk,nijk->n", thumbnails, thumbnails))
+    least = FLAT * np.sqrt(3) * side if side == COARSE else 1e-6
+    flat = length < least
+    thumbnails /= np.where(flat, np.inf, length)[:, None, None, None]
+    return thumbnails
+
+
+def describe_thumbnails(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The low frequencies of grey thumbnails, of length 1: [N, LOW, LOW] float32.
+
+    They are those of which a perceptual hash keeps the signs (Zauner 2010, Implementation and
+    benchmarking of perceptual image hash functions). Their values tell more, and a matrix product
+    compares them as fast. Each is weighted by its frequency, as low ones are large in any image.
+    """
+    grey = thumbnails @ np.array([0.299, 0.587, 0.114], np.float32)
+    low = dctn(grey, axes=(1, 2), norm="ortho")[:, :LOW, :LOW]
+    low *= np.hypot(*np.mgrid[:LOW, :LOW]).astype(np.float32)
+    length = np.sqrt(np.einsum("nij,nij->n", low, low))
+    return np.asarray(low / np.maximum(length, 1e-9)[:, None, None], np.float32)
+
+
+def compare_tiles(
+    thumbnails: NDArray[np.float32], described: NDArray[np.float32], one: slice, other: slice
+) -> Iterator[tuple[Pairs, bool]]:
+    """Compares two ranges of images; yields the pairs that are alike, then those mirrored."""
+    flat = described.reshape(len(described), -1)
+    mirror = np.where(np.arange(LOW) % 2, -1, 1).astype(np.float32)  # odd frequencies change sign
+    for mirrored in (False, True):
+        others = (described[other] * mirror if mirrored else described[other]).reshape(-1, LOW**2)
+        found = np.flatnonzero(flat[one] @ others.T >= SIMILAR)  # far faster than nonzero
+        rows, columns = np.divmod(found, len(others))
+        first, second = rows + one.start, columns + other.start
+        first, second = first[first < second], second[first < second]
+        cosine = np.zeros(len(first), np.float32)
+        for start in range(0, len(first), CHUNK):
+            part = slice(start, start + CHUNK)
+            moved, fixed = thumbnails[first[part]], thumbnails[second[part]]
+            cosine[part] = fit_either(moved, fixed[:, :, ::-1] if mirrored else fixed, ALIKE)
+        yield Pairs(first, second, cosine).select(cosine >= ALIKE), mirrored
+
+
+def compare_details(
+    alike: tuple[Pairs, bool], take: Callable[[Iterable[int]], list[NDArray[np.uint8]]]
+) -> Pairs:
+    """The pairs whose details fit too; `take` has the pixels of rows."""
+    pairs, mirrored = alike
+    found = []
+    for start in range(0, len(pairs.first), CHUNK):
+        part = pairs.select(slice(start, start + CHUNK))
+        rows, places = np.unique([part.first, part.second], return_inverse=True)
+        details = make_thumbnails(take(rows), FINE)[places.reshape(2, -1)]
+        fixed = details[1][:, :, ::-1] if mirrored else details[1]
+        part = part._replace(cosine=fit_either(details[0], fixed, NEAR))
+        found.append(part.select(part.cosine >= NEAR))
+    return Pairs(*map(np.concatenate, zip(*found, strict=True))) if found else pairs
+
+
+def fit_either(
+    one: NDArray[np.float32], other: NDArray[np.float32], least: float
+) -> NDArray[np.float32]:
+    """How well thumbnails fit, whichever of the two is moved, or 0 below `least`: cosines [P].
+
+    The worse of the two counts: from a plain image, any other's shades could be made.
+    """
+    cosine = fit_moved(one, other)
+    close = np.flatnonzero(cosine >= least)
+    cosine[close] = np.minimum(cosine[close], fit_moved(other[close], one[close]))
+    return cosine
+
+
+def fit_moved(moved: NDArray[np.float32], fixed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How well a thumbnail, moved a little, fits another: cosines [P].
+
+    An image that is shifted or stretched by little is about itself and a sum of its derivatives:
+    their span is fitted by least squares (Simard, LeCun and Denker 1993, Efficient pattern
+    recognition using a new transformation distance).
+    """
+    ramp = np.linspace(-1, 1, moved.shape[1], dtype=np.float32)
+    down, right = np.gradient(moved, axis=(1, 2))
+    moves = [moved, down, right, down * ramp[:, None, None], right * ramp[:, None]]
+    span = np.stack(moves, 1).reshape(len(moved), len(moves), 3 * len(ramp) ** 2)
+    span -= span.mean(2, keepdims=True)
+    gram = span @ span.transpose(0, 2, 1)
+    gram += 1e-6 * np.eye(len(moves), dtype=np.float32)  # stripes have no derivative along them
+    along = span @ fixed.reshape(len(fixed), 3 * len(ramp) ** 2, 1)
+    fitted = (along * np.linalg.solve(gram, along)).sum((1, 2))
+    return np.asarray(np.sqrt(np.clip(fitted, 0, 1)), np.float32)
+
+
+def cluster_images(pairs: Pairs, count: int, folds: int) -> Clusters:
+    """Joins the pairs among `count` training images to clusters, for that many folds.
+
+    A cluster of more than half a fold cannot be kept together without harm: such images look alike
+    by nature, as digits and X-rays do, and of all images only those that are the same are joined.
+    """
+    pairs, most = pairs.select(pairs.second < count), count / folds / 2
+    near, same = (link_rows(pairs.select(pairs.cosine >= least), count) for least in (NEAR, SAME))
+    large, copies = (int(np.bincount(numbers, minlength=1).max()) for numbers in (near, same))
+    if large <= max(most, 2):
+        return Clusters(near, [])
+    warning = (
+        f"{large} training images look alike, by way of one another, which is more than half a "
+        f"fold: only those that are the same are kept together; if they show one object, name "
+        f"its column with data.group_column"
+    )
+    if copies > most:
+        warning = (
+            f"{copies} training images are the same and stay in one fold, of which they are more "
+            f"than half; remove the copies, or set folds.near_duplicates to ignore"
+        )
+    return Clusters(same, [warning])
+
+
+def link_rows(pairs: Pairs, count: int) -> NDArray[np.int64]:
+    """Numbers the connected parts of `count` rows: [count] int64."""
+    links = coo_array((np.ones(len(pairs.first)), (pairs.first, pairs.second)), (count, count))
+    return np.asarray(connected_components(links, directed=False)[1], np.int64)
+
+
+def merge_groups(groups: Sequence[str] | None, clusters: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers what must stay together: images of one group or one cluster, by way of others too.
+
+    An image whose group is empty text belongs to no group. Returns [N] int64.
+    """
+    if groups is None:
+        return clusters
+    count = len(clusters)
+    named = np.array([name != "" for name in groups], np.bool_)
+    nodes = np.where(named, pd.factorize(np.asarray(groups, np.object_))[0], -1)
+    rows = np.concatenate([np.arange(count), np.flatnonzero(named)])
+    # Images are linked to a node for each cluster, and to one for each group behind those.
+    columns = np.concatenate([clusters, clusters.max(initial=-1) + 1 + nodes[named]]) + count
+    size = int(columns.max(initial=count)) + 1
+    links = coo_array((np.ones(len(rows)), (rows, columns)), (size, size))
+    return np.asarray(connected_components(links, directed=False)[1][:count], np.int64)
+
+
+# ==================================================================================================
+# Folds: every training image is validated once, by a model that never saw it
+# ==================================================================================================
+# Every fold gets its share of each class, or of each label where an image has several; images of
+# one group (patient, location, near-duplicates, …) stay together. The split depends on ids and seed
+# alone, not on the order of rows, and is kept in folds.csv, from which another run may take it.
+#
+# Shapes: N images, U units (groups, or single images), K folds, C classes.
+
+
+class FoldError(ValueError):
+    """The images cannot be split as asked."""
+
+
+def make_folds(images: pd.DataFrame, config: FoldsConfig, seed: int) -> NDArray[np.int64]:
+    """Assigns a fold to each row of the image table: [N] int64 in 0 … folds.count − 1.
+
+    Reads columns id and label (int, or a tuple of ints) and, where there is one, group. Images that
+    folds.file knows keep its fold; the others are dealt. Raises FoldError if there are fewer images
+    (or groups) than folds, if a fold would get none, or if the file is of other images or folds.
+    """
+    units = number_units(images)
+    check_units(int(units.max(initial=-1)) + 1, "group" in images, config.count)
+    kept = np.full(len(images), -1)
+    if config.file is not None:
+        kept = match_folds(images, read_folds(config.file), config)
+    labels = count_labels(images["label"], units)
+    sizes = np.bincount(units)
+    # Not the order of the table but dice decide between units of one size; the largest go first,
+    # as they leave the least choice.
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    dealt = np.empty_like(order)
+    known = most_frequent_folds(units, kept, config.count)
+    dealt[order] = deal_units(labels[order], sizes[order], known[order], config.count)
+    folds = np.where(kept < 0, dealt[units], kept)
+    check_filled(folds, config)
+    return folds
+
+
+def number_units(images: pd.DataFrame) -> NDArray[np.int64]:
+    """What is dealt as one: the group of each image, or itself, numbered by smallest id: [N]."""
+    order = images["id"].argsort(kind="stable").to_numpy()
+    names = images["group"] if "group" in images else images["id"]
+    units = np.empty(len(images), np.int64)
+    units[order] = pd.factorize(names.iloc[order])[0]
+    return units
+
+
+def check_units(units: int, grouped: bool, count: int) -> None:
+    """Raises FoldError if there are fewer groups or images than folds."""
+    if units >= count:
+        return
+    fix = f"set folds.count to {units} or fewer"
+    if units < 2:
+        fix = "choose another data.group_column, or set folds.near_duplicates to ignore"
+    raise FoldError(
+        f"folds.count is {count}, but there are only {units} {'groups' if grouped else 'images'}; "
+        f"{fix if grouped or units > 1 else 'see data.folder'}"
+    )
+
+
+def count_labels(labels: Iterable[Any], units: NDArray[np.int64]) -> csr_array:
+    """How many images of each unit have each label: [U, C] int64."""
+    lists = [label if isinstance(label, tuple) else (label,) for label in labels]
+    rows = np.repeat(units, [len(one) for one in lists])
+    columns = np.array([label for one in lists for label in one], np.int64)
+    shape = (int(units.max()) + 1, int(columns.max(initial=0)) + 1)
+    return csr_array((np.ones(len(rows), np.int64), (rows, columns)), shape)
+
+
+def deal_units(
+    labels: csr_array, sizes: NDArray[np.int64], dealt: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """Deals units to folds, so that each fold gets its share of every label and of the images: [U].
+
+    `dealt` holds the folds of the units that have one, else −1. Iterative stratification (Sechidis,
+    Tsoumakas and Vlahavas 2011, On the stratification of multi-label data): the rarest label first,
+    each unit to the fold that lacks that label most, then to the one that lacks images most. No
+    fold stays empty while there are units for it: an empty one lacks most of everything.
+    """
+    dealt = dealt.copy()
+    # What each fold lacks, in images times folds, so that shares are whole numbers and ties exact.
+    lacks = np.tile(labels.sum(0), (count, 1))
+    room = np.full(count, sizes.sum())
+    for fold in range(count):
+        lacks[fold] -= count * labels[dealt == fold].sum(0)
+        room[fold] -= count * sizes[dealt == fold].sum()
+
+    left = labels[dealt < 0].sum(0)  # images of each label that are not dealt yet
+    by_label = labels.tocsc()
+    queue = [(int(images), label) for label, images in enumerate(left) if images]
+    heapify(queue)
+    while queue:
+        images, label = heappop(queue)
+        if images != left[label]:
+            continue  # some were dealt for a rarer label; the queue has a later entry
+        for unit in by_label.indices[by_label.indptr[label] : by_label.indptr[label + 1]]:
+            if dealt[unit] >= 0:
+                continue
+            fold = dealt[unit] = max(range(count), key=lambda k: (lacks[k, label], room[k]))
+            row = slice(labels.indptr[unit], labels.indptr[unit + 1])
+            held, times = labels.indices[row], labels.data[row]
+            lacks[fold, held] -= count * times
+            room[fold] -= count * sizes[unit]
+            left[held] -= times
+            for other in held[left[held] > 0]:
+                heappush(queue, (int(left[other]), int(other)))
+    for unit in np.flatnonzero(dealt < 0):  # without any label
+        dealt[unit] = fold = int(room.argmax())
+        room[fold] -= count * sizes[unit]
+    return dealt
+
+
+def most_frequent_folds(
+    units: NDArray[np.int64], kept: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """The fold in which most images of each unit are already, −1 where none is: [U] int64."""
+    held = np.zeros((int(units.max()) + 1, count), np.int64)
+    np.add.at(held, (units[kept >= 0], kept[kept >= 0]), 1)
+    return np.where(held.any(1), held.argmax(1), -1)
+
+
+def check_filled(folds: NDArray[np.int64], config: FoldsConfig) -> None:
+    """Raises FoldError if a fold of the file lost all its images and none came for it."""
+    empty = np.setdiff1d(np.arange(config.count), folds)
+    if len(empty):
+        raise FoldError(
+            f"folds.file is {config.file}, but none of the images of its fold {empty[0]} is here; "
+            f"use the images of that run (data.limit, data.folder), or unset folds.file"
+        )
+
+
+def write_folds(images: pd.DataFrame, folds: NDArray[np.int64], path: Path) -> None:
+    """Writes id, label and fold of every training image."""
+    labels = [format_label(label) for label in images["label"]]
+    pd.DataFrame({"id": images["id"], "label": labels, "fold": folds}).to_csv(path, index=False)
+
+
+def format_label(label: Any) -> str:
+    """A label as folds.csv holds it: 3, or 0 3 7 where an image may have several."""
+    return " ".join(map(str, label)) if isinstance(label, tuple) else str(int(label))
+
+
+def read_folds(file: str) -> pd.DataFrame:
+    """The id and label, as text, and the fold, int64, of each image in folds.csv.
+
+    `file` is that file, or the folder of its run. Raises FoldError if it is not what a run writes.
+    """
+    path = Path(file) / "folds.csv" if Path(file).is_dir() else Path(file)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # not there, no text, no table
+        raise FoldError(f"folds.file is {file}, which cannot be read: {error}") from error
+    right = {"id", "label", "fold"} <= set(table) and table["fold"].str.fullmatch(r"\d{1,2}").all()
+    if not right or table["id"].duplicated().any():
+        raise FoldError(
+            f"folds.file is {file}, but a table of folds has columns id, label and fold, each id "
+            f"once, and whole numbers as folds; name the folds.csv of an earlier run"
+        )
+    return table[["id", "label", "fold"]].astype({"fold": np.int64})
+
+
+def match_folds(
+    images: pd.DataFrame, table: pd.DataFrame, config: FoldsConfig
+) -> NDArray[np.int64]:
+    """The fold that a table of folds gives each image, −1 where it knows none: [N] int64.
+
+    Raises FoldError if the table has another number of folds, other labels, or none of the images.
+    """
+    count = int(table["fold"].max()) + 1 if len(table) else 0
+    if count != config.count:
+        raise FoldError(
+            f"folds.file is {config.file}, which has {count} folds, but folds.count is "
+            f"{config.count}; set folds.count to {count}, or unset folds.file"
+        )
+    known = table.set_index("id").reindex(images["id"].tolist())
+    found = known["fold"].notna().to_numpy()
+    if not found.any():
+        raise FoldError(
+            f"folds.file is {config.file}, but it knows none of the {len(images)} images; its ids "
+            f"are such as {table['id'].iloc[0]!r}, those here such as {images['id'].iloc[0]!r}"
+        )
+    labels = np.array([format_label(label) for label in images["label"]], np.object_)
+    other = np.flatnonzero(found & (known["label"].to_numpy() != labels))
+    if len(other):
+        row = other[0]
+        raise FoldError(
+            f"folds.file is {config.file}, where image {images['id'].iloc[row]!r} has label "
+            f"{known['label'].iloc[row]!r}, but here {labels[row]!r}, and {len(other)} in all "
+            f"differ; the classes or the labels changed since: unset folds.file"
+        )
+    return known["fold"].fillna(-1).to_numpy(np.int64)
+
+
+def describe_reuse(images: pd.DataFrame, config: FoldsConfig) -> list[str]:
+    """Says how the images and those of folds.file differ; empty without that setting."""
+    if config.file is None:
+        return []
+    ids, known = set(images["id"]), set(read_folds(config.file)["id"])
+    notes = [f"folds.file: {len(ids & known)} images keep the fold of {config.file}"]
+    if ids - known:
+        notes.append(f"folds.file: {len(ids - known)} images are new and were dealt to its folds")
+    if known - ids:
+        example = min(known - ids)
+        notes.append(f"folds.file: {len(known - ids)} of its images are gone, such as {example!r}")
+    return notes
+
+
+# ==================================================================================================
+# Tells: how well the values of a column alone tell the labels of images
+# ==================================================================================================
+# Shapes: N images.
+
+GROUP_NAME = re.compile(
+    r"patient|subject|person|user|site|location|place|camera|scene|seq|video|series|study|case"
+    r"|session|group|lesion|plant|animal|individual",
+    re.IGNORECASE,
+)
+BINS = 20  # a number with more values than that is cut into so many equal parts
+
+
+def is_group(name: str, values: NDArray[np.object_], labels: NDArray[np.int64]) -> bool:
+    """Whether a column is called like a group, or has nearly one label for each of many values."""
+    unique = len(set(values))
+    if not 1 < unique <= len(values) / 2:
+        return False
+    if GROUP_NAME.search(name):
+        return True
+    agreement, base = measure_agreement(values, labels)
+    return unique > 2 * len(set(labels)) and agreement > max(0.9, (1 + base) / 2)
+
+
+def measure_agreement(
+    values: NDArray[np.object_], labels: NDArray[np.int64]
+) -> tuple[float, float]:
+    """The share of equal labels in pairs of images with one value, and in all pairs."""
+    table = pd.DataFrame({"value": values, "label": labels})
+    within, both = count_pairs(table, ["value"]), count_pairs(table, ["value", "label"])
+    every = len(table) * (len(table) - 1)
+    return both / max(within, 1), count_pairs(table, ["label"]) / max(every, 1)
+
+
+def count_pairs(table: pd.DataFrame, columns: list[str]) -> int:
+    """How many ordered pairs of rows are equal in these columns."""
+    sizes = table.groupby(columns).size().to_numpy(np.int64)
+    return int((sizes * (sizes - 1)).sum())
+
+
+def share_split(values: NDArray[np.object_], folds: NDArray[np.int64]) -> tuple[float, int]:
+    """The share and number of values whose images are in more than one fold; empty is no value."""
+    held = pd.Series(folds)[values != ""].groupby(values[values != ""]).nunique()
+    split = int((held > 1).sum())
+    return split / max(len(held), 1), split
+
+
+def follow_majority(
+    values: NDArray[np.object_], labels: NDArray[np.int64], folds: NDArray[np.int64]
+) -> tuple[float, float]:
+    """The accuracy of the most frequent label of each value, out of fold, and of one for all.
+
+    The labels of the other folds count; a value that they lack gets the most frequent of all.
+    """
+    table = pd.DataFrame({"value": cut_numbers(values), "label": labels})
+    right = 0
+    for fold in np.unique(folds):
+        known, asked = table[folds != fold], table[folds == fold]
+        if len(known) == 0:
+            continue
+        usual = known["label"].mode()[0]
+        counts = known.groupby(["value", "label"]).size().reset_index(name="count")
+        best = counts.sort_values("count", kind="stable").drop_duplicates("value", keep="last")
+        told = asked["value"].map(best.set_index("value")["label"]).fillna(usual)
+        right += int((told == asked["label"]).sum())
+    return right / len(table), int(np.bincount(labels).max()) / len(table)
+
+
+def cut_numbers(values: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Numbers of many values as BINS equal parts, anything else as it is: [N]."""
+    numbers = pd.to_numeric(pd.Series(values), errors="coerce")
+    if numbers.nunique() <= BINS or numbers.isna().mean() > 0.5:
+        return values
+    parts = np.floor(numbers.rank(pct=True) * BINS * (1 - 1e-9)).fillna(-1)
+    return np.asarray(parts, np.object_)
+
+
+# ==================================================================================================
+# Leaks: what would make a score look better than the network is
+# ==================================================================================================
+# Columns that only the train table has, copies of test images, images of one object on both sides
+# of a split, files that give the label away. Each finding states a figure, and none stops a run.
+#
+# Shapes: N training images, T test images.
+
+FILES = 3000  # images whose files are looked at
+CERTAIN, CLEAR = 4.0, 0.05  # standard errors, and accuracy, above the most frequent label
+
+
+class Audited(NamedTuple):
+    """What the audit looks at; rows are those of the decoded images."""
+
+    train: pd.DataFrame  # [N] id, path, label; group, where a column was given for it
+    test: pd.DataFrame  # [T] id, path
+    folds: NDArray[np.int64]  # [N]
+    pairs: Pairs | None  # of nearly the same images, where they were looked for
+    columns: pd.DataFrame  # the train table's but id and label: text, by id
+    test_columns: pd.DataFrame  # the test table's but the id: text, by id
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """A number for each label, or for each set of labels: [N]."""
+        names = [format_label(label) for label in self.train["label"]]
+        return np.asarray(pd.factorize(np.array(names, np.object_))[0], np.int64)
+
+    def column(self, name: str) -> NDArray[np.object_]:
+        """A column of the train table, by row: [N] text, empty where it has no cell."""
+        cells = self.columns[name]
+        found = cells[~cells.index.duplicated()].reindex(self.train["id"].tolist())
+        return np.asarray(found.fillna(""), np.object_)
+
+
+class Leak(NamedTuple):
+    """One finding."""
+
+    check: str  # what was looked for
+    subject: str  # where: a column, a property of the files
+    figure: float  # a share or an accuracy, which the words name
+    text: str
+    serious: bool  # a warning; else a note
+
+
+def audit_leaks(audited: Audited) -> list[Leak]:
+    """Looks for leaks, warnings first; a check that fails is a finding, not an error."""
+    checks: tuple[Callable[[Audited], Iterator[Leak]], ...] = (
+        find_straddling_groups,
+        find_straddling_copies,
+        find_disagreeing_copies,
+        find_copies_in_test,
+        find_hidden_groups,
+        find_shared_groups,
+        find_train_only_columns,
+        find_telling_files,
+    )
+    leaks = list[Leak]()
+    for check in checks:
+        name = check.__name__.removeprefix("find_").replace("_", " ")
+        try:
+            leaks += check(audited)
+        except Exception as error:  # an audit must not cost the run
+            text = f"{name} could not be looked for ({describe_error(error)})"
+            leaks.append(Leak(name, "audit", float("nan"), text, True))
+    return sorted(leaks, key=lambda leak: not leak.serious)
+
+
+def tabulate_leaks(leaks: list[Leak]) -> pd.DataFrame:
+    """The findings as a table: check, subject, figure, text and serious, a row each."""
+    return pd.DataFrame(leaks, columns=list(Leak._fields))
+
+
+def find_straddling_groups(audited: Audited) -> Iterator[Leak]:
+    """Groups that were given and are in several folds, as those of folds.file may be."""
+    if "group" in audited.train:
+        groups = audited.train["group"].to_numpy(np.object_)
+        share, split = share_split(groups, audited.folds)
+        if split:
+            text = (
+                f"{split} groups ({share:.1%}) are in more than one fold, so that scores are too "
+                f"good; unset folds.file"
+            )
+            yield Leak("straddling groups", "group", share, text, True)
+
+
+def find_straddling_copies(audited: Audited) -> Iterator[Leak]:
+    """Nearly the same images in different folds."""
+    pairs = select_train(audited)
+    apart = pairs.select(audited.folds[pairs.first] != audited.folds[pairs.second])
+    if len(apart.first):
+        share = len(apart.first) / len(pairs.first)
+        text = (
+            f"{len(apart.first)} of {len(pairs.first)} pairs of nearly the same images are in "
+            f"different folds{name_pairs(audited, apart)}; see folds.near_duplicates, folds.file"
+        )
+        yield Leak("straddling copies", "images", share, text, True)
+
+
+def find_disagreeing_copies(audited: Audited) -> Iterator[Leak]:
+    """Nearly the same training images with different labels: one of them is wrong."""
+    pairs = select_train(audited)
+    wrong = pairs.select(audited.labels[pairs.first] != audited.labels[pairs.second])
+    if len(wrong.first):
+        share = len(wrong.first) / len(pairs.first)
+        text = (
+            f"{len(wrong.first)} of {len(pairs.first)} pairs of nearly the same training images "
+            f"have different labels{name_pairs(audited, wrong)}; look at them"
+        )
+        yield Leak("disagreeing copies", "labels", share, text, True)
+
+
+def find_copies_in_test(audited: Audited) -> Iterator[Leak]:
+    """Test images that are training images too."""
+    if audited.pairs is None:
+        return
+    copies = audited.pairs.select(audited.pairs.second >= len(audited.train))
+    if len(copies.first):
+        count, same = (
+            len(np.unique(one.second)) for one in (copies, copies.select(copies.cosine >= SAME))
+        )
+        share = count / len(audited.test)
+        text = (
+            f"{count} of {len(audited.test)} test images ({share:.1%}) are nearly the same as a "
+            f"training image{name_pairs(audited, copies)}, {same} of them but for compression, "
+            f"size or a mirror; the test score is too good by what they add"
+        )
+        yield Leak("copies in test", "images", share, text, True)
+
+
+def select_train(audited: Audited) -> Pairs:
+    """The pairs within the training part."""
+    if audited.pairs is None:
+        return Pairs(*(np.zeros(0, np.int64),) * 2, np.zeros(0, np.float32))
+    return audited.pairs.select(audited.pairs.second < len(audited.train))
+
+
+def name_pairs(audited: Audited, pairs: Pairs) -> str:
+    """An example, the clearest one."""
+    ids = [*audited.train["id"], *audited.test["id"]]
+    best = int(pairs.cosine.argmax())
+    return f", such as {ids[pairs.first[best]]!r} and {ids[pairs.second[best]]!r}"
+
+
+def find_hidden_groups(audited: Audited) -> Iterator[Leak]:
+    """Columns that look like groups, are not used as such, and straddle folds."""
+    for name in map(str, audited.columns):
+        values = audited.column(name)
+        if is_used(audited, values) or not is_group(name, values, audited.labels):
+            continue
+        agreement, base = measure_agreement(values, audited.labels)
+        split = share_split(values, audited.folds)[1]
+        if split:
+            text = (
+                f"two images with the same {name!r} have the same label in {agreement:.1%} of all "
+                f"cases (any two images: {base:.1%}), and {split} of its values are in more than "
+                f"one fold; if it says whom or what an image shows, set data.group_column to it"
+            )
+            yield Leak("hidden groups", name, agreement, text, True)
+
+
+def find_shared_groups(audited: Audited) -> Iterator[Leak]:
+    """Groups of the train table that are in the test table too, or expressly not."""
+    for name in map(str, audited.columns.columns.intersection(audited.test_columns.columns)):
+        values = audited.column(name)
+        if not is_used(audited, values) and not is_group(name, values, audited.labels):
+            continue
+        share = float(audited.test_columns[name].isin(set(values)).mean())
+        advice = "a split by it is like that of the test part"
+        if share > 0.5:
+            advice = "a split by it is harder than the test part"
+        text = f"{share:.1%} of the test rows have a {name!r} that training images have: {advice}"
+        yield Leak("shared groups", name, share, text, False)
+
+
+def find_train_only_columns(audited: Audited) -> Iterator[Leak]:
+    """Columns that only the train table has, and how well each tells the label."""
+    train_only = audited.columns.columns.difference(audited.test_columns.columns, sort=False)
+    for name in map(str, train_only):
+        accuracy, base = follow_majority(audited.column(name), audited.labels, audited.folds)
+        text = (
+            f"column {name!r} is in the train table only; alone it tells the label of "
+            f"{accuracy:.1%} of images (the most frequent label: {base:.1%}), so that nothing "
+            f"made from it may be an input"
+        )
+        yield Leak("train-only columns", name, accuracy, text, False)
+
+
+def find_telling_files(audited: Audited) -> Iterator[Leak]:
+    """Properties of the files that tell the label above chance, as where classes were saved apart.
+
+    Texture makes files large as well, so that their size is a note, and their dimensions a warning.
+    """
+    rows = np.unique(np.linspace(0, len(audited.train) - 1, FILES).astype(np.int64))
+    paths = audited.train["path"].iloc[rows]
+    names = [Path(name).name for name in audited.train["id"].iloc[rows]]
+    properties = {
+        "dimensions": np.array([read_size(path) for path in paths], np.object_),
+        "file size": np.array([Path(path).stat().st_size for path in paths], np.object_),
+        "number in the id": np.array([re.sub(r"\D", "", name) for name in names], np.object_),
+    }
+    for name, values in properties.items():
+        labels, folds = audited.labels[rows], audited.folds[rows]
+        accuracy, base = follow_majority(values, labels, folds)
+        error = np.sqrt(base * (1 - base) / len(rows)) or 1.0
+        if accuracy - base > max(CLEAR, CERTAIN * error):
+            text = (
+                f"the {name} alone tells the label of {accuracy:.1%} of {len(rows)} images (the "
+                f"most frequent label: {base:.1%}); see whether the classes were taken or saved "
+                f"in different ways, which the network may learn in place of what they show"
+            )
+            yield Leak("telling files", name, accuracy, text, name == "dimensions")
+
+
+def read_size(path: str) -> str:
+    """Width and height, as text, from the header of a file."""
+    with Image.open(path) as image:
+        return f"{image.width}×{image.height}"
+
+
+def is_used(audited: Audited, values: NDArray[np.object_]) -> bool:
+    """Whether a column is the one that was given as group."""
+    return "group" in audited.train and bool((audited.train["group"] == values).all())
+
+
+# ==================================================================================================
+# Composes: chains of albumentations' transforms, by name or of the user's own
+# ==================================================================================================
+# albumentations 2.0.8 is meant, which is MIT-licensed; its successor albumentationsx goes by the
+# same import name under another licence, and is refused. It is loaded when a policy needs it.
+# Geometry fills what moves in from outside with a mirror image: black edges would tell the network
+# what was done. Shapes: S side of an image.
+
+Transform = tuple[str, dict[str, Any]]  # a class of albumentations, and its options
+
+MIRROR = {"border_mode": 4}  # cv2.BORDER_REFLECT_101
+# RandAugment(2, 9) of Cubuk et al. 2019, arXiv 1909.13719: two operations at magnitude 9 of 10.
+RANDAUGMENT: tuple[Transform, ...] = (
+    ("NoOp", {"p": 1.0}),
+    ("AutoContrast", {"p": 1.0}),
+    ("Equalize", {"p": 1.0}),
+    ("Affine", {"rotate": (-27, 27), "p": 1.0, **MIRROR}),
+    ("Posterize", {"num_bits": (4, 4), "p": 1.0}),
+    ("Solarize", {"threshold_range": (0.1, 1.0), "p": 1.0}),
+    ("ToGray", {"p": 1.0}),
+    ("RandomBrightnessContrast", {"brightness_limit": 0.0, "contrast_limit": 0.45, "p": 1.0}),
+    ("RandomBrightnessContrast", {"brightness_limit": 0.45, "contrast_limit": 0.0, "p": 1.0}),
+    ("Sharpen", {"alpha": (0.1, 0.9), "lightness": (1.0, 1.0), "p": 1.0}),
+    ("Affine", {"shear": {"x": (-15, 15), "y": (0, 0)}, "p": 1.0, **MIRROR}),
+    ("Affine", {"shear": {"x": (0, 0), "y": (-15, 15)}, "p": 1.0, **MIRROR}),
+    ("Affine", {"translate_percent": {"x": (-0.3, 0.3), "y": (0, 0)}, "p": 1.0, **MIRROR}),
+    ("Affine", {"translate_percent": {"x": (0, 0), "y": (-0.3, 0.3)}, "p": 1.0, **MIRROR}),
+)
+COMPOSES: dict[str, tuple[Transform, ...]] = {
+    "light": (
+        ("Affine", {"rotate": (-10, 10), "scale": (0.95, 1.1), "keep_ratio": True, "p": 0.7,
+                    **MIRROR}),
+        ("RandomBrightnessContrast", {"brightness_limit": 0.1, "contrast_limit": 0.1, "p": 0.7}),
+    ),
+    "colour": (
+        ("ColorJitter", {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05,
+                         "p": 0.8}),
+        ("RandomGamma", {"gamma_limit": (80, 120), "p": 0.3}),
+        ("ToGray", {"p": 0.1}),
+    ),
+    "randaugment": (
+        ("SomeOf", {"transforms": RANDAUGMENT, "n": 2, "replace": True, "p": 1.0}),
+    ),
+    "shift-scale-rotate": (
+        ("Affine", {"translate_percent": (-0.0625, 0.0625), "scale": (0.9, 1.1),
+                    "keep_ratio": True, "rotate": (-45, 45), "p": 0.9, **MIRROR}),
+    ),
+    "coarse-dropout": (
+        ("RandomBrightnessContrast", {"p": 0.5}),
+        ("CoarseDropout", {"num_holes_range": (1, 8), "hole_height_range": (0.05, 0.2),
+                           "hole_width_range": (0.05, 0.2), "p": 0.8}),
+    ),
+    "blur-noise": (
+        ("OneOf", {"transforms": (
+            ("GaussianBlur", {"sigma_limit": (0.5, 2.0), "p": 1.0}),
+            ("MotionBlur", {"blur_limit": (3, 7), "p": 1.0}),
+            ("GaussNoise", {"std_range": (0.02, 0.1), "p": 1.0}),
+            ("ImageCompression", {"quality_range": (40, 90), "p": 1.0}),
+        ), "p": 0.8}),
+    ),
+    "grid-distort": (
+        ("OneOf", {"transforms": (
+            ("GridDistortion", {"distort_limit": (-0.3, 0.3), "p": 1.0, **MIRROR}),
+            ("OpticalDistortion", {"distort_limit": (-0.3, 0.3), "p": 1.0, **MIRROR}),
+        ), "p": 0.8}),
+    ),
+    "hard": (
+        ("Affine", {"translate_percent": (-0.1, 0.1), "scale": (1.0, 1.4),
+                    "keep_ratio": True, "rotate": (-20, 20), "p": 0.9, **MIRROR}),
+        ("ColorJitter", {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05,
+                         "p": 0.8}),
+        ("OneOf", {"transforms": (
+            ("GaussianBlur", {"sigma_limit": (0.5, 1.5), "p": 1.0}),
+            ("ImageCompression", {"quality_range": (40, 90), "p": 1.0}),
+            ("GridDistortion", {"distort_limit": (-0.2, 0.2), "p": 1.0, **MIRROR}),
+        ), "p": 0.3}),
+        ("CoarseDropout", {"num_holes_range": (1, 4), "hole_height_range": (0.1, 0.25),
+                           "hole_width_range": (0.1, 0.25), "p": 0.5}),
+    ),
+}  # fmt: skip
+
+
+def load_albumentations() -> Any:
+    """Imports albumentations, which must not ask the network for news of itself.
+
+    Raises SettingsError if it is missing, older than 2, or its successor.
+    """
+    installed = {one.name.lower() for one in importlib.metadata.distributions()}
+    if "albumentationsx" in installed:
+        raise SettingsError(
+            "augment.policy needs albumentations 2.0.8, but albumentationsx is installed in its "
+            "place, whose licence (AGPL) binds what uses it; pip uninstall albumentationsx, then "
+            "pip install albumentations==2.0.8, or set augment.policy to flip-crop"
+        )
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    try:
+        import albumentations
+    except ImportError as error:
+        raise SettingsError(
+            f"augment.policy needs albumentations, which cannot be imported ({error}); "
+            f"pip install albumentations==2.0.8, or set augment.policy to flip-crop"
+        ) from error
+    if not hasattr(albumentations.Compose, "set_random_state"):
+        raise SettingsError(
+            f"augment.policy needs albumentations 2.0.8, not {albumentations.__version__}; "
+            f"pip install albumentations==2.0.8, or set augment.policy to flip-crop"
+        )
+    return albumentations
+
+
+def make_compose(name: str) -> Any:
+    """A Compose of the table, or the one that `module:function` returns.
+
+    Raises SettingsError if there is none.
+    """
+    library = load_albumentations()
+    if name in COMPOSES:
+        compose = library.Compose(build_transforms(library, COMPOSES[name]))
+    else:
+        compose = call_own_function(name)
+        if not isinstance(compose, library.Compose):
+            raise SettingsError(
+                f"augment.policy is {name}, which must return an albumentations Compose, "
+                f"not {type(compose).__name__}"
+            )
+    return compose
+
+
+class SeededCompose:
+    """A Compose that draws all it does to an image from one seed.
+
+    Compose.set_random_seed would give each transform the same seed, so that their coins fall alike,
+    and takes 70 µs an image; here all share one pair of generators, which is set back in 6 µs.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.compose = make_compose(name)
+        self.generator = np.random.Generator(np.random.PCG64(0))
+        self.coin = random.Random(0)  # noqa: S311, no secret depends on it
+        self.compose.set_random_state(self.generator, self.coin)
+
+    def seed(self, seed: bytes) -> None:
+        """Starts both generators from 48 bytes."""
+        state, increment, coin = (int.from_bytes(seed[at : at + 16]) for at in (0, 16, 32))
+        self.generator.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": state, "inc": increment | 1},  # PCG64 takes odd ones
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        self.coin.seed(coin)
+
+    def augment(self, image: NDArray[np.uint8], seed: bytes) -> NDArray[np.uint8]:
+        """Augments one image [S, S, 3], and brings it back to its size if need be."""
+        self.seed(seed)
+        made: NDArray[np.uint8] = self.compose(image=image)["image"]
+        if made.shape == image.shape:
+            return made
+        return np.asarray(cv2.resize(made, image.shape[1::-1], interpolation=cv2.INTER_AREA))
+
+
+def build_transforms(library: Any, chain: Sequence[Transform]) -> list[Any]:
+    """Makes the transforms of a chain, and those inside of them."""
+    made = []
+    for name, options in chain:
+        inner = options.get("transforms")
+        held = {"transforms": build_transforms(library, inner)} if inner else {}
+        made.append(getattr(library, name)(**(options | held)))
+    return made
+
+
+def call_own_function(name: str) -> Any:
+    """Calls `module:function`; raises SettingsError if it cannot be found or fails."""
+    try:
+        return find_own_function(name)()
+    except SettingsError:
+        raise
+    except Exception as error:
+        raise SettingsError(
+            f"augment.policy is {name}, which fails ({type(error).__name__}: {error})"
+        ) from error
+
+
+def find_own_function(name: str, inputs: Path = KAGGLE_INPUT) -> Callable[[], Any]:
+    """Finds `module:function` on Python's path, or in what is attached on Kaggle."""
+    module, _, function = name.partition(":")
+    attached = sorted(inputs.glob(f"*/{module}.py")) + sorted(inputs.glob(f"*/*/{module}.py"))
+    sys.path += [str(one.parent) for one in attached if str(one.parent) not in sys.path]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.loader is None:
+        raise SettingsError(
+            f"augment.policy is {name}, but there is no {module}.py beside the script, on "
+            f"PYTHONPATH, or in a dataset that is attached"
+        )
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    found: Callable[[], Any] = getattr(loaded, function)
+    return found
+
+
+def check_compose(name: str, side: int) -> None:
+    """Raises SettingsError unless a Compose keeps images what they are: [S, S, 3] uint8.
+
+    Another size is put right; other types are not.
+    """
+    compose, image = make_compose(name), np.full((side, side, 3), 127, np.uint8)
+    try:
+        made = compose(image=image)["image"]
+    except Exception as error:
+        raise SettingsError(
+            f"augment.policy is {name}, which fails on an image of {side} px "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if getattr(made, "dtype", None) != np.uint8 or made.ndim != 3 or made.shape[2] != 3:
+        shape = getattr(made, "shape", "no shape")
+        raise SettingsError(
+            f"augment.policy is {name}, which turns an image into {getattr(made, 'dtype', made)} "
+            f"{shape}; it must stay uint8 with 3 channels: take Normalize, ToFloat and ToTensorV2 "
+            f"out, as the model normalises by itself"
+        )
+
+
+# ==================================================================================================
+# Policies: what training images go through, by name
+# ==================================================================================================
+# A policy says what the device does (cut and mirror), what the host does (a Compose), and whether
+# images are mixed. Nothing happens outside training. Geometry but for cut and mirror stays on the
+# host: a rotation is a gather, which stalls a TPU. A mirrored digit is no digit: whether a policy
+# helps is for validation to say.
+
+FEW_CLASSES = 10  # of fewer, names of one character may be grades, or yes and no
+
+
+class Policy(NamedTuple):
+    """What one policy does, and where."""
+
+    crop: bool = False  # on the device: a random square of a larger image
+    flip: bool = False  # on the device: half of the images mirrored, left and right
+    compose: str = ""  # on the host: a name in COMPOSES, or module:function
+    mix: Literal["", "mixup", "cutmix"] = ""  # on the host: two images and their targets
+
+
+POLICIES: dict[str, Policy] = {
+    "none": Policy(),
+    "flip-crop": Policy(crop=True, flip=True),
+    "light": Policy(crop=True, flip=True, compose="light"),
+    "colour": Policy(crop=True, flip=True, compose="colour"),
+    "randaugment": Policy(crop=True, flip=True, compose="randaugment"),
+    "mixup": Policy(crop=True, flip=True, mix="mixup"),
+    "cutmix": Policy(crop=True, flip=True, mix="cutmix"),
+    "albumentations:shift-scale-rotate": Policy(flip=True, compose="shift-scale-rotate"),
+    "albumentations:coarse-dropout": Policy(flip=True, compose="coarse-dropout"),
+    "albumentations:blur-noise": Policy(flip=True, compose="blur-noise"),
+    "albumentations:grid-distort": Policy(flip=True, compose="grid-distort"),
+    "albumentations:hard": Policy(flip=True, compose="hard"),
+}
+
+
+def find_policy(name: str) -> Policy:
+    """The policy of that name; `module:function` is a Compose of the user's own, and nothing else.
+
+    Raises SettingsError with the names there are.
+    """
+    if name in POLICIES:
+        return POLICIES[name]
+    module, colon, function = name.partition(":")
+    if colon and module != "albumentations" and module and function.isidentifier():
+        return Policy(compose=name)
+    close = difflib.get_close_matches(name, POLICIES, n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else ""
+    raise SettingsError(
+        f"augment.policy must be {', '.join(POLICIES)}, or module:function of your own, "
+        f"not {name!r}{guess}"
+    )
+
+
+def settle_augmentation(
+    config: AugmentConfig, classes: Sequence[str], image_size: int, report: Reporter
+) -> AugmentConfig:
+    """Checks the policy, and decides what augment.flip leaves open: the same section, settled.
+
+    Where each class is a character, a mirrored image is another class or none, and nothing is
+    mirrored. Raises SettingsError if the policy cannot be used.
+    """
+    policy = find_policy(config.policy)
+    if policy.compose:
+        check_compose(policy.compose, image_size)
+    if config.flip != "auto":
+        return config
+    characters = len(classes) >= FEW_CLASSES and all(len(name) == 1 for name in classes)
+    if policy.flip and characters:
+        report.say(
+            f"  augment.flip is off: the classes {', '.join(classes[:4])}, … look like characters, "
+            f"which a mirror makes others of; if they are not, set it to yes"
+        )
+    return replace(config, flip="yes" if policy.flip and not characters else "no")
+
+
+# ==================================================================================================
+# Augmentation: what the device does to training images
+# ==================================================================================================
+# A random square is cut out of a slightly larger image, and half of the images are mirrored, as
+# the policy says. Nothing happens outside training, when the centre is cut.
 
 
 def crop_margin(config: AugmentConfig, image_size: int) -> int:
     """Pixels by which stored images are larger than what the network sees."""
-    return math.ceil(config.margin * image_size) if "crop" in config.policy else 0
+    return math.ceil(config.margin * image_size) if find_policy(config.policy).crop else 0
 
 
 @keras.saving.register_keras_serializable("podium")
@@ -3919,8 +4959,380 @@ class CropAndFlip(keras.layers.Layer):
 
 
 def make_augmentation(config: AugmentConfig, image_size: int, seed: int) -> CropAndFlip:
-    """Builds the layer for a policy."""
-    return CropAndFlip(image_size, "flip" in config.policy, seed, name="augment")
+    """Builds the layer for a policy; augment.flip must be settled, or is as the policy says."""
+    flip = find_policy(config.policy).flip if config.flip == "auto" else config.flip == "yes"
+    return CropAndFlip(image_size, flip, seed, name="augment")
+
+
+# ==================================================================================================
+# Workers: processes that run a Compose
+# ==================================================================================================
+# They are started afresh and import NumPy, OpenCV and albumentations, not this script, and so
+# never touch the accelerator. Stored squares and finished images lie in memory that has no name
+# and that all map; only places and seeds are sent. However the run ends, its end of the lines
+# closes then, and the workers go; nothing is left behind.
+
+# A process begins with this: it is sent the function `serve_chunks`, and calls it.
+BEGINNING = (
+    "import pickle, sys; from multiprocessing.connection import Connection; "
+    "line = Connection(int(sys.argv[1])); pickle.loads(line.recv_bytes())(line)"
+)
+
+
+class Chunk(NamedTuple):
+    """Images that one worker makes, one after the other."""
+
+    slot: int  # of the batches in memory
+    start: int  # the first image's place in memory
+    rows: list[int]  # of the stored squares
+    seeds: list[bytes]
+
+    @property
+    def span(self) -> slice:
+        """Its places in memory."""
+        return slice(self.start, self.start + len(self.rows))
+
+
+class Worker:
+    """One process, and the chunks that it has been sent and has not answered."""
+
+    def __init__(self, serve: bytes) -> None:
+        self.line, theirs = multiprocessing.Pipe()
+        self.chunks = deque[Chunk]()
+        self.process = subprocess.Popen(  # noqa: S603, what it runs is ours
+            [sys.executable, "-P", "-c", BEGINNING, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C does not reach it: it ends with the run
+        )
+        theirs.close()
+        with suppress(OSError):
+            self.line.send_bytes(serve)
+
+    def take(self, chunk: Chunk) -> None:
+        """Sends a chunk; that a worker is gone is noticed when its answer is waited for."""
+        self.chunks.append(chunk)
+        with suppress(OSError):
+            self.line.send(tuple(chunk))
+
+    def stop(self) -> None:
+        """Waits for the process to end, as it does when its line is closed."""
+        self.line.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Place(NamedTuple):
+    """An array [*, S, S, 3] uint8 that another process maps."""
+
+    path: str
+    shape: tuple[int, ...]
+
+
+def serve_chunks(
+    compose: str, stored: Place | None, made: Place, path: list[str], line: Connection
+) -> None:
+    """A worker's life: makes chunks, and answers what went wrong, until the line is closed.
+
+    Stored squares that cannot be mapped are copied, by who sends a chunk, to where it is made.
+    """
+    sys.path[:] = path
+    cv2.setNumThreads(0)  # there is a process for each core already
+    seeded = SeededCompose(compose)
+    images = np.memmap(made.path, np.uint8, "r+", shape=made.shape)
+    squares = np.memmap(stored.path, np.uint8, "r", shape=stored.shape) if stored else None
+    with suppress(EOFError, OSError):
+        while True:
+            line.send(augment_chunk(seeded, squares, images, line.recv()))
+
+
+def augment_chunk(
+    seeded: SeededCompose,
+    squares: NDArray[np.uint8] | None,
+    images: NDArray[np.uint8],
+    chunk: tuple[int, int, list[int], list[bytes]],
+) -> str:
+    """Makes the images of a chunk, from stored squares or from what lies in their place."""
+    _, start, rows, seeds = chunk
+    try:
+        for place, (row, seed) in enumerate(zip(rows, seeds, strict=True), start):
+            square = images[place] if squares is None else squares[row]
+            images[place] = seeded.augment(np.array(square), seed)  # a copy: a Compose may write
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def pickle_by_value(function: Callable[..., None]) -> bytes:
+    """Pickles a function of this package with all of it that it uses.
+
+    Its module would bring Keras along, and the script has no module that could be imported.
+    """
+    try:
+        import cloudpickle
+    except ImportError:  # joblib before 1.6 brings its own
+        from joblib.externals import cloudpickle
+    package = serve_chunks.__module__.partition(".")[0]
+    cloudpickle.register_pickle_by_value(ModuleType(package))
+    return bytes(cloudpickle.dumps(function))
+
+
+def describe_end(process: subprocess.Popen[bytes]) -> str:
+    """How a process ended, in words."""
+    code = process.returncode
+    if code == -signal.SIGKILL:
+        return "killed, perhaps for want of memory: a lower augment.workers takes less"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+# ==================================================================================================
+# Crew: the workers of one fold, on all cores
+# ==================================================================================================
+# Threads give albumentations 1.6 cores of two, as Python runs in one of them at a time, so this
+# takes processes. One that dies is replaced, and its images are made again from the same seeds:
+# what comes out does not depend on how many there are, or on what becomes of them.
+#
+# Shapes: B batch, S side of the stored square.
+
+BATCHES_AHEAD = 3  # batches in memory: two in work while one is taken
+LARGEST_CHUNK = 16  # images sent at once
+MOST_LOST = 8  # workers that are replaced, before the others do the work of those that die
+# Seconds in which TensorFlow's thread takes the last batch. Were it in Python still when Python
+# ends, it would die there, and the program wait for it for ever.
+LAST_MOMENT = 0.1
+
+
+class TurnOverError(Exception):
+    """Another stream has begun, or the crew is closed."""
+
+
+class Job(NamedTuple):
+    """A batch to be augmented."""
+
+    rows: NDArray[np.int64]  # [B] of the stored pixels
+    seeds: list[bytes]  # [B] of 48 bytes
+
+
+class Crew:
+    """Augments batches of stored pixels, some batches ahead of who takes them.
+
+    With a count of one there are no processes, and this one does the work. Memory: BATCHES_AHEAD
+    batches of B × S × S × 3 bytes, and about 150 MB for each process.
+    """
+
+    def __init__(
+        self,
+        compose: str,
+        pixels: Pixels,
+        batch_size: int,
+        count: int,
+        report: Reporter,
+    ) -> None:
+        self.compose, self.pixels, self.batch_size = compose, pixels, batch_size
+        self.report, self.closed = report, False
+        self.images = allocate_pixels(BATCHES_AHEAD * batch_size, pixels.shape[1], "memory")
+        stored, made = find_place(pixels), find_place(self.images)
+        self.copies = stored is None  # squares must be copied to where a worker sees them
+        self.serve = b""
+        if made is None:  # macOS has no way to share it
+            count = 1
+        else:
+            life = partial(serve_chunks, compose, stored, made, list(sys.path))
+            self.serve = pickle_by_value(life)
+        self.chunk_size = min(-(-batch_size // count), LARGEST_CHUNK)
+        self.lock, self.turn, self.lost = threading.Lock(), 0, 0
+        self.here: SeededCompose | None = None  # for the work that is done in this process
+        self.workers = [Worker(self.serve) for _ in range(count)] if count > 1 else []
+        atexit.register(self.close)
+
+    def augment(self, jobs: Iterator[Job]) -> Iterator[NDArray[np.uint8]]:
+        """Yields the images [B, S, S, 3] of each job in turn, valid until the next are asked for.
+
+        A new stream ends the one before it, and so does closing.
+        """
+        turn, filled = self.open_turn(), deque[int]()
+        with suppress(TurnOverError):
+            for slot, job in zip(itertools.cycle(range(BATCHES_AHEAD)), jobs, strict=False):
+                self.send(turn, slot, job)
+                filled.append(slot)
+                if len(filled) == BATCHES_AHEAD:
+                    yield self.fetch(turn, filled.popleft())
+            for slot in filled:
+                yield self.fetch(turn, slot)
+
+    def open_turn(self) -> int:
+        """Ends the stream before, as only one has the memory; −1 is no turn: the crew has gone."""
+        with self.lock:
+            while any(worker.chunks for worker in self.workers):
+                self.listen()
+            self.turn += 1
+            return -1 if self.closed else self.turn
+
+    def check_turn(self, turn: int) -> None:
+        """Raises TurnOverError if the stream has been ended."""
+        if turn != self.turn:
+            raise TurnOverError
+
+    def send(self, turn: int, slot: int, job: Job) -> None:
+        """Copies a job's images into memory and hands them out."""
+        with self.lock:
+            self.check_turn(turn)
+            for first in range(0, self.batch_size, self.chunk_size):
+                part = slice(first, first + self.chunk_size)
+                place = slot * self.batch_size + first
+                self.hand_out(Chunk(slot, place, job.rows[part].tolist(), job.seeds[part]))
+
+    def hand_out(self, chunk: Chunk) -> None:
+        """Gives a chunk to the worker that has least to do, or does it here if there is none."""
+        if self.copies:
+            self.images[chunk.span] = self.pixels[np.array(chunk.rows)]
+        if self.workers:
+            min(self.workers, key=lambda worker: len(worker.chunks)).take(chunk)
+            return
+        if self.here is None:
+            self.here = SeededCompose(self.compose)
+        squares = None if self.copies else np.asarray(self.pixels)
+        self.check(augment_chunk(self.here, squares, self.images, chunk))
+
+    def check(self, problem: str) -> None:
+        """Raises PixelError if there was a problem with an image."""
+        if problem:
+            raise PixelError(f"augment.policy {self.compose} fails on an image ({problem})")
+
+    def fetch(self, turn: int, slot: int) -> NDArray[np.uint8]:
+        """Waits until a slot's images are made."""
+        with self.lock:
+            self.check_turn(turn)
+            while any(chunk.slot == slot for worker in self.workers for chunk in worker.chunks):
+                self.listen()
+        first = slot * self.batch_size
+        return self.images[first : first + self.batch_size]
+
+    def listen(self) -> None:
+        """Waits for answers; replaces a worker that is gone. Raises PixelError if one failed."""
+        lines = wait([worker.line for worker in self.workers])
+        for worker in [worker for worker in self.workers if worker.line in lines]:
+            try:
+                problem = worker.line.recv()
+            except (EOFError, OSError):
+                self.replace(worker)
+                continue
+            worker.chunks.popleft()
+            self.check(problem)
+
+    def replace(self, worker: Worker) -> None:
+        """Starts another worker in the place of one that died, and hands out its chunks anew."""
+        worker.stop()
+        self.workers.remove(worker)
+        self.lost += 1
+        if self.lost <= MOST_LOST:
+            self.workers.append(Worker(self.serve))
+        fate = "another takes its place" if self.lost <= MOST_LOST else "it is not replaced"
+        self.report.warn(
+            f"a process that augments images ended by itself ({describe_end(worker.process)}); "
+            f"{fate}, and its images are made again"
+        )
+        for chunk in worker.chunks:
+            self.hand_out(chunk)
+
+    def close(self) -> None:
+        """Ends the streams and the processes."""
+        atexit.unregister(self.close)
+        with self.lock:
+            self.turn, self.closed = self.turn + 1, True
+            workers, self.workers = self.workers, []
+            for worker in workers:
+                worker.stop()
+        time.sleep(LAST_MOMENT)
+
+
+def find_place(pixels: Pixels) -> Place | None:
+    """Where another process finds the same pixels, if it can."""
+    path = share_path(pixels)
+    return Place(path, pixels.shape) if path else None
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# ==================================================================================================
+# Mixing: two images and their targets in one
+# ==================================================================================================
+# mixup adds two images in shares (Zhang et al. 2018, arXiv 1710.09412); cutmix sets a part of one
+# into the other (Yun et al. 2019, arXiv 1905.04899). Both mix each image of a batch with another of
+# the batch, in a share of its own, and the targets in the same share. PixelBatch stay uint8.
+#
+# Shapes: B batch, S side of the stored square, C classes.
+
+MIXUP_ALPHA, CUTMIX_ALPHA = 0.2, 1.0  # of the Beta distribution that shares are drawn from
+
+PixelBatch = NDArray[np.uint8]  # [B, S, S, 3]
+TargetBatch = NDArray[np.float32]  # [B, C]
+
+
+def mix_batch(
+    kind: Literal["mixup", "cutmix"],
+    images: PixelBatch,
+    targets: TargetBatch,
+    margin: int,
+    generator: np.random.Generator,
+) -> tuple[PixelBatch, TargetBatch]:
+    """Mixes a batch, into new arrays; `margin` is what the device will cut off, in pixels."""
+    partners = generator.permutation(len(images))
+    if kind == "mixup":
+        shares = generator.beta(MIXUP_ALPHA, MIXUP_ALPHA, len(images)).astype(np.float32)
+        mixed = blend_images(images, partners, shares)
+    else:
+        boxes = draw_boxes(len(images), images.shape[1], margin, generator)
+        mixed = paste_boxes(images, partners, boxes)
+        areas = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+        shares = np.asarray(1 - areas / (images.shape[1] - margin) ** 2, np.float32)
+    own = shares[:, None]
+    return mixed, own * targets + (1 - own) * targets[partners]
+
+
+def blend_images(
+    images: PixelBatch, partners: NDArray[np.int64], shares: NDArray[np.float32]
+) -> PixelBatch:
+    """Adds each image and its partner, in the shares [B] of the former, rounded."""
+    mixed = np.empty_like(images)
+    for row, (partner, share) in enumerate(zip(partners, shares.tolist(), strict=True)):
+        cv2.addWeighted(images[row], share, images[partner], 1 - share, 0, dst=mixed[row])
+    return mixed
+
+
+def draw_boxes(
+    count: int, side: int, margin: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draws what is set in: top, bottom, left and right of each box, [B, 4].
+
+    A box lies where the device shows it wherever it cuts, so that its area is its share exactly.
+    """
+    seen = side - margin  # the side of what the device shows
+    half = seen * np.sqrt(1 - generator.beta(CUTMIX_ALPHA, CUTMIX_ALPHA, count)) / 2
+    centres = generator.uniform(margin, seen, (2, count))
+    top, left = np.clip(np.rint(centres - half), margin, seen).astype(np.int64)
+    bottom, right = np.clip(np.rint(centres + half), margin, seen).astype(np.int64)
+    return np.stack([top, bottom, left, right], axis=1)
+
+
+def paste_boxes(
+    images: PixelBatch, partners: NDArray[np.int64], boxes: NDArray[np.int64]
+) -> PixelBatch:
+    """Sets a part of its partner into each image, at the same place."""
+    mixed = images.copy()
+    for row, (partner, (top, bottom, left, right)) in enumerate(
+        zip(partners, boxes.tolist(), strict=True)
+    ):
+        mixed[row, top:bottom, left:right] = images[partner, top:bottom, left:right]
+    return mixed
 
 
 # ==================================================================================================
@@ -3939,6 +5351,7 @@ class Labelled(NamedTuple):
     pixels: Pixels  # [N, S, S, 3] uint8
     labels: NDArray[Any]  # [N]
     classes: int
+    ids: NDArray[Any] | None = None  # [N], what an image's augmentation is drawn from; else its row
 
     def encode(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The targets of some rows: [len(rows), C]."""
@@ -3962,15 +5375,107 @@ def count_steps(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
+class Draw(NamedTuple):
+    """One batch of the training stream."""
+
+    epoch: int
+    step: int  # of the whole stream
+    rows: NDArray[np.int64]  # [B]
+    rounds: NDArray[np.int64]  # [B], how often each image has been in the epoch before
+
+
+def draw_batches(
+    rows: NDArray[np.int64], batch_size: int, seed: int, start_step: int = 0
+) -> Iterator[Draw]:
+    """Yields the batches of the stream from a step on, for ever."""
+    steps = count_steps(len(rows), batch_size)
+    rounds = (np.arange(steps * batch_size) // len(rows)).reshape(steps, batch_size)
+    for epoch in itertools.count(start_step // steps):
+        order = order_epoch(rows, batch_size, seed, epoch)
+        for place in range(max(start_step - epoch * steps, 0), steps):
+            yield Draw(epoch, epoch * steps + place, order[place], rounds[place])
+
+
+def seed_images(draw: Draw, ids: NDArray[Any], seed: int) -> list[bytes]:
+    """The seed of each image of a batch: 48 bytes from run, epoch, round and the image's id."""
+    names = zip(draw.rounds.tolist(), ids[draw.rows].tolist(), strict=True)
+    texts = [f"{seed} {draw.epoch} {turn} {name}" for turn, name in names]
+    return [hashlib.blake2b(text.encode(), digest_size=48).digest() for text in texts]
+
+
+class Host:
+    """What the host does to training images: a crew that runs a Compose, and mixing.
+
+    Its processes, if the policy asks for any, start at once and end with the with statement.
+    """
+
+    def __init__(self, config: Config, pixels: Pixels, report: Reporter) -> None:
+        policy, workers = find_policy(config.augment.policy), config.augment.workers
+        self.pixels, self.mix = pixels, policy.mix
+        self.margin = pixels.shape[1] - config.pixels.image_size
+        self.crew: Crew | None = None
+        if policy.compose:
+            batch_size, count = config.pixels.batch_size, workers or count_cores()
+            self.crew = Crew(policy.compose, pixels, batch_size, count, report)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.crew:
+            self.crew.close()
+
+    def take_images(
+        self, draws: Iterator[Draw], ids: NDArray[Any], seed: int
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yields the images [B, S, S, 3] of each draw, valid until the next are asked for."""
+        if self.crew:
+            jobs = (Job(draw.rows, seed_images(draw, ids, seed)) for draw in draws)
+            yield from self.crew.augment(jobs)
+        else:
+            yield from (self.pixels[draw.rows] for draw in draws)
+
+    def finish(
+        self, draw: Draw, images: NDArray[np.uint8], targets: NDArray[np.float32], seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Mixes a batch if the policy says so, and gives images of their own memory."""
+        if not self.mix:
+            return copy_aligned(images) if self.crew else images, targets
+        generator = np.random.default_rng((seed, draw.epoch, draw.step + 1))  # 0 is the order's
+        return mix_batch(self.mix, images, targets, self.margin, generator)
+
+
+def copy_aligned(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy whose memory TensorFlow takes over, as it begins at a multiple of 64 bytes."""
+    room = np.empty(images.nbytes + 63, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + images.nbytes].reshape(images.shape)
+    copy[:] = images
+    return copy
+
+
 def make_train_batches(
-    data: Labelled, rows: NDArray[np.int64], batch_size: int, seed: int
+    data: Labelled,
+    rows: NDArray[np.int64],
+    batch_size: int,
+    seed: int,
+    host: Host | None = None,
+    start_step: int = 0,
 ) -> tf.data.Dataset:
-    """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows."""
+    """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows.
+
+    Without a host, images are as they are stored. The stream depends on data, seed and policy
+    alone; from a later step on it is the same stream.
+    """
+    ids = np.arange(len(data.pixels)) if data.ids is None else data.ids
 
     def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        for epoch in itertools.count():
-            for batch in order_epoch(rows, batch_size, seed, epoch):
-                yield data.pixels[batch], data.encode(batch)
+        draws, ahead = itertools.tee(draw_batches(rows, batch_size, seed, start_step))
+        stored = (data.pixels[draw.rows] for draw in ahead)
+        images = host.take_images(ahead, ids, seed) if host else stored
+        for draw, made in zip(draws, images, strict=False):
+            batch = made, data.encode(draw.rows)
+            yield host.finish(draw, *batch, seed) if host else batch
 
     shape = (batch_size, data.pixels.shape[1], data.classes)
     return batch_dataset(generate, shape, None)
@@ -5292,37 +6797,47 @@ def train_fold(
     (folder / "history.csv").unlink(missing_ok=True)
     seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
     pixels, task = data.images.pixels, data.task
-    labelled = Labelled(pixels, data.images.table["label"].to_numpy(), len(task.classes))
+    table = data.images.table
+    ids, labels = table["id"].to_numpy(str), table["label"].to_numpy()
+    labelled = Labelled(pixels, labels, len(task.classes), ids)
     training, validated = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
-    batches = make_train_batches(labelled, training, batch_size, seed)
     checks = make_eval_batches(labelled, validated, batch_size)
     steps = count_steps(len(training), batch_size)
     epochs = config.train.head_epochs + config.train.epochs
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
     check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
-    supply = measure_rate(batches) if fold == 0 else 0.0
-    model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
-    for phase in list_phases(config):
-        log.phase = phase.name
-        freeze_backbone(model, config.model, frozen=phase.name == "head")
-        if phase.name == "all" and fold == 0:
-            warn_of_slow_statistics(model, steps, report)
-        shares = share_rates(model, config.schedule.layer_decay)
-        optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
-        jit = keras.backend.backend() == "jax"
-        compile_model(model, optimizer, jit=jit, exclusive=task.exclusive)
-        model.fit(
-            batches,
-            epochs=phase.epochs,
-            steps_per_epoch=steps,
-            validation_data=checks,
-            callbacks=[log],
-            verbose=0,
-        )
+    with Host(config, pixels, report) as host:  # its processes start while the model is built
+        batches = partial(make_train_batches, labelled, training, batch_size, seed, host)
+        model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
+        supply = measure_rate(batches(0)) if fold == 0 else 0.0
+        for phase in list_phases(config):
+            log.phase = phase.name
+            prepare_phase(config, model, phase, steps, exclusive=task.exclusive)
+            if phase.name == "all" and fold == 0:
+                warn_of_slow_statistics(model, steps, report)
+            model.fit(
+                batches(log.epoch * steps),
+                epochs=phase.epochs,
+                steps_per_epoch=steps,
+                validation_data=checks,
+                callbacks=[log],
+                verbose=0,
+            )
     if fold == 0:
         report.say(f"  {describe_bottleneck(supply, log.rate)}")
     strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
     return model
+
+
+def prepare_phase(
+    config: Config, model: keras.Model, phase: Phase, steps: int, *, exclusive: bool
+) -> None:
+    """Freezes what does not train in a phase, and compiles what does, with its own optimizer."""
+    freeze_backbone(model, config.model, frozen=phase.name == "head")
+    shares = share_rates(model, config.schedule.layer_decay)
+    optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
+    jit = keras.backend.backend() == "jax"
+    compile_model(model, optimizer, jit=jit, exclusive=exclusive)
 
 
 # ==================================================================================================
@@ -7545,6 +9060,7 @@ def write_report(folder: Path, competition: Competition) -> Path:
         render_warnings(run),
         render_curves(run.curves),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
+        render_leaks(run),
         render_decision(run),
         render_confusion(run, classes),
         render_recall(run, classes),
@@ -7663,6 +9179,20 @@ def render_folds(run: RunRecord) -> str:
             rows.append([f"<b>{name}</b>", "", *cells, "", ""])
     head = ["fold", "images", *figures.values(), "epochs", "time"]
     return render_table(head, rows) if rows else ""
+
+
+def render_leaks(run: RunRecord) -> str:
+    """What the audit found that may make the score look better than the network is."""
+    rows = [
+        [
+            html.escape(str(leak.get("check"))),
+            html.escape(str(leak.get("text"))),
+            "to be looked at" if leak.get("serious") else "to know",
+        ]
+        for leak in run.summary.get("leaks") or []
+    ]
+    table = render_table(["looked for", "found", ""], rows, "words") if rows else ""
+    return render_section("Leak audit", "What may flatter the out-of-fold score.", table)
 
 
 def render_decision(run: RunRecord) -> str:
@@ -7819,6 +9349,10 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
 
 def train(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
     """Pixels and folds; then training, prediction, submission and report, fold by fold."""
+    augment = settle_augmentation(
+        config.augment, competition.classes, config.pixels.image_size, report
+    )
+    config = replace(config, augment=augment)
     report.say("Backbone")
     start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
 
@@ -7827,9 +9361,11 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     images = read_images(competition.train, side, "training", config.pixels, report)
     test = read_images(competition.test, side, "test", config.pixels, report)
 
-    report.say("Training: loss and accuracy, training → validation")
-    folds = make_folds(images.table, config.folds, config.runtime.seed)
+    report.say("Folds")
+    folds, leaks = split_images(config, competition, images, test, report)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
+
+    report.say("Training: loss and accuracy, training → validation")
     oof, answers, task = list[Predictions](), list[Predictions](), competition.task
     predict = partial(predict_images, batch_size=config.pixels.batch_size, exclusive=task.exclusive)
     for fold in range(config.folds.count):
@@ -7847,6 +9383,7 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
             say_decision(task, decision, warnings, report)
         state = "complete" if len(oof) == config.folds.count else "running"
         summary = summarise_run(config, runtime, competition, report, state) | scores
+        summary["leaks"] = [leak._asdict() for leak in leaks]
         write_json(runtime.folder / "summary.json", summary)
         show_run(competition, runtime.folder, report)
 
@@ -7854,6 +9391,28 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))
     report.say("Submission  {}\nReport      {}".format(*places))
+
+
+def split_images(
+    config: Config, competition: Competition, images: Images, test: Images, report: Reporter
+) -> tuple[NDArray[np.int64], list[Leak]]:
+    """Deals the training images to folds, near-duplicates together, and audits the split."""
+    table, pairs = images.table, None
+    if config.folds.near_duplicates == "together":
+        pairs = find_duplicates(images.pixels, test.pixels)
+        clusters = cluster_images(pairs, len(table), config.folds.count)
+        for warning in clusters.warnings:
+            report.warn(warning)
+        table = table.assign(group=merge_groups(table.get("group"), clusters.numbers))
+    folds = make_folds(table, config.folds, config.runtime.seed)
+    columns, test_columns = competition.others or (pd.DataFrame(), pd.DataFrame())
+    audited = Audited(images.table, test.table, folds, pairs, columns, test_columns)
+    leaks = audit_leaks(audited)
+    for note in describe_reuse(images.table, config.folds):
+        report.say(f"  {note}")
+    for leak in leaks:
+        (report.warn if leak.serious else report.say)(f"  {leak.text}")
+    return folds, leaks
 
 
 def show_run(competition: Competition, folder: Path, report: Reporter) -> None:

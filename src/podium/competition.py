@@ -43,6 +43,8 @@ class Competition:
     task: Task
     sample: pd.DataFrame  # [T] the sample submission as text
     notes: tuple[str, ...]  # what was understood, a line each
+    # What tables tell of training and test images besides the label: text, by id.
+    others: tuple[pd.DataFrame, pd.DataFrame] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -85,6 +87,7 @@ def read_competition(config: DataConfig, seed: int) -> Competition:
         asked.task,
         sample,
         tuple(notes),
+        labels.others,
     )
 
 

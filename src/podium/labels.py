@@ -24,6 +24,7 @@ from podium.tables import (
     find_label_columns,
     find_label_tables,
     list_train_only,
+    read_others,
     read_tables,
 )
 
@@ -38,6 +39,7 @@ class Labels(NamedTuple):
     # label: the cell as text, or of a column for each class a tuple of the classes that are there
     table: pd.DataFrame
     notes: list[str]
+    others: tuple[pd.DataFrame, pd.DataFrame] | None = None  # as `read_others` gives them
 
 
 def read_labels(
@@ -112,7 +114,7 @@ def read_label_table(
     notes += list_train_only(found, columns, tables)
     images, unlabelled = drop_unlabelled(images, what, path)
     check_places_agree(images, path)
-    return Labels(images, notes + unlabelled)
+    return Labels(images, notes + unlabelled, read_others(found, columns, tables))
 
 
 def read_one_hot(found: LabelTable, columns: Sequence[str]) -> "pd.Series[Any]":

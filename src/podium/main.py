@@ -19,11 +19,12 @@ from podium.config import Config
 from podium.curves import write_curves
 from podium.decide import Decision
 from podium.events import Reporter
-from podium.folds import FoldError, make_folds, write_folds
+from podium.folds import FoldError, describe_reuse, make_folds, write_folds
 from podium.handles import BackboneError
 from podium.infer import answer_with_run, find_trained_run, read_run_rule
 from podium.inputs import CompetitionError, wait_for_inputs
 from podium.knobs import list_settings
+from podium.leaks import Audited, Leak, audit_leaks
 from podium.model import open_session
 from podium.network import check_backbone
 from podium.override import SettingsError
@@ -44,6 +45,7 @@ from podium.runtime import (
     open_runtime,
 )
 from podium.settings import SOURCE
+from podium.split import split_images
 from podium.summary import (
     decide_answers,
     describe_decision,
@@ -186,9 +188,11 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     images = read_images(competition.train, side, "training", config.pixels, report)
     test = read_images(competition.test, side, "test", config.pixels, report)
 
-    report.say("Training: loss and accuracy, training → validation")
-    folds = make_folds(images.table, config.folds, config.runtime.seed)
+    report.say("Folds")
+    folds, leaks = split_images(config, competition.others, images, test, report)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
+
+    report.say("Training: loss and accuracy, training → validation")
     oof, answers, task = list[Predictions](), list[Predictions](), competition.task
     predict = partial(predict_images, batch_size=config.pixels.batch_size, exclusive=task.exclusive)
     for fold in range(config.folds.count):
@@ -206,6 +210,7 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
             say_decision(task, decision, warnings, report)
         state = "complete" if len(oof) == config.folds.count else "running"
         summary = summarise_run(config, runtime, competition, report, state) | scores
+        summary["leaks"] = [leak._asdict() for leak in leaks]
         write_json(runtime.folder / "summary.json", summary)
         show_run(competition, runtime.folder, report)
 

@@ -40,6 +40,7 @@ def write_report(folder: Path, competition: Competition) -> Path:
         render_warnings(run),
         render_curves(run.curves),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
+        render_leaks(run),
         render_decision(run),
         render_confusion(run, classes),
         render_recall(run, classes),
@@ -158,6 +159,20 @@ def render_folds(run: RunRecord) -> str:
             rows.append([f"<b>{name}</b>", "", *cells, "", ""])
     head = ["fold", "images", *figures.values(), "epochs", "time"]
     return render_table(head, rows) if rows else ""
+
+
+def render_leaks(run: RunRecord) -> str:
+    """What the audit found that may make the score look better than the network is."""
+    rows = [
+        [
+            html.escape(str(leak.get("check"))),
+            html.escape(str(leak.get("text"))),
+            "to be looked at" if leak.get("serious") else "to know",
+        ]
+        for leak in run.summary.get("leaks") or []
+    ]
+    table = render_table(["looked for", "found", ""], rows, "words") if rows else ""
+    return render_section("Leak audit", "What may flatter the out-of-fold score.", table)
 
 
 def render_decision(run: RunRecord) -> str:

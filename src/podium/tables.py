@@ -169,11 +169,31 @@ def find_group_column(
     return None, []
 
 
+def read_others(
+    found: LabelTable, labels: Sequence[str], tables: Sequence[tuple[Path, pd.DataFrame]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What tables tell of training and of test images besides the label: text, by id.
+
+    The test part's are those of the first table that is called so and has the same id column.
+    """
+    name = found.id_column
+    others = found.table.set_index(name).drop(columns=list(labels), errors="ignore")
+    tests = [
+        table.set_index(name) for path, table in tables if is_called_test(path) and name in table
+    ]
+    return others, tests[0] if tests else pd.DataFrame(index=others.index[:0])
+
+
+def is_called_test(path: Path) -> bool:
+    """Does a table's name say that it is about test images?"""
+    return "test" in path.name.lower()
+
+
 def list_train_only(
     found: LabelTable, labels: Sequence[str], tables: Sequence[tuple[Path, pd.DataFrame]]
 ) -> list[str]:
     """A note on columns that are known of training images alone: no label, and nothing to use."""
-    tests = [table for path, table in tables if "test" in path.name.lower()]
+    tests = [table for path, table in tables if is_called_test(path)]
     known = {str(column) for table in tests for column in table} | set(labels)
     only = [name for name in found.others if name not in known]
     if not tests or not only:

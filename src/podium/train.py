@@ -9,6 +9,7 @@ import csv
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,23 +151,34 @@ def train_fold(
     log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
     check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
     with Host(config, pixels, report) as host:  # its processes start while the model is built
+        batches = partial(make_train_batches, labelled, training, batch_size, seed, host)
         model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
+        supply = measure_rate(batches(0)) if fold == 0 else 0.0
         for phase in list_phases(config):
             log.phase = phase.name
-            freeze_backbone(model, config.model, frozen=phase.name == "head")
+            prepare_phase(config, model, phase, steps, exclusive=task.exclusive)
             if phase.name == "all" and fold == 0:
                 warn_of_slow_statistics(model, steps, report)
-            shares = share_rates(model, config.schedule.layer_decay)
-            optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
-            jit = keras.backend.backend() == "jax"
-            compile_model(model, optimizer, jit=jit, exclusive=task.exclusive)
             model.fit(
-                make_train_batches(labelled, training, batch_size, seed, host, log.epoch * steps),
+                batches(log.epoch * steps),
                 epochs=phase.epochs,
                 steps_per_epoch=steps,
                 validation_data=checks,
                 callbacks=[log],
                 verbose=0,
             )
+    if fold == 0:
+        report.say(f"  {describe_bottleneck(supply, log.rate)}")
     strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
     return model
+
+
+def prepare_phase(
+    config: Config, model: keras.Model, phase: Phase, steps: int, *, exclusive: bool
+) -> None:
+    """Freezes what does not train in a phase, and compiles what does, with its own optimizer."""
+    freeze_backbone(model, config.model, frozen=phase.name == "head")
+    shares = share_rates(model, config.schedule.layer_decay)
+    optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
+    jit = keras.backend.backend() == "jax"
+    compile_model(model, optimizer, jit=jit, exclusive=exclusive)

@@ -1,0 +1,52 @@
+"""Split: training images to folds, near-duplicates together, and what may leak across"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from podium.config import Config
+from podium.duplicates import Pairs, cluster_images, find_duplicates, merge_groups
+from podium.events import Reporter
+from podium.folds import describe_reuse, make_folds
+from podium.leaks import Audited, Leak, audit_leaks
+from podium.pixels import Images
+
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+
+
+def split_images(
+    config: Config, others: Tables | None, train: Images, test: Images, report: Reporter
+) -> tuple[NDArray[np.int64], list[Leak]]:
+    """Deals the training images to folds [N], and says what the audit of the split found.
+
+    `others` are the columns of the competition's tables besides the label. Raises FoldError if the
+    images cannot be split as asked.
+    """
+    for note in describe_reuse(train.table, config.folds):
+        report.say(f"  {note}")
+    table, pairs = train.table, None
+    if config.folds.near_duplicates == "together":
+        pairs = find_duplicates(train.pixels, test.pixels)
+        table = group_images(table, pairs, config.folds.count, report)
+    folds = make_folds(table, config.folds, config.runtime.seed)
+    columns, test_columns = others or (pd.DataFrame(), pd.DataFrame())
+    audited = Audited(train.table, test.table, folds, pairs, columns, test_columns)
+    leaks = audit_leaks(audited)
+    for leak in leaks:
+        if leak.serious:
+            report.warn(leak.text)
+        else:
+            report.say(f"  {leak.text}")
+    return folds, leaks
+
+
+def group_images(table: pd.DataFrame, pairs: Pairs, folds: int, report: Reporter) -> pd.DataFrame:
+    """The table with a group for images that are nearly the same, joined to the groups it has."""
+    clusters = cluster_images(pairs, len(table), folds)
+    for warning in clusters.warnings:
+        report.warn(warning)
+    repeated = len(table) - len(np.unique(clusters.numbers))
+    if repeated:
+        report.say(f"  {repeated} training images are nearly the same as others: kept together")
+    given = table["group"].tolist() if "group" in table else None
+    return table.assign(group=merge_groups(given, clusters.numbers))
