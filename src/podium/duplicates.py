@@ -54,8 +54,8 @@ class Clusters(NamedTuple):
 def find_duplicates(train: NDArray[np.uint8], test: NDArray[np.uint8] | None = None) -> Pairs:
     """Finds the pairs of nearly the same images, within the training part and across to the test.
 
-    Pixels are [N, S, S, 3] and [T, S, S, 3]. Flat images are in no pair. Takes 3.3 kB of memory an
-    image and time with the square of their number: see docs/benchmarks.md.
+    Pixels are [N, S, S, 3] and [T, S, S, 3]. Flat images are in no pair. Takes 6 kB of memory an
+    image, and time with the square of their number: see docs/benchmarks.md.
     """
     test = train[:0] if test is None else test
     size = len(train) + len(test)
