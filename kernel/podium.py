@@ -8,81 +8,82 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → folds → pixels → augment → backbones → model → train → predict → submit → report
 
-      88  Settings: the block to edit on Kaggle
-     162  Configuration: every setting, its default and its limit
-     443  Knobs: the settings one by one, as help, override and report show them
-     513  Overrides: from defaults to the settings of this run
-     663  Runtime: the machine, and the Keras backend that suits it
-     918  Libraries
-     941  Storage: a file is there whole, or as it was before
-     962  Attempts: an answer within a time limit, or none
-     998  Events: what the run says, to the reader of the log and to programs
-    1131  Predictions: class probabilities, keyed by image id
-    1191  Task: what is asked of each image
-    1246  Tallies: what each image adds to a metric
-    1414  Metrics: how good the answers are, and how sure that figure is
-    1587  Evidence: whether answers are better than others, or only luckier
-    1665  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    1750  Rules: how probabilities become answers
-    1908  Decide: which answers are submitted, and whether a fitted rule earns its place
-    1974  Inputs: where the competition's files are
-    2167  Tables: which one is about training images, and what its columns are
-    2385  Annotations: the JSON of COCO as a table
-    2436  Labels: what each training image shows
-    2616  Archives: images that lie in zips or TFRecords alone
-    2751  Sample: the ids that are asked for, and their images
-    2830  Classes: their names and their order
-    2912  Asked: what the sample submission wants to know of each image
-    3088  Solution: what the test images show, where that is known
-    3140  Draws: a part of the images for rehearsals, and a test part where there is none
-    3189  Competition: from its files to one image table
-    3372  Decode: one image file to an upright square of uint8
-    3543  Cache: where decoded squares are kept
-    3755  Pixels: from image files to squares of uint8
-    3868  Duplicates: images that are nearly the same
-    4096  Folds: every training image is validated once, by a model that never saw it
-    4305  Tells: how well the values of a column alone tell the labels of images
-    4382  Leaks: what would make a score look better than the network is
-    4607  Composes: chains of albumentations' transforms, by name or of the user's own
-    4829  Policies: what training images go through, by name
-    4905  Augmentation: what the device does to training images
-    4967  Workers: processes that run a Compose
-    5091  Crew: the workers of one fold, on all cores
-    5265  Mixing: two images and their targets in one
-    5338  Batches: from stored squares to what a training step takes
-    5517  Pace: whether the device waits for its images, or they for the device
-    5556  Handles: where pretrained weights lie
-    5659  Backbones: the table of networks that turn pixels into features
-    5798  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    5830  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    5897  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6123  Network: the backbone built, as its row of the table says
-    6199  Weights: what the backbone starts from
-    6380  Freezing: which variables train, and how fast
-    6508  Model: augment, normalise, backbone, head
-    6612  Schedule: how fast the weights move
-    6680  Training: one fold, in two phases
-    6843  Prediction: from a trained model to class probabilities
-    6897  Inference: the models of an earlier run answer a competition's test part
-    7003  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    7149  Submission: answers laid out as the sample is
-    7213  Card: the run at a glance, as a phone shows it
-    7451  Post: one request to a webhook, within a hard limit
-    7605  Sinks: who is told of the run, and in which words
-    7795  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    8035  Delivery: from the record to a sink, at least once
-    8235  Address: which sink an address stands for
-    8341  Webhook: finds where the run is to be told, and tells it there
-    8463  Curves: one picture of all folds so far, for a phone
-    8492  Summary: the run in figures
-    8636  Results: what a run leaves in its folder, and what it must not leave of another
-    8706  Record: what a run folder holds, as far as the run has got
-    8781  Page: the pieces that the report is made of
-    8955  Mistakes: which classes a run mixes up, and the images it got most wrong
-    9044  Report: one page that shows the run
-    9232  The run: the stages in order
+      89  Settings: the block to edit on Kaggle
+     163  Configuration: every setting, its default and its limit
+     444  Knobs: the settings one by one, as help, override and report show them
+     514  Overrides: from defaults to the settings of this run
+     664  Runtime: the machine, and the Keras backend that suits it
+     919  Libraries
+     942  Storage: a file is there whole, or as it was before
+     963  Attempts: an answer within a time limit, or none
+     999  Events: what the run says, to the reader of the log and to programs
+    1132  Predictions: class probabilities, keyed by image id
+    1192  Task: what is asked of each image
+    1247  Tallies: what each image adds to a metric
+    1415  Metrics: how good the answers are, and how sure that figure is
+    1588  Evidence: whether answers are better than others, or only luckier
+    1666  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    1751  Rules: how probabilities become answers
+    1909  Decide: which answers are submitted, and whether a fitted rule earns its place
+    1975  Inputs: where the competition's files are
+    2168  Tables: which one is about training images, and what its columns are
+    2386  Annotations: the JSON of COCO as a table
+    2437  Labels: what each training image shows
+    2617  Archives: images that lie in zips or TFRecords alone
+    2752  Sample: the ids that are asked for, and their images
+    2831  Classes: their names and their order
+    2913  Asked: what the sample submission wants to know of each image
+    3089  Solution: what the test images show, where that is known
+    3141  Draws: a part of the images for rehearsals, and a test part where there is none
+    3190  Competition: from its files to one image table
+    3373  Decode: one image file to an upright square of uint8
+    3544  Cache: where decoded squares are kept
+    3756  Pixels: from image files to squares of uint8
+    3869  Duplicates: images that are nearly the same
+    4097  Folds: every training image is validated once, by a model that never saw it
+    4306  Tells: how well the values of a column alone tell the labels of images
+    4383  Leaks: what would make a score look better than the network is
+    4608  Split: training images to folds, near-duplicates together, and what may leak across
+    4653  Composes: chains of albumentations' transforms, by name or of the user's own
+    4875  Policies: what training images go through, by name
+    4951  Augmentation: what the device does to training images
+    5013  Workers: processes that run a Compose
+    5137  Crew: the workers of one fold, on all cores
+    5311  Mixing: two images and their targets in one
+    5384  Batches: from stored squares to what a training step takes
+    5563  Pace: whether the device waits for its images, or they for the device
+    5602  Handles: where pretrained weights lie
+    5705  Backbones: the table of networks that turn pixels into features
+    5844  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    5876  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    5943  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6169  Network: the backbone built, as its row of the table says
+    6245  Weights: what the backbone starts from
+    6426  Freezing: which variables train, and how fast
+    6554  Model: augment, normalise, backbone, head
+    6658  Schedule: how fast the weights move
+    6726  Training: one fold, in two phases
+    6889  Prediction: from a trained model to class probabilities
+    6943  Inference: the models of an earlier run answer a competition's test part
+    7049  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    7195  Submission: answers laid out as the sample is
+    7259  Card: the run at a glance, as a phone shows it
+    7497  Post: one request to a webhook, within a hard limit
+    7651  Sinks: who is told of the run, and in which words
+    7841  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    8081  Delivery: from the record to a sink, at least once
+    8281  Address: which sink an address stands for
+    8387  Webhook: finds where the run is to be told, and tells it there
+    8509  Curves: one picture of all folds so far, for a phone
+    8538  Summary: the run in figures
+    8682  Results: what a run leaves in its folder, and what it must not leave of another
+    8752  Record: what a run folder holds, as far as the run has got
+    8827  Page: the pieces that the report is made of
+    9001  Mistakes: which classes a run mixes up, and the images it got most wrong
+    9090  Report: one page that shows the run
+    9278  The run: the stages in order
 
-Sources: sha256 dc4d4f3c396e9f23ef8056980e28051cfe3bc85990bec7820a87f31c4885fdb8
+Sources: sha256 3ac29bb9a39c7b4a92dd49a1172e460b061fc713e852b954fe064851b956db6c
 """
 
 # ==================================================================================================
@@ -96,7 +97,7 @@ Sources: sha256 dc4d4f3c396e9f23ef8056980e28051cfe3bc85990bec7820a87f31c4885fdb8
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "dc4d4f3c396e9f23ef8056980e28051cfe3bc85990bec7820a87f31c4885fdb8"
+SOURCE = "3ac29bb9a39c7b4a92dd49a1172e460b061fc713e852b954fe064851b956db6c"
 
 
 import atexit
@@ -3904,11 +3905,11 @@ class Clusters(NamedTuple):
     warnings: list[str]
 
 
-def find_duplicates(train: NDArray[np.uint8], test: NDArray[np.uint8] | None = None) -> Pairs:
+def find_duplicates(train: Pixels, test: Pixels | None = None) -> Pairs:
     """Finds the pairs of nearly the same images, within the training part and across to the test.
 
-    Pixels are [N, S, S, 3] and [T, S, S, 3]. Flat images are in no pair. Takes 3.3 kB of memory an
-    image and time with the square of their number: see docs/benchmarks.md.
+    Pixels are [N, S, S, 3] and [T, S, S, 3]. Flat images are in no pair. Takes 6 kB of memory an
+    image, and time with the square of their number: see docs/benchmarks.md.
     """
     test = train[:0] if test is None else test
     size = len(train) + len(test)
@@ -3922,7 +3923,7 @@ def find_duplicates(train: NDArray[np.uint8], test: NDArray[np.uint8] | None = N
 
     def take(rows: Iterable[int]) -> list[NDArray[np.uint8]]:
         known = ((train, row) if row < len(train) else (test, row - len(train)) for row in rows)
-        return [part[row] for part, row in known]
+        return [part[np.array([row])][0] for part, row in known]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         shrunk = pool.map(
@@ -4602,6 +4603,51 @@ def read_size(path: str) -> str:
 def is_used(audited: Audited, values: NDArray[np.object_]) -> bool:
     """Whether a column is the one that was given as group."""
     return "group" in audited.train and bool((audited.train["group"] == values).all())
+
+
+# ==================================================================================================
+# Split: training images to folds, near-duplicates together, and what may leak across
+# ==================================================================================================
+
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+
+
+def split_images(
+    config: Config, others: Tables | None, train: Images, test: Images, report: Reporter
+) -> tuple[NDArray[np.int64], list[Leak]]:
+    """Deals the training images to folds [N], and says what the audit of the split found.
+
+    `others` are the columns of the competition's tables besides the label. Raises FoldError if the
+    images cannot be split as asked.
+    """
+    for note in describe_reuse(train.table, config.folds):
+        report.say(f"  {note}")
+    table, pairs = train.table, None
+    if config.folds.near_duplicates == "together":
+        pairs = find_duplicates(train.pixels, test.pixels)
+        table = group_images(table, pairs, config.folds.count, report)
+    folds = make_folds(table, config.folds, config.runtime.seed)
+    columns, test_columns = others or (pd.DataFrame(), pd.DataFrame())
+    audited = Audited(train.table, test.table, folds, pairs, columns, test_columns)
+    leaks = audit_leaks(audited)
+    for leak in leaks:
+        if leak.serious:
+            report.warn(leak.text)
+        else:
+            report.say(f"  {leak.text}")
+    return folds, leaks
+
+
+def group_images(table: pd.DataFrame, pairs: Pairs, folds: int, report: Reporter) -> pd.DataFrame:
+    """The table with a group for images that are nearly the same, joined to the groups it has."""
+    clusters = cluster_images(pairs, len(table), folds)
+    for warning in clusters.warnings:
+        report.warn(warning)
+    repeated = len(table) - len(np.unique(clusters.numbers))
+    if repeated:
+        report.say(f"  {repeated} training images are nearly the same as others: kept together")
+    given = table["group"].tolist() if "group" in table else None
+    return table.assign(group=merge_groups(given, clusters.numbers))
 
 
 # ==================================================================================================
@@ -9362,7 +9408,7 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     test = read_images(competition.test, side, "test", config.pixels, report)
 
     report.say("Folds")
-    folds, leaks = split_images(config, competition, images, test, report)
+    folds, leaks = split_images(config, competition.others, images, test, report)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
 
     report.say("Training: loss and accuracy, training → validation")
@@ -9391,28 +9437,6 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))
     report.say("Submission  {}\nReport      {}".format(*places))
-
-
-def split_images(
-    config: Config, competition: Competition, images: Images, test: Images, report: Reporter
-) -> tuple[NDArray[np.int64], list[Leak]]:
-    """Deals the training images to folds, near-duplicates together, and audits the split."""
-    table, pairs = images.table, None
-    if config.folds.near_duplicates == "together":
-        pairs = find_duplicates(images.pixels, test.pixels)
-        clusters = cluster_images(pairs, len(table), config.folds.count)
-        for warning in clusters.warnings:
-            report.warn(warning)
-        table = table.assign(group=merge_groups(table.get("group"), clusters.numbers))
-    folds = make_folds(table, config.folds, config.runtime.seed)
-    columns, test_columns = competition.others or (pd.DataFrame(), pd.DataFrame())
-    audited = Audited(images.table, test.table, folds, pairs, columns, test_columns)
-    leaks = audit_leaks(audited)
-    for note in describe_reuse(images.table, config.folds):
-        report.say(f"  {note}")
-    for leak in leaks:
-        (report.warn if leak.serious else report.say)(f"  {leak.text}")
-    return folds, leaks
 
 
 def show_run(competition: Competition, folder: Path, report: Reporter) -> None:

@@ -21,6 +21,8 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from podium.cache import Pixels
+
 LOW = 8  # frequencies that describe an image, in each direction
 COARSE, FINE = 16, 32  # sides of thumbnails, px
 # Cosines, measured by bench/duplicates.py: of descriptions, from which a pair is looked at; of
@@ -51,7 +53,7 @@ class Clusters(NamedTuple):
     warnings: list[str]
 
 
-def find_duplicates(train: NDArray[np.uint8], test: NDArray[np.uint8] | None = None) -> Pairs:
+def find_duplicates(train: Pixels, test: Pixels | None = None) -> Pairs:
     """Finds the pairs of nearly the same images, within the training part and across to the test.
 
     Pixels are [N, S, S, 3] and [T, S, S, 3]. Flat images are in no pair. Takes 6 kB of memory an
@@ -69,7 +71,7 @@ def find_duplicates(train: NDArray[np.uint8], test: NDArray[np.uint8] | None = N
 
     def take(rows: Iterable[int]) -> list[NDArray[np.uint8]]:
         known = ((train, row) if row < len(train) else (test, row - len(train)) for row in rows)
-        return [part[row] for part, row in known]
+        return [part[np.array([row])][0] for part, row in known]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         shrunk = pool.map(

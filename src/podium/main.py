@@ -19,12 +19,11 @@ from podium.config import Config
 from podium.curves import write_curves
 from podium.decide import Decision
 from podium.events import Reporter
-from podium.folds import FoldError, describe_reuse, make_folds, write_folds
+from podium.folds import FoldError, write_folds
 from podium.handles import BackboneError
 from podium.infer import answer_with_run, find_trained_run, read_run_rule
 from podium.inputs import CompetitionError, wait_for_inputs
 from podium.knobs import list_settings
-from podium.leaks import Audited, Leak, audit_leaks
 from podium.model import open_session
 from podium.network import check_backbone
 from podium.override import SettingsError
