@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from folders import make_csv_competition
+from layouts import REPLICAS
 from receivers import serve
 
 from podium.competition import read_competition
@@ -502,3 +503,36 @@ def test_every_event_that_the_code_emits_has_a_row_on_the_page():
         for name in re.findall(r"\.emit\(\s*\"(\w+)\"", module.read_text())
     }
     assert emitted == set(read_event_page())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plant-pathology-2021-fgvc8",  # lists of labels
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "aptos2019-blindness-detection",  # grades
+                "histopathologic-cancer-detection",  # one probability
+                "ranzcr-clip-catheter-line-classification",  # probabilities that do not sum to one
+                "hotel-id-2021-fgvc8",  # a ranking
+            )
+        ),
+    ],
+)
+def test_a_run_answers_what_is_asked_and_is_judged_by_its_metric(tmp_path: Path, name: str):
+    replica = REPLICAS[name]
+    (tmp_path / "data").mkdir()
+    parts = replica.write(tmp_path / "data")
+    code, target = run(tmp_path, f"--data.metric={replica.metric}")
+    assert code == 0
+    submission = pd.read_csv(target / "submission.csv", dtype=str, keep_default_na=False)
+    assert submission.iloc[:, 0].tolist() == list(parts.test)
+    assert (submission != "").all(axis=None)
+    summary = json.loads((target / "summary.json").read_text())
+    assert summary["metric"] == summary["out_of_fold"]["metric"] == replica.metric
+    decision = summary["decision"]
+    used = decision["nested" if decision["adopted"] else "plain"]
+    assert summary["out_of_fold"]["value"] == pytest.approx(used, nan_ok=True)
+    assert (target / "report.html").stat().st_size > 0
+    assert events_of(target)[-1] == "run_finished"
