@@ -4,8 +4,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle test-bundle-jax \
-  test-slow test-backbones check dry-run gallery new push infer-push status logs quota pull submit webhook-setup webhook-test \
-  clean
+  test-slow test-backbones check dry-run gallery new push infer-push status logs quota pull submit webhook-setup \
+  webhook-test clean
 
 # The first of these that runs and is 3.12 or 3.11.
 CANDIDATES = $(PYTHON) python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python python3.11 python3 python
@@ -17,9 +17,11 @@ PIP = $(VENV) -m pip --disable-pip-version-check
 RUN = PYTHONPATH=src $(VENV)
 PYTEST = $(VENV) -m pytest -n 2
 FAST = not slow and not backbones
-# On JAX, what no backend can change is not run again.
-PYTEST_JAX = KERAS_BACKEND=jax $(PYTEST) --ignore tests/workbench --ignore tests/test_build_kernel.py \
-  --ignore tests/test_bundle.py --ignore tests/test_setup.py
+# On JAX, what no backend can change is not run again: these are the rooms that a backend does.
+JAX_ROOMS = augment backbones batches cache crew decoders freezing handles hub_module infer main model network \
+  normalise pixels port predict runtime schedule train webhook weights
+PYTEST_JAX = KERAS_BACKEND=jax $(PYTEST)
+ON_JAX = $(JAX_ROOMS:%=tests/test_%.py)
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -71,7 +73,7 @@ test-fast: setup  ## the modules on TensorFlow, without the dry runs
 	@$(PYTEST) -m "$(FAST)"
 
 test-jax: setup  ## the modules on JAX with 8 virtual devices
-	@$(PYTEST_JAX) -m "$(FAST)"
+	@$(PYTEST_JAX) $(ON_JAX) -m "$(FAST)"
 
 # The Kaggle loop starts processes of its own, which --bundle does not reach; so do the dry runs,
 # which run the script anyway, whole and on both backends. The gallery's page is looked at once.
@@ -82,11 +84,11 @@ test-bundle: setup  ## the same tests on the built script
 
 # Apart from check, to keep it under half an hour: flattening changes nothing that a backend sees.
 test-bundle-jax: setup  ## the same tests on the built script on JAX: five minutes, not part of check
-	@$(PYTEST_JAX) --bundle -m "$(FAST)"
+	@$(PYTEST_JAX) $(ON_JAX) --bundle -m "$(FAST)"
 
 test-slow: setup  ## the real dry runs, as Kaggle runs them
 	@$(PYTEST) -m slow
-	@$(PYTEST_JAX) -m slow --deselect tests/test_main.py
+	@$(PYTEST_JAX) $(ON_JAX) -m slow --deselect tests/test_main.py
 
 test-backbones: setup  ## every backbone of the table, and a training step of it, on both backends: an hour
 	@$(PYTEST) -m backbones

@@ -35,6 +35,16 @@ def test_the_kaggle_page_names_every_verb_of_the_loop():
     assert not {verb for verb in verbs if f"make {verb}" not in page}
 
 
+def test_every_room_that_calls_keras_is_tested_on_jax_too():
+    listed = re.search(r"^JAX_ROOMS = ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
+    rooms = set(listed[1].replace("\\", "").split())
+    files = {path.stem: path.read_text() for path in (ROOT / "src" / "podium").glob("*.py")}
+    calling = {room for room, text in files.items() if re.search(r"^import keras$", text, re.M)}
+    assert len(calling) > 8
+    assert calling <= rooms
+    assert all((ROOT / "tests" / f"test_{room}.py").is_file() for room in rooms)
+
+
 @pytest.mark.parametrize("target", ["push", "infer-push"])
 def test_a_push_runs_every_check_first_and_a_dry_one_none(target: str):
     def plan(*words: str) -> str:
