@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podium import duplicates
+from podium.cache import FreshPixels
 from podium.config import FoldsConfig
 from podium.duplicates import (
     COARSE,
@@ -85,7 +86,7 @@ def test_different_pictures_before_one_background_are_no_pair():
     scenes = [draw_scene(seed) for seed in range(30)]
     images = [store(np.uint8(shade + (scene - scene.mean((0, 1))) * 0.15)) for scene in scenes]
     pairs = find_duplicates(np.stack(images))
-    apart = make_thumbnails(images, COARSE).reshape(30, -1)
+    apart = make_thumbnails(np.stack(images), COARSE).reshape(30, -1)
     assert np.sort((apart @ apart.T)[np.triu_indices(30, 1)])[-20:].min() > 0.965
     assert len(pairs.first) == 0
 
@@ -109,6 +110,15 @@ def test_copies_within_the_test_part_are_not_looked_for():
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([1], [5])
 
 
+def test_images_that_are_decoded_anew_are_compared_as_well(tmp_path):
+    paths = [str(tmp_path / f"{row}.png") for row in range(8)]
+    for path, seed in zip(paths, [0, 1, 2, 3, 4, 5, 1, 2], strict=True):
+        cv2.imwrite(path, draw_scene(seed))
+    train, test = FreshPixels(paths[:7], SIDE), FreshPixels(paths[7:], SIDE)
+    pairs = find_duplicates(train, test)
+    assert (pairs.first.tolist(), pairs.second.tolist()) == ([1, 2], [6, 7])
+
+
 def test_flat_images_and_none_at_all_are_in_no_pair():
     flat = np.full((4, SIDE, SIDE, 3), 90, np.uint8)
     flat[2:] = 200
@@ -123,7 +133,7 @@ def test_a_thumbnail_fits_another_that_is_moved_or_stretched_a_little():
     scene = draw_scene(3)
     turned = store(scene[::-1])
     moved = store(cv2.warpAffine(scene, np.float32([[1.04, 0, -9], [0, 0.96, 9]]), (240, 240)))
-    one, other, far = make_thumbnails([store(scene), moved, turned], COARSE)
+    one, other, far = make_thumbnails(np.stack([store(scene), moved, turned]), COARSE)
     plain = float((one * other).sum())
     fitted = fit_moved(one[None], other[None])[0]
     assert fitted > 0.985

@@ -9,8 +9,9 @@ Shapes: N training images, T test images, P pairs, S side of the stored square.
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -31,7 +32,7 @@ COARSE, FINE = 16, 32  # sides of thumbnails, px
 SIMILAR, ALIKE, NEAR, SAME = 0.85, 0.965, 0.82, 0.98
 FLAT = 1.0  # grey levels; an image of a smaller deviation shows nothing to recognise
 TILE = 2048  # images that are compared with as many others at a time
-CHUNK = 128  # pairs that are looked at closely at a time
+CHUNK = 128  # images that are shrunk, and pairs that are looked at closely, at a time
 
 
 class Pairs(NamedTuple):
@@ -59,8 +60,8 @@ def find_duplicates(train: Pixels, test: Pixels | None = None) -> Pairs:
     Pixels are [N, S, S, 3] and [T, S, S, 3]. Flat images are in no pair. Takes 6 kB of memory an
     image, and time with the square of their number: see docs/benchmarks.md.
     """
-    test = train[:0] if test is None else test
-    size = len(train) + len(test)
+    size = len(train) + (0 if test is None else len(test))
+    chunks = [np.arange(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
     tiles = [slice(start, min(start + TILE, size)) for start in range(0, size, TILE)]
     turns = [
         (slice(one.start, min(one.stop, len(train))), other)
@@ -69,19 +70,22 @@ def find_duplicates(train: Pixels, test: Pixels | None = None) -> Pairs:
         if one.start < len(train)
     ]
 
-    def take(rows: Iterable[int]) -> list[NDArray[np.uint8]]:
-        known = ((train, row) if row < len(train) else (test, row - len(train)) for row in rows)
-        return [part[np.array([row])][0] for part, row in known]
-
+    take = partial(take_squares, train, test)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        shrunk = pool.map(
-            lambda one: make_thumbnails(take(range(one.start, one.stop)), COARSE), tiles
-        )
+        shrunk = pool.map(lambda rows: make_thumbnails(take(rows), COARSE), chunks)
         thumbnails = np.concatenate(list(shrunk))
         described = describe_thumbnails(thumbnails)
         alike = pool.map(lambda turn: compare_tiles(thumbnails, described, *turn), turns)
         near = pool.map(lambda pairs: compare_details(pairs, take), itertools.chain(*alike))
         return sort_pairs(list(near))
+
+
+def take_squares(train: Pixels, test: Pixels | None, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The squares of ascending rows, those of the test part counted on from N."""
+    inside = rows < len(train)
+    if test is None or inside.all():
+        return np.asarray(train[rows])
+    return np.concatenate([train[rows[inside]], test[rows[~inside] - len(train)]])
 
 
 def sort_pairs(found: Sequence[Pairs]) -> Pairs:
@@ -93,7 +97,7 @@ def sort_pairs(found: Sequence[Pairs]) -> Pairs:
     return pairs.select(new)
 
 
-def make_thumbnails(images: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.float32]:
+def make_thumbnails(images: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     """Small and blurred, so that a small shift is a small change: [N, side, side, 3] float32.
 
     Their mean is 0 and their length 1, which leaves neither brightness nor contrast; flat ones
@@ -128,8 +132,9 @@ def describe_thumbnails(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def compare_tiles(
     thumbnails: NDArray[np.float32], described: NDArray[np.float32], one: slice, other: slice
-) -> Iterator[tuple[Pairs, bool]]:
-    """Compares two ranges of images; yields the pairs that are alike, then those mirrored."""
+) -> list[tuple[Pairs, bool]]:
+    """Compares two ranges of images; returns the pairs that are alike, and those mirrored."""
+    alike = []
     flat = described.reshape(len(described), -1)
     mirror = np.where(np.arange(LOW) % 2, -1, 1).astype(np.float32)  # odd frequencies change sign
     for mirrored in (False, True):
@@ -143,11 +148,12 @@ def compare_tiles(
             part = slice(start, start + CHUNK)
             moved, fixed = thumbnails[first[part]], thumbnails[second[part]]
             cosine[part] = fit_either(moved, fixed[:, :, ::-1] if mirrored else fixed, ALIKE)
-        yield Pairs(first, second, cosine).select(cosine >= ALIKE), mirrored
+        alike.append((Pairs(first, second, cosine).select(cosine >= ALIKE), mirrored))
+    return alike
 
 
 def compare_details(
-    alike: tuple[Pairs, bool], take: Callable[[Iterable[int]], list[NDArray[np.uint8]]]
+    alike: tuple[Pairs, bool], take: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 ) -> Pairs:
     """The pairs whose details fit too; `take` has the pixels of rows."""
     pairs, mirrored = alike

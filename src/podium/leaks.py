@@ -22,7 +22,7 @@ from podium.folds import format_label
 from podium.tells import follow_majority, is_group, measure_agreement, share_split
 
 FILES = 3000  # images whose files are looked at
-CERTAIN, CLEAR = 4.0, 0.05  # standard errors, and accuracy, above the most frequent label
+ERRORS_ABOVE, GAIN = 4.0, 0.05  # standard errors, and accuracy, above the most frequent label
 
 
 class Audited(NamedTuple):
@@ -218,7 +218,7 @@ def find_telling_files(audited: Audited) -> Iterator[Leak]:
         labels, folds = audited.labels[rows], audited.folds[rows]
         accuracy, base = follow_majority(values, labels, folds)
         error = np.sqrt(base * (1 - base) / len(rows)) or 1.0
-        if accuracy - base > max(CLEAR, CERTAIN * error):
+        if accuracy - base > max(GAIN, ERRORS_ABOVE * error):
             text = (
                 f"the {name} alone tells the label of {accuracy:.1%} of {len(rows)} images (the "
                 f"most frequent label: {base:.1%}); see whether the classes were taken or saved "
