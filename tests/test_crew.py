@@ -93,15 +93,6 @@ def test_where_workers_die_again_and_again_their_work_is_done_without_them(
     assert ["it is not replaced" in warning for warning in report.warnings] == [True, True]
 
 
-def test_the_end_of_the_run_ends_the_workers_however_it_comes(hire: Hire):
-    crew = hire(2)
-    next(crew.augment(jobs()))  # they are at work
-    for worker in crew.workers:  # what the system does for a process that is killed
-        os.close(worker.line.fileno())
-        worker.line._handle = None
-    assert [worker.process.wait(30) for worker in crew.workers] == [0, 0]
-
-
 def test_nothing_has_a_name_that_could_be_left_behind(hire: Hire):
     shared = Path("/dev/shm")  # noqa: S108
     before = set(os.listdir(shared)) if shared.is_dir() else set()
@@ -109,27 +100,6 @@ def test_nothing_has_a_name_that_could_be_left_behind(hire: Hire):
     next(crew.augment(jobs()))
     if shared.is_dir():
         assert set(os.listdir(shared)) == before
-
-
-def test_a_worker_loads_neither_this_program_nor_a_library_of_the_accelerator(
-    hire: Hire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_spy.py").write_text(
-        "import os, sys, pathlib, albumentations as A\n"
-        "def spy():\n"
-        f"    folder = pathlib.Path({str(tmp_path)!r})\n"
-        "    (folder / f'{os.getpid()}.txt').write_text(' '.join(sys.modules))\n"
-        "    return A.Compose([A.HorizontalFlip(p=1.0)])\n"
-    )
-    crew = hire(2, "my_spy:spy")
-    images = next(crew.augment(jobs()))
-    np.testing.assert_array_equal(images, PHOTOS[ROWS[0]][:, :, ::-1])
-    for worker in crew.workers:
-        loaded = (tmp_path / f"{worker.process.pid}.txt").read_text().split()
-        assert "cv2" in loaded
-        roots = {name.partition(".")[0] for name in loaded}
-        assert not roots & {"tensorflow", "keras", "jax", "podium", "podium_script"}
 
 
 @pytest.mark.parametrize("count", [1, 2])
