@@ -42,3 +42,8 @@ def test_images_with_several_labels_are_drawn_by_what_they_show_together():
     first = table["label"].iloc[draw_order(table, 0)][:4]
     assert set(first) == set(names)
     assert set(draw_train(table, DataConfig(limit=10), 0)["label"]) == set(names)
+
+
+def test_a_limit_keeps_a_class_with_one_image():
+    table = make_table([0] * 15 + [1])
+    assert set(draw_train(table, DataConfig(limit=10), 0)["label"]) == {"0", "1"}

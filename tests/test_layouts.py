@@ -53,8 +53,9 @@ def find_stem(name: str) -> str:
 
 def answer_with_truth(competition: Competition, parts: Parts) -> pd.DataFrame:
     truth = [[name in names for name in competition.classes] for names in parts.test.values()]
-    ids = np.array(list(parts.test))
-    return make_submission(competition, Predictions(ids, np.array(truth, np.float32)))
+    ids = np.array(list(parts.test), np.str_)
+    truth = np.array(truth, np.float32).reshape(len(ids), len(competition.classes))
+    return make_submission(competition, Predictions(ids, truth))
 
 
 @pytest.mark.parametrize("name", REPLICAS)
@@ -109,7 +110,7 @@ def test_the_truth_makes_a_valid_submission_with_a_perfect_score(
 
 @pytest.mark.parametrize("name", REPLICAS)
 def test_a_solution_in_the_form_of_the_submission_is_read_as_the_truth(
-    name: str, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, read: Read, tmp_path: Path
 ):
     folder, parts, competition = read(name)
     write_submission(answer_with_truth(competition, parts), tmp_path / "solution.csv")
@@ -117,6 +118,36 @@ def test_a_solution_in_the_form_of_the_submission_is_read_as_the_truth(
     solved = read_competition(DataConfig(folder=str(folder), **settings), seed=0)
     shown = {one: frozenset(names) for one, names in parts.test.items()}
     assert show_names(solved.test, solved) == shown
+
+
+LABEL_COLUMNS = {"siim-isic-melanoma-classification": "target", "hotel-id-2021-fgvc8": "hotel_id"}
+
+
+@pytest.mark.parametrize("name", REPLICAS)
+def test_a_part_of_the_images_rehearses_every_kind_of_answer(
+    name: str, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    replica, (folder, _, competition) = REPLICAS[name], read(name)
+    settings = {"folder": str(folder), "metric": replica.metric}
+    small = read_competition(DataConfig(**settings, limit=12, test_limit=2), seed=0)
+    assert (len(small.train), small.test["path"].notna().sum()) == (12, 2)
+    assert small.task == competition.task
+    check_submission(answer_with_truth(small, Parts({}, {})), small)
+
+    monkeypatch.setattr(archives_room.tempfile, "tempdir", str(tmp_path / "unpacked"))
+    (tmp_path / "unpacked").mkdir()
+    replica.write(tmp_path / "data")
+    (tmp_path / "data" / "sample_submission.csv").unlink()
+    settings |= {"folder": str(tmp_path / "data"), "answer": replica.answer, "holdout": 0.3}
+    config = DataConfig(**settings, label_column=LABEL_COLUMNS.get(name))
+    held = read_competition(config, seed=0)
+    assert (held.task.answer, held.task.exclusive) == (replica.answer, replica.exclusive)
+    assert sorted(held.classes) == sorted(competition.classes)
+    assert len(held.train) + len(held.test) == 20
+    truth = show_names(held.test, held)
+    solved = answer_with_truth(held, Parts({}, truth))
+    check_submission(solved, held)
+    assert solved.iloc[:, 1:].duplicated().sum() == len(held.test) - len(set(truth.values()))
 
 
 UNSURE = ("siim-isic-melanoma-classification", "histopathologic-cancer-detection")

@@ -34,6 +34,8 @@ def test_the_prior_is_each_classs_share_of_the_training_images():
 def test_labels_are_written_as_the_train_table_has_them():
     competition = make_competition(["007", "x", "y"], "label")
     assert submit(competition, np.eye(3).tolist()) == list(CLASSES)
+    tied = [[0.5, 0, 0.5], [0, 0, 0], [0.4, 0.4, 0.2]]  # NA is the most frequent
+    assert submit(competition, tied) == ["NA", "NA", "10"]
 
 
 def test_of_several_labels_those_of_at_least_a_half_are_given_and_never_none():

@@ -5,7 +5,7 @@ import pytest
 from folders import write_csv, write_images
 
 from podium.config import DataConfig
-from podium.inputs import ImageIndex
+from podium.inputs import CompetitionError, ImageIndex
 from podium.tables import (
     LabelTable,
     describe_grouped_ids,
@@ -44,6 +44,14 @@ def test_all_columns_that_are_asked_for_are_the_labels():
     sample = pd.DataFrame({"id": ["x"], "b": ["0"], " a": ["0"]})
     assert find_label_columns(DataConfig(), found, sample) == ["b", "a"]
     assert find_label_columns(DataConfig(label_column="other"), found, sample) == ["other"]
+
+
+def test_without_a_sample_several_columns_of_zeros_and_ones_are_the_labels():
+    found = make_table(2, a=["0", "1"], size=["8", "9"], b=["1", "1"])
+    assert find_label_columns(DataConfig(), found, None) == ["a", "b"]
+    sample = pd.DataFrame({"id": ["x"], "c": ["0"]})
+    with pytest.raises(CompetitionError, match="any of the columns a, size, b could be the label"):
+        find_label_columns(DataConfig(), found, sample)
 
 
 def test_a_column_of_lists_of_what_is_asked_for_is_the_label():

@@ -90,7 +90,12 @@ def read_answer(
 
 
 def choose_answer(labels: set[str], config: DataConfig) -> AnswerKind:
-    """Without a sample submission: what the metric judges, else the labels themselves."""
+    """Without a sample submission: what the metric judges, else the labels themselves.
+
+    There are none as text where each class has a column.
+    """
+    if not labels:
+        return "probabilities"
     if are_lists(labels):
         return "labels"
     judged = [answer for answer in ANSWERS if config.metric in list_judges(answer)]

@@ -85,8 +85,9 @@ def find_label_tables(
     """Tables that are about training images, each with its id column.
 
     Of several, those with the label column of the settings, then those called train, then those
-    with a column that is asked for. A table of the ids that are asked for is about test images,
-    unless it is called train or holds annotations: both parts may be numbered alike.
+    with a column that is asked for, then those with one row for each image. A table of the ids
+    that are asked for is about test images, unless it is called train or holds annotations: both
+    parts may be numbered alike.
     """
     test_ids = set() if sample is None else set(sample.iloc[:, 0].str.strip())
     found, asked = [], list_asked(sample)
@@ -99,7 +100,8 @@ def find_label_tables(
             found.append(LabelTable(path, table, column))
     found = [one for one in found if config.label_column in one.table] or found
     found = [one for one in found if is_called_train(one.path)] or found
-    return [one for one in found if set(asked) & set(one.others)] or found
+    found = [one for one in found if set(asked) & set(one.others)] or found
+    return [one for one in found if one.table[one.id_column].is_unique] or found
 
 
 def find_id_column(
@@ -126,7 +128,8 @@ def find_label_columns(
 ) -> list[str]:
     """The label's column, or one for each class: of the settings, or as the sample has them.
 
-    Else it is the only column, the one whose cells are the sample's columns, or the one called so.
+    Else it is the only column, the one whose cells are the sample's columns, the one called so, or,
+    where there is no sample, the columns of zeros and ones.
     """
     asked, others = list_asked(sample), found.others
     if config.label_column is not None:
@@ -144,6 +147,9 @@ def find_label_columns(
     for fitting in (others, among_asked, called_so):
         if len(fitting) == 1:
             return fitting
+    flags = [name for name in others if sample is None and found.table[name].isin(("0", "1")).all()]
+    if len(flags) > 1:
+        return flags
     raise CompetitionError(
         f"any of the columns {', '.join(others)} could be the label; set data.label_column"
     )
