@@ -27,63 +27,63 @@ competition → folds → pixels → augment → backbones → model → train �
     1909  Decide: which answers are submitted, and whether a fitted rule earns its place
     1975  Inputs: where the competition's files are
     2168  Tables: which one is about training images, and what its columns are
-    2386  Annotations: the JSON of COCO as a table
-    2437  Labels: what each training image shows
-    2617  Archives: images that lie in zips or TFRecords alone
-    2752  Sample: the ids that are asked for, and their images
-    2831  Classes: their names and their order
-    2913  Asked: what the sample submission wants to know of each image
-    3089  Solution: what the test images show, where that is known
-    3141  Draws: a part of the images for rehearsals, and a test part where there is none
-    3190  Competition: from its files to one image table
-    3373  Decode: one image file to an upright square of uint8
-    3544  Cache: where decoded squares are kept
-    3756  Pixels: from image files to squares of uint8
-    3869  Duplicates: images that are nearly the same
-    4097  Folds: every training image is validated once, by a model that never saw it
-    4306  Tells: how well the values of a column alone tell the labels of images
-    4383  Leaks: what would make a score look better than the network is
-    4608  Split: training images to folds, near-duplicates together, and what may leak across
-    4653  Composes: chains of albumentations' transforms, by name or of the user's own
-    4875  Policies: what training images go through, by name
-    4951  Augmentation: what the device does to training images
-    5013  Workers: processes that run a Compose
-    5137  Crew: the workers of one fold, on all cores
-    5311  Mixing: two images and their targets in one
-    5384  Batches: from stored squares to what a training step takes
-    5563  Pace: whether the device waits for its images, or they for the device
-    5602  Handles: where pretrained weights lie
-    5705  Backbones: the table of networks that turn pixels into features
-    5844  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    5876  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    5943  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6169  Network: the backbone built, as its row of the table says
-    6245  Weights: what the backbone starts from
-    6426  Freezing: which variables train, and how fast
-    6554  Model: augment, normalise, backbone, head
-    6658  Schedule: how fast the weights move
-    6726  Training: one fold, in two phases
-    6889  Prediction: from a trained model to class probabilities
-    6943  Inference: the models of an earlier run answer a competition's test part
-    7049  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    7195  Submission: answers laid out as the sample is
-    7259  Card: the run at a glance, as a phone shows it
-    7497  Post: one request to a webhook, within a hard limit
-    7651  Sinks: who is told of the run, and in which words
-    7841  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    8081  Delivery: from the record to a sink, at least once
-    8281  Address: which sink an address stands for
-    8387  Webhook: finds where the run is to be told, and tells it there
-    8509  Curves: one picture of all folds so far, for a phone
-    8538  Summary: the run in figures
-    8682  Results: what a run leaves in its folder, and what it must not leave of another
-    8752  Record: what a run folder holds, as far as the run has got
-    8827  Page: the pieces that the report is made of
-    9001  Mistakes: which classes a run mixes up, and the images it got most wrong
-    9090  Report: one page that shows the run
-    9278  The run: the stages in order
+    2392  Annotations: the JSON of COCO as a table
+    2443  Labels: what each training image shows
+    2623  Archives: images that lie in zips or TFRecords alone
+    2758  Sample: the ids that are asked for, and their images
+    2837  Classes: their names and their order
+    2919  Asked: what the sample submission wants to know of each image
+    3100  Solution: what the test images show, where that is known
+    3152  Draws: a part of the images for rehearsals, and a test part where there is none
+    3201  Competition: from its files to one image table
+    3384  Decode: one image file to an upright square of uint8
+    3555  Cache: where decoded squares are kept
+    3767  Pixels: from image files to squares of uint8
+    3880  Duplicates: images that are nearly the same
+    4113  Folds: every training image is validated once, by a model that never saw it
+    4322  Tells: how well the values of a column alone tell the labels of images
+    4399  Leaks: what would make a score look better than the network is
+    4624  Split: training images to folds, near-duplicates together, and what may leak across
+    4669  Composes: chains of albumentations' transforms, by name or of the user's own
+    4891  Policies: what training images go through, by name
+    4967  Augmentation: what the device does to training images
+    5029  Workers: processes that run a Compose
+    5153  Crew: the workers of one fold, on all cores
+    5327  Mixing: two images and their targets in one
+    5400  Batches: from stored squares to what a training step takes
+    5579  Pace: whether the device waits for its images, or they for the device
+    5618  Handles: where pretrained weights lie
+    5721  Backbones: the table of networks that turn pixels into features
+    5860  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    5892  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    5959  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6185  Network: the backbone built, as its row of the table says
+    6261  Weights: what the backbone starts from
+    6442  Freezing: which variables train, and how fast
+    6570  Model: augment, normalise, backbone, head
+    6674  Schedule: how fast the weights move
+    6742  Training: one fold, in two phases
+    6905  Prediction: from a trained model to class probabilities
+    6959  Inference: the models of an earlier run answer a competition's test part
+    7065  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    7211  Submission: answers laid out as the sample is
+    7275  Card: the run at a glance, as a phone shows it
+    7513  Post: one request to a webhook, within a hard limit
+    7667  Sinks: who is told of the run, and in which words
+    7857  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    8097  Delivery: from the record to a sink, at least once
+    8297  Address: which sink an address stands for
+    8403  Webhook: finds where the run is to be told, and tells it there
+    8525  Curves: one picture of all folds so far, for a phone
+    8554  Summary: the run in figures
+    8698  Results: what a run leaves in its folder, and what it must not leave of another
+    8768  Record: what a run folder holds, as far as the run has got
+    8843  Page: the pieces that the report is made of
+    9017  Mistakes: which classes a run mixes up, and the images it got most wrong
+    9106  Report: one page that shows the run
+    9294  The run: the stages in order
 
-Sources: sha256 3ac29bb9a39c7b4a92dd49a1172e460b061fc713e852b954fe064851b956db6c
+Sources: sha256 30c0c8a7d421ebaed01379e552c45705fb283b73a28913e85d5d01b7e6dc1f60
 """
 
 # ==================================================================================================
@@ -97,7 +97,7 @@ Sources: sha256 3ac29bb9a39c7b4a92dd49a1172e460b061fc713e852b954fe064851b956db6c
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "3ac29bb9a39c7b4a92dd49a1172e460b061fc713e852b954fe064851b956db6c"
+SOURCE = "30c0c8a7d421ebaed01379e552c45705fb283b73a28913e85d5d01b7e6dc1f60"
 
 
 import atexit
@@ -2242,8 +2242,9 @@ def find_label_tables(
     """Tables that are about training images, each with its id column.
 
     Of several, those with the label column of the settings, then those called train, then those
-    with a column that is asked for. A table of the ids that are asked for is about test images,
-    unless it is called train or holds annotations: both parts may be numbered alike.
+    with a column that is asked for, then those with one row for each image. A table of the ids
+    that are asked for is about test images, unless it is called train or holds annotations: both
+    parts may be numbered alike.
     """
     test_ids = set() if sample is None else set(sample.iloc[:, 0].str.strip())
     found, asked = [], list_asked(sample)
@@ -2256,7 +2257,8 @@ def find_label_tables(
             found.append(LabelTable(path, table, column))
     found = [one for one in found if config.label_column in one.table] or found
     found = [one for one in found if is_called_train(one.path)] or found
-    return [one for one in found if set(asked) & set(one.others)] or found
+    found = [one for one in found if set(asked) & set(one.others)] or found
+    return [one for one in found if one.table[one.id_column].is_unique] or found
 
 
 def find_id_column(
@@ -2283,7 +2285,8 @@ def find_label_columns(
 ) -> list[str]:
     """The label's column, or one for each class: of the settings, or as the sample has them.
 
-    Else it is the only column, the one whose cells are the sample's columns, or the one called so.
+    Else it is the only column, the one whose cells are the sample's columns, the one called so, or,
+    where there is no sample, the columns of zeros and ones.
     """
     asked, others = list_asked(sample), found.others
     if config.label_column is not None:
@@ -2301,6 +2304,9 @@ def find_label_columns(
     for fitting in (others, among_asked, called_so):
         if len(fitting) == 1:
             return fitting
+    flags = [name for name in others if sample is None and found.table[name].isin(("0", "1")).all()]
+    if len(flags) > 1:
+        return flags
     raise CompetitionError(
         f"any of the columns {', '.join(others)} could be the label; set data.label_column"
     )
@@ -2990,7 +2996,12 @@ def read_answer(
 
 
 def choose_answer(labels: set[str], config: DataConfig) -> AnswerKind:
-    """Without a sample submission: what the metric judges, else the labels themselves."""
+    """Without a sample submission: what the metric judges, else the labels themselves.
+
+    There are none as text where each class has a column.
+    """
+    if not labels:
+        return "probabilities"
     if are_lists(labels):
         return "labels"
     judged = [answer for answer in ANSWERS if config.metric in list_judges(answer)]
@@ -3883,7 +3894,7 @@ COARSE, FINE = 16, 32  # sides of thumbnails, px
 SIMILAR, ALIKE, NEAR, SAME = 0.85, 0.965, 0.82, 0.98
 FLAT = 1.0  # grey levels; an image of a smaller deviation shows nothing to recognise
 TILE = 2048  # images that are compared with as many others at a time
-CHUNK = 128  # pairs that are looked at closely at a time
+CHUNK = 128  # images that are shrunk, and pairs that are looked at closely, at a time
 
 
 class Pairs(NamedTuple):
@@ -3911,8 +3922,8 @@ def find_duplicates(train: Pixels, test: Pixels | None = None) -> Pairs:
     Pixels are [N, S, S, 3] and [T, S, S, 3]. Flat images are in no pair. Takes 6 kB of memory an
     image, and time with the square of their number: see docs/benchmarks.md.
     """
-    test = train[:0] if test is None else test
-    size = len(train) + len(test)
+    size = len(train) + (0 if test is None else len(test))
+    chunks = [np.arange(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
     tiles = [slice(start, min(start + TILE, size)) for start in range(0, size, TILE)]
     turns = [
         (slice(one.start, min(one.stop, len(train))), other)
@@ -3921,19 +3932,22 @@ def find_duplicates(train: Pixels, test: Pixels | None = None) -> Pairs:
         if one.start < len(train)
     ]
 
-    def take(rows: Iterable[int]) -> list[NDArray[np.uint8]]:
-        known = ((train, row) if row < len(train) else (test, row - len(train)) for row in rows)
-        return [part[np.array([row])][0] for part, row in known]
-
+    take = partial(take_squares, train, test)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        shrunk = pool.map(
-            lambda one: make_thumbnails(take(range(one.start, one.stop)), COARSE), tiles
-        )
+        shrunk = pool.map(lambda rows: make_thumbnails(take(rows), COARSE), chunks)
         thumbnails = np.concatenate(list(shrunk))
         described = describe_thumbnails(thumbnails)
         alike = pool.map(lambda turn: compare_tiles(thumbnails, described, *turn), turns)
         near = pool.map(lambda pairs: compare_details(pairs, take), itertools.chain(*alike))
         return sort_pairs(list(near))
+
+
+def take_squares(train: Pixels, test: Pixels | None, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The squares of ascending rows, those of the test part counted on from N."""
+    inside = rows < len(train)
+    if test is None or inside.all():
+        return np.asarray(train[rows])
+    return np.concatenate([train[rows[inside]], test[rows[~inside] - len(train)]])
 
 
 def sort_pairs(found: Sequence[Pairs]) -> Pairs:
@@ -3945,7 +3959,7 @@ def sort_pairs(found: Sequence[Pairs]) -> Pairs:
     return pairs.select(new)
 
 
-def make_thumbnails(images: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.float32]:
+def make_thumbnails(images: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     """Small and blurred, so that a small shift is a small change: [N, side, side, 3] float32.
 
     Their mean is 0 and their length 1, which leaves neither brightness nor contrast; flat ones
@@ -3980,8 +3994,9 @@ def describe_thumbnails(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def compare_tiles(
     thumbnails: NDArray[np.float32], described: NDArray[np.float32], one: slice, other: slice
-) -> Iterator[tuple[Pairs, bool]]:
-    """Compares two ranges of images; yields the pairs that are alike, then those mirrored."""
+) -> list[tuple[Pairs, bool]]:
+    """Compares two ranges of images; returns the pairs that are alike, and those mirrored."""
+    alike = []
     flat = described.reshape(len(described), -1)
     mirror = np.where(np.arange(LOW) % 2, -1, 1).astype(np.float32)  # odd frequencies change sign
     for mirrored in (False, True):
@@ -3995,11 +4010,12 @@ def compare_tiles(
             part = slice(start, start + CHUNK)
             moved, fixed = thumbnails[first[part]], thumbnails[second[part]]
             cosine[part] = fit_either(moved, fixed[:, :, ::-1] if mirrored else fixed, ALIKE)
-        yield Pairs(first, second, cosine).select(cosine >= ALIKE), mirrored
+        alike.append((Pairs(first, second, cosine).select(cosine >= ALIKE), mirrored))
+    return alike
 
 
 def compare_details(
-    alike: tuple[Pairs, bool], take: Callable[[Iterable[int]], list[NDArray[np.uint8]]]
+    alike: tuple[Pairs, bool], take: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 ) -> Pairs:
     """The pairs whose details fit too; `take` has the pixels of rows."""
     pairs, mirrored = alike
@@ -4389,7 +4405,7 @@ def cut_numbers(values: NDArray[np.object_]) -> NDArray[np.object_]:
 # Shapes: N training images, T test images.
 
 FILES = 3000  # images whose files are looked at
-CERTAIN, CLEAR = 4.0, 0.05  # standard errors, and accuracy, above the most frequent label
+ERRORS_ABOVE, GAIN = 4.0, 0.05  # standard errors, and accuracy, above the most frequent label
 
 
 class Audited(NamedTuple):
@@ -4585,7 +4601,7 @@ def find_telling_files(audited: Audited) -> Iterator[Leak]:
         labels, folds = audited.labels[rows], audited.folds[rows]
         accuracy, base = follow_majority(values, labels, folds)
         error = np.sqrt(base * (1 - base) / len(rows)) or 1.0
-        if accuracy - base > max(CLEAR, CERTAIN * error):
+        if accuracy - base > max(GAIN, ERRORS_ABOVE * error):
             text = (
                 f"the {name} alone tells the label of {accuracy:.1%} of {len(rows)} images (the "
                 f"most frequent label: {base:.1%}); see whether the classes were taken or saved "
