@@ -10,10 +10,10 @@ which are more alike than photographs are.
 """
 
 import argparse
-import io
 import json
 import os
 import sys
+import tempfile
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from podium.config import FoldsConfig
+from podium.decode import decode_image
 from podium.duplicates import (
     FINE,
     SAME,
@@ -42,7 +43,6 @@ from podium.duplicates import (
     merge_groups,
 )
 from podium.folds import make_folds
-from podium.pixels import decode_image
 
 SIDE, SOURCES = 224, 500
 
@@ -78,10 +78,9 @@ def copy_image(path: str, change, quality: int) -> np.ndarray:
     """The stored square of a changed copy of a file."""
     with Image.open(path) as image:
         changed = change(image.convert("RGB"))
-    file = io.BytesIO()
-    changed.save(file, "JPEG", quality=quality)
-    file.seek(0)
-    return decode_image(file, SIDE)
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        changed.save(file.name, quality=quality)
+        return decode_image(file.name, SIDE)
 
 
 def measure_recall(paths: list[str], pixels: np.ndarray) -> dict[str, dict[str, float]]:

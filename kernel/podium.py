@@ -41,49 +41,49 @@ competition → folds → pixels → augment → backbones → model → train �
     3767  Pixels: from image files to squares of uint8
     3880  Duplicates: images that are nearly the same
     4113  Folds: every training image is validated once, by a model that never saw it
-    4322  Tells: how well the values of a column alone tell the labels of images
-    4399  Leaks: what would make a score look better than the network is
-    4624  Split: training images to folds, near-duplicates together, and what may leak across
-    4669  Composes: chains of albumentations' transforms, by name or of the user's own
-    4891  Policies: what training images go through, by name
-    4967  Augmentation: what the device does to training images
-    5029  Workers: processes that run a Compose
-    5153  Crew: the workers of one fold, on all cores
-    5327  Mixing: two images and their targets in one
-    5400  Batches: from stored squares to what a training step takes
-    5579  Pace: whether the device waits for its images, or they for the device
-    5618  Handles: where pretrained weights lie
-    5721  Backbones: the table of networks that turn pixels into features
-    5860  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    5892  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    5959  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6185  Network: the backbone built, as its row of the table says
-    6261  Weights: what the backbone starts from
-    6442  Freezing: which variables train, and how fast
-    6570  Model: augment, normalise, backbone, head
-    6674  Schedule: how fast the weights move
-    6742  Training: one fold, in two phases
-    6905  Prediction: from a trained model to class probabilities
-    6959  Inference: the models of an earlier run answer a competition's test part
-    7065  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    7211  Submission: answers laid out as the sample is
-    7275  Card: the run at a glance, as a phone shows it
-    7513  Post: one request to a webhook, within a hard limit
-    7667  Sinks: who is told of the run, and in which words
-    7857  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    8097  Delivery: from the record to a sink, at least once
-    8297  Address: which sink an address stands for
-    8403  Webhook: finds where the run is to be told, and tells it there
-    8525  Curves: one picture of all folds so far, for a phone
-    8554  Summary: the run in figures
-    8698  Results: what a run leaves in its folder, and what it must not leave of another
-    8768  Record: what a run folder holds, as far as the run has got
-    8843  Page: the pieces that the report is made of
-    9017  Mistakes: which classes a run mixes up, and the images it got most wrong
-    9106  Report: one page that shows the run
-    9294  The run: the stages in order
+    4328  Tells: how well the values of a column alone tell the labels of images
+    4405  Leaks: what would make a score look better than the network is
+    4630  Split: training images to folds, near-duplicates together, and what may leak across
+    4682  Composes: chains of albumentations' transforms, by name or of the user's own
+    4904  Policies: what training images go through, by name
+    4980  Augmentation: what the device does to training images
+    5042  Workers: processes that run a Compose
+    5166  Crew: the workers of one fold, on all cores
+    5340  Mixing: two images and their targets in one
+    5413  Batches: from stored squares to what a training step takes
+    5592  Pace: whether the device waits for its images, or they for the device
+    5631  Handles: where pretrained weights lie
+    5734  Backbones: the table of networks that turn pixels into features
+    5873  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    5905  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    5972  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6198  Network: the backbone built, as its row of the table says
+    6274  Weights: what the backbone starts from
+    6455  Freezing: which variables train, and how fast
+    6583  Model: augment, normalise, backbone, head
+    6687  Schedule: how fast the weights move
+    6755  Training: one fold, in two phases
+    6918  Prediction: from a trained model to class probabilities
+    6972  Inference: the models of an earlier run answer a competition's test part
+    7078  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    7224  Submission: answers laid out as the sample is
+    7288  Card: the run at a glance, as a phone shows it
+    7526  Post: one request to a webhook, within a hard limit
+    7680  Sinks: who is told of the run, and in which words
+    7870  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    8110  Delivery: from the record to a sink, at least once
+    8310  Address: which sink an address stands for
+    8416  Webhook: finds where the run is to be told, and tells it there
+    8538  Curves: one picture of all folds so far, for a phone
+    8567  Summary: the run in figures
+    8711  Results: what a run leaves in its folder, and what it must not leave of another
+    8784  Record: what a run folder holds, as far as the run has got
+    8859  Page: the pieces that the report is made of
+    9033  Mistakes: which classes a run mixes up, and the images it got most wrong
+    9122  Report: one page that shows the run
+    9310  The run: the stages in order
 
-Sources: sha256 30c0c8a7d421ebaed01379e552c45705fb283b73a28913e85d5d01b7e6dc1f60
+Sources: sha256 242e5072f1628635d043ea6351279246acd37f9a4c66c1ca1239ab04576dd206
 """
 
 # ==================================================================================================
@@ -97,7 +97,7 @@ Sources: sha256 30c0c8a7d421ebaed01379e552c45705fb283b73a28913e85d5d01b7e6dc1f60
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "30c0c8a7d421ebaed01379e552c45705fb283b73a28913e85d5d01b7e6dc1f60"
+SOURCE = "242e5072f1628635d043ea6351279246acd37f9a4c66c1ca1239ab04576dd206"
 
 
 import atexit
@@ -4165,7 +4165,7 @@ def check_units(units: int, grouped: bool, count: int) -> None:
         return
     fix = f"set folds.count to {units} or fewer"
     if units < 2:
-        fix = "choose another data.group_column, or set folds.near_duplicates to ignore"
+        fix = "set data.group_column to another or none, or folds.near_duplicates to ignore"
     raise FoldError(
         f"folds.count is {count}, but there are only {units} {'groups' if grouped else 'images'}; "
         f"{fix if grouped or units > 1 else 'see data.folder'}"
@@ -4254,14 +4254,20 @@ def format_label(label: Any) -> str:
     return " ".join(map(str, label)) if isinstance(label, tuple) else str(int(label))
 
 
+def find_folds(file: str) -> Path:
+    """The folds.csv that folds.file names: itself, or the one in a run's folder."""
+    return Path(file) / "folds.csv" if Path(file).is_dir() else Path(file)
+
+
 def read_folds(file: str) -> pd.DataFrame:
     """The id and label, as text, and the fold, int64, of each image in folds.csv.
 
     `file` is that file, or the folder of its run. Raises FoldError if it is not what a run writes.
     """
-    path = Path(file) / "folds.csv" if Path(file).is_dir() else Path(file)
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(
+            find_folds(file), dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
     except (OSError, ValueError) as error:  # not there, no text, no table
         raise FoldError(f"folds.file is {file}, which cannot be read: {error}") from error
     right = {"id", "label", "fold"} <= set(table) and table["fold"].str.fullmatch(r"\d{1,2}").all()
@@ -4625,6 +4631,9 @@ def is_used(audited: Audited, values: NDArray[np.object_]) -> bool:
 # Split: training images to folds, near-duplicates together, and what may leak across
 # ==================================================================================================
 
+SECONDS_A_PAIR = 1e-8  # of one core: bench/duplicates.py
+WORTH_TELLING = 30.0  # seconds
+
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
@@ -4640,6 +4649,9 @@ def split_images(
         report.say(f"  {note}")
     table, pairs = train.table, None
     if config.folds.near_duplicates == "together":
+        seconds = SECONDS_A_PAIR * (len(train.table) + len(test.table)) ** 2 / (os.cpu_count() or 1)
+        if seconds > WORTH_TELLING:
+            report.say(f"  looking for near-duplicates: about {seconds / 60:.0f} minutes")
         pairs = find_duplicates(train.pixels, test.pixels)
         table = group_images(table, pairs, config.folds.count, report)
     folds = make_folds(table, config.folds, config.runtime.seed)
@@ -4660,8 +4672,9 @@ def group_images(table: pd.DataFrame, pairs: Pairs, folds: int, report: Reporter
     for warning in clusters.warnings:
         report.warn(warning)
     repeated = len(table) - len(np.unique(clusters.numbers))
-    if repeated:
-        report.say(f"  {repeated} training images are nearly the same as others: kept together")
+    if repeated == 0:
+        return table
+    report.say(f"  {repeated} training images are nearly the same as others: kept together")
     given = table["group"].tolist() if "group" in table else None
     return table.assign(group=merge_groups(given, clusters.numbers))
 
@@ -8709,15 +8722,18 @@ TRAINING_FILES = (
 )
 
 
-def forget_results(folder: Path, answering: str | None) -> None:
+def forget_results(folder: Path, answering: str | None, folds: str | None = None) -> None:
     """Removes what an earlier run left in the folder, so that nothing passes for this run's.
 
-    The folder of the run that is to answer keeps its models and what was said of them.
+    The folder of the run that is to answer keeps its models and what was said of them; folds.csv
+    stays where `folds`, a file or a folder, says that it is to be used again.
     """
+    kept = None if folds is None else find_folds(folds).resolve()
     keeps = answering is not None and Path(answering).resolve() == folder.resolve()
     for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:
         for path in folder.glob(pattern):
-            path.unlink()
+            if path.resolve() != kept:
+                path.unlink()
 
 
 def write_status(folder: Path, state: str, error: str | None = None) -> None:
@@ -9378,7 +9394,7 @@ def describe_failure(error: BaseException) -> str:
 def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
     try:
-        forget_results(runtime.folder, config.predict.run)
+        forget_results(runtime.folder, config.predict.run, config.folds.file)
         write_status(runtime.folder, "running")
         wait_for_inputs(config.data, report)
     finally:  # the webhook's address may lie in an input that was mounted late

@@ -151,7 +151,7 @@ def test_fewer_images_or_groups_than_folds_are_refused():
     )
     with pytest.raises(FoldError, match="only 2 groups; set folds.count to 2 or fewer"):
         make_folds(make_table([0, 1] * 5, ["a", "b"] * 5), FoldsConfig(5), 0)
-    with pytest.raises(FoldError, match="1 groups; choose another data.group_column, or set fold"):
+    with pytest.raises(FoldError, match="1 groups; set data.group_column to another or"):
         make_folds(make_table([0, 1] * 5, ["a"] * 10), FoldsConfig(5), 0)
     with pytest.raises(FoldError, match="only 1 images; see data.folder"):
         make_folds(make_table([0]), FoldsConfig(5), 0)

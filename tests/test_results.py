@@ -39,6 +39,15 @@ def test_a_run_that_is_to_answer_in_its_own_folder_keeps_what_it_was_trained_to(
     assert list_names(tmp_path / "run") == {*STAYS, *MODELS}
 
 
+def test_folds_that_are_to_be_used_again_are_not_removed(tmp_path: Path):
+    for named in (tmp_path, tmp_path / "folds.csv"):
+        (tmp_path / "folds.csv").write_text("id,label,fold\n")
+        forget_results(fill(tmp_path), None, str(named))
+        assert list_names(tmp_path) == {*STAYS, "folds.csv"}
+    forget_results(tmp_path, None, str(tmp_path / "other.csv"))
+    assert list_names(tmp_path) == set(STAYS)
+
+
 def test_a_status_says_how_the_run_stands_and_whether_there_is_a_submission(tmp_path: Path):
     write_status(tmp_path, "running")
     assert json.loads((tmp_path / "status.json").read_text())["submission"] is False

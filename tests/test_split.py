@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from podium.config import Config, FoldsConfig
+from podium.duplicates import find_duplicates
 from podium.events import Reporter
 from podium.pixels import Images
-from podium.split import split_images
+from podium.split import group_images, split_images
 
 COPIES = 12
 CONFIG = replace(Config(), folds=FoldsConfig(3))
@@ -50,6 +51,12 @@ def test_copies_that_are_let_straddle_are_not_looked_for(report: Reporter):
     config = replace(CONFIG, folds=FoldsConfig(3, near_duplicates="ignore"))
     folds, _ = split(config, train, report)
     assert (folds[:COPIES] != folds[30:]).any()
+
+
+def test_without_near_duplicates_nothing_is_grouped(report: Reporter):
+    train = make_images("i", np.random.default_rng(0))
+    table = group_images(train.table, find_duplicates(train.pixels), 3, report)
+    assert "group" not in table
 
 
 def test_groups_and_near_duplicates_are_joined(report: Reporter):

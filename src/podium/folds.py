@@ -65,7 +65,7 @@ def check_units(units: int, grouped: bool, count: int) -> None:
         return
     fix = f"set folds.count to {units} or fewer"
     if units < 2:
-        fix = "choose another data.group_column, or set folds.near_duplicates to ignore"
+        fix = "set data.group_column to another or none, or folds.near_duplicates to ignore"
     raise FoldError(
         f"folds.count is {count}, but there are only {units} {'groups' if grouped else 'images'}; "
         f"{fix if grouped or units > 1 else 'see data.folder'}"
@@ -154,14 +154,20 @@ def format_label(label: Any) -> str:
     return " ".join(map(str, label)) if isinstance(label, tuple) else str(int(label))
 
 
+def find_folds(file: str) -> Path:
+    """The folds.csv that folds.file names: itself, or the one in a run's folder."""
+    return Path(file) / "folds.csv" if Path(file).is_dir() else Path(file)
+
+
 def read_folds(file: str) -> pd.DataFrame:
     """The id and label, as text, and the fold, int64, of each image in folds.csv.
 
     `file` is that file, or the folder of its run. Raises FoldError if it is not what a run writes.
     """
-    path = Path(file) / "folds.csv" if Path(file).is_dir() else Path(file)
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(
+            find_folds(file), dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
     except (OSError, ValueError) as error:  # not there, no text, no table
         raise FoldError(f"folds.file is {file}, which cannot be read: {error}") from error
     right = {"id", "label", "fold"} <= set(table) and table["fold"].str.fullmatch(r"\d{1,2}").all()

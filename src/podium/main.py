@@ -142,7 +142,7 @@ def describe_failure(error: BaseException) -> str:
 def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
     try:
-        forget_results(runtime.folder, config.predict.run)
+        forget_results(runtime.folder, config.predict.run, config.folds.file)
         write_status(runtime.folder, "running")
         wait_for_inputs(config.data, report)
     finally:  # the webhook's address may lie in an input that was mounted late

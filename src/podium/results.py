@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from podium.competition import Competition
 from podium.decide import Decision
+from podium.folds import find_folds
 from podium.predictions import (
     Predictions,
     average_predictions,
@@ -32,15 +33,18 @@ TRAINING_FILES = (
 )
 
 
-def forget_results(folder: Path, answering: str | None) -> None:
+def forget_results(folder: Path, answering: str | None, folds: str | None = None) -> None:
     """Removes what an earlier run left in the folder, so that nothing passes for this run's.
 
-    The folder of the run that is to answer keeps its models and what was said of them.
+    The folder of the run that is to answer keeps its models and what was said of them; folds.csv
+    stays where `folds`, a file or a folder, says that it is to be used again.
     """
+    kept = None if folds is None else find_folds(folds).resolve()
     keeps = answering is not None and Path(answering).resolve() == folder.resolve()
     for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:
         for path in folder.glob(pattern):
-            path.unlink()
+            if path.resolve() != kept:
+                path.unlink()
 
 
 def write_status(folder: Path, state: str, error: str | None = None) -> None:

@@ -1,5 +1,7 @@
 """Split: training images to folds, near-duplicates together, and what may leak across"""
 
+import os
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -10,6 +12,9 @@ from podium.events import Reporter
 from podium.folds import describe_reuse, make_folds
 from podium.leaks import Audited, Leak, audit_leaks
 from podium.pixels import Images
+
+SECONDS_A_PAIR = 1e-8  # of one core: bench/duplicates.py
+WORTH_TELLING = 30.0  # seconds
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -26,6 +31,9 @@ def split_images(
         report.say(f"  {note}")
     table, pairs = train.table, None
     if config.folds.near_duplicates == "together":
+        seconds = SECONDS_A_PAIR * (len(train.table) + len(test.table)) ** 2 / (os.cpu_count() or 1)
+        if seconds > WORTH_TELLING:
+            report.say(f"  looking for near-duplicates: about {seconds / 60:.0f} minutes")
         pairs = find_duplicates(train.pixels, test.pixels)
         table = group_images(table, pairs, config.folds.count, report)
     folds = make_folds(table, config.folds, config.runtime.seed)
@@ -46,7 +54,8 @@ def group_images(table: pd.DataFrame, pairs: Pairs, folds: int, report: Reporter
     for warning in clusters.warnings:
         report.warn(warning)
     repeated = len(table) - len(np.unique(clusters.numbers))
-    if repeated:
-        report.say(f"  {repeated} training images are nearly the same as others: kept together")
+    if repeated == 0:
+        return table
+    report.say(f"  {repeated} training images are nearly the same as others: kept together")
     given = table["group"].tolist() if "group" in table else None
     return table.assign(group=merge_groups(given, clusters.numbers))
