@@ -48,6 +48,7 @@ import numpy as np
 
 from podium.policies import POLICIES
 
+COLOUR = "PODIUM_BENCH_COLOUR"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -74,9 +75,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=PIPELINES, default=list(PIPELINES))
+    parser.add_argument("--colour", choices=("hsv", "jitter"), default="hsv", help="of the policy")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
+    os.environ[COLOUR] = options.colour  # the processes of all pipelines see it
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
         job = lay_out_job(Path(name), options)
@@ -84,6 +87,7 @@ def main() -> None:
         memory = {kind: measure_apart(job, kind) for kind in CACHES}
     result = {
         "cores": CORES,
+        "colour": options.colour,
         "images": len(job.paths),
         "side": job.side,
         "images_per_second": {name: statistics.median(rate) for name, rate in rates.items()},
@@ -145,14 +149,18 @@ def compare(rates: dict[str, list[float]]) -> dict[str, float]:
 def make_policy(side: int) -> A.Compose:
     """The albumentations policy that all run: [H, W, 3] uint8 to [side, side, 3] uint8.
 
-    Hue and saturation are ColorJitter's: of HueSaturationValue's 1.2 ms an image, OpenCV 4.13 takes
-    1.1 ms to add a whole number to a channel, and all pipelines would measure that alone.
+    Of HueSaturationValue's 1.2 ms an image, OpenCV 4.13 takes 1.1 ms to add a whole number to a
+    channel, so that it is most of what `--colour hsv` measures; `jitter` does without.
     """
+    colour = {
+        "hsv": [A.RandomBrightnessContrast(p=0.5), A.HueSaturationValue(p=0.5)],
+        "jitter": [A.ColorJitter(0.2, 0.2, 0.2, 0.05, p=0.5)],
+    }
     return A.Compose(
         [
             A.RandomResizedCrop(size=(side, side), scale=(0.5, 1.0)),
             A.HorizontalFlip(p=0.5),
-            A.ColorJitter(0.2, 0.2, 0.2, 0.05, p=0.5),
+            *colour[os.environ.get(COLOUR, "hsv")],
             A.Affine(translate_percent=0.0625, scale=(0.9, 1.1), rotate=(-45, 45), p=0.5),
         ],
         seed=0,

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from podium.composes import COMPOSES
-from podium.config import AugmentConfig, list_knobs
+from podium.config import AugmentConfig
 from podium.events import Reporter
+from podium.knobs import list_knobs
 from podium.override import SettingsError
 from podium.policies import POLICIES, Policy, find_policy, settle_augmentation
 

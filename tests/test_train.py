@@ -87,12 +87,12 @@ def test_the_second_phase_goes_on_where_the_stream_of_the_first_ended(
     starts = []
 
     def watch(*given: Any) -> Any:
-        starts.append(given[-1])
+        starts.append(given[5:])
         return make_train_batches(*given)
 
     monkeypatch.setattr(train_room, "make_train_batches", watch)
     train_fold(CONFIG, START, make_set(), 0, tmp_path / "fold0", report)
-    assert starts == [0, 2]  # steps: the head's epoch has 26 images in batches of 16
+    assert starts == [(), (0,), (2,)]  # the pace; the head, of 26 images in batches of 16; all
 
 
 def test_each_epoch_is_one_line_for_people_and_one_event(
