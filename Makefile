@@ -75,11 +75,10 @@ test-fast: setup  ## the modules on TensorFlow, without the dry runs
 test-jax: setup  ## the modules on JAX with 8 virtual devices
 	@$(PYTEST_JAX) $(ON_JAX) -m "$(FAST)"
 
-# The Kaggle loop starts processes of its own, which --bundle does not reach; so do the dry runs,
-# which run the script anyway, whole and on both backends. The gallery's page is looked at once.
+# The workbench stays at home, and its dry runs run the script anyway, whole and on both backends.
 test-bundle: setup  ## the same tests on the built script
-	@$(PYTEST) --bundle -m "$(FAST)" --ignore tests/workbench/test_kaggle_loop.py \
-	  --ignore-glob 'tests/workbench/test_gallery*'
+	@$(PYTEST) --bundle -m "$(FAST)" --ignore tests/workbench --ignore tests/test_build_kernel.py \
+	  --ignore tests/test_setup.py --ignore tests/test_docs.py
 	@$(PYTEST) --bundle -m slow --ignore tests/workbench --ignore tests/test_bundle.py
 
 # Apart from check, to keep it under half an hour: flattening changes nothing that a backend sees.

@@ -378,7 +378,7 @@ def test_ntfy_without_attachments_hears_every_text_once(tmp_path: Path, status: 
     service.files_reply = (status, {}, {"code": 40014, "error": "attachments not allowed"})
     (tmp_path / "curves.png").write_bytes(b"png")
     with serve(service) as server:
-        report.emit("fold_ended", fold=0, accuracy=0.9)
+        report.emit("fold_ended", fold=0, metric="accuracy", value=0.9)
         report.emit("run_finished", rows=5)
         delivery = open_delivery(
             report, read_webhook(f"ntfy+{server.url}/{service.topic}", tmp_path)
@@ -472,11 +472,11 @@ def test_an_event_that_cannot_be_read_silences_neither_this_session_nor_the_next
         report = Reporter(tmp_path)
         report.emit("epoch_ended", **{f"metric{number}": number for number in range(20_000)})
         report.emit("fold_ended")
-        report.emit("run_finished", rows=5, accuracy=None, interval=[None, None])
+        report.emit("run_finished", rows=5, metric="accuracy", value=None, interval=[None, None])
         with serve() as server:
             open_delivery(report, Board(tmp_path, server.url)).close(30)
         assert list_news(server) == [
-            "fold ? ended: accuracy ?",
+            "fold ? ended: score ?",
             "finished: out-of-fold accuracy ? (95 %: ? to ?); submission.csv has 5 rows",
         ], session
 
@@ -536,7 +536,7 @@ def test_a_resumed_run_goes_on_with_the_card_it_had(tmp_path: Path):
             report = Reporter(tmp_path)
             sink = DiscordSink(f"{server.url}{service.path}", tmp_path)
             delivery = open_delivery(report, sink)
-            report.emit("fold_ended", fold=session, accuracy=0.5 + session / 10)
+            report.emit("fold_ended", fold=session, metric="accuracy", value=0.5 + session / 10)
             delivery.close(30)
     cards = [one for one in service.messages.values() if one.get("embeds")]
     assert len(cards) == 1

@@ -173,7 +173,7 @@ def test_a_bug_keeps_its_traceback_and_is_an_event(
     import podium.main
 
     make_csv_competition(tmp_path / "data")
-    monkeypatch.setattr(podium.main, "make_folds", lambda *_: 1 / 0)
+    monkeypatch.setattr(podium.main, "split_images", lambda *_: 1 / 0)
     code, target = run(tmp_path)
     assert code == 1
     assert "ZeroDivisionError: division by zero" in capsys.readouterr().err

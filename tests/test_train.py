@@ -92,7 +92,7 @@ def test_the_second_phase_goes_on_where_the_stream_of_the_first_ended(
 
     monkeypatch.setattr(train_room, "make_train_batches", watch)
     train_fold(CONFIG, START, make_set(), 0, tmp_path / "fold0", report)
-    assert starts == [(), (0,), (2,)]  # the pace; the head, of 26 images in batches of 16; all
+    assert starts == [(0,), (0,), (2,)]  # the pace; the head, of 26 images in batches of 16; all
 
 
 def test_each_epoch_is_one_line_for_people_and_one_event(
