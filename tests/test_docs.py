@@ -41,7 +41,7 @@ def test_every_room_that_calls_keras_is_tested_on_jax_too():
     files = {path.stem: path.read_text() for path in (ROOT / "src" / "podium").glob("*.py")}
     calling = {room for room, text in files.items() if re.search(r"^import keras$", text, re.M)}
     assert len(calling) > 8
-    assert calling <= rooms
+    assert calling <= rooms | {"main"}  # which test_infer runs
     assert all((ROOT / "tests" / f"test_{room}.py").is_file() for room in rooms)
 
 
