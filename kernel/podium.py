@@ -40,50 +40,50 @@ competition → folds → pixels → augment → backbones → model → train �
     3555  Cache: where decoded squares are kept
     3767  Pixels: from image files to squares of uint8
     3880  Duplicates: images that are nearly the same
-    4113  Folds: every training image is validated once, by a model that never saw it
-    4328  Tells: how well the values of a column alone tell the labels of images
-    4405  Leaks: what would make a score look better than the network is
-    4630  Split: training images to folds, near-duplicates together, and what may leak across
-    4682  Composes: chains of albumentations' transforms, by name or of the user's own
-    4904  Policies: what training images go through, by name
-    4980  Augmentation: what the device does to training images
-    5042  Workers: processes that run a Compose
-    5166  Crew: the workers of one fold, on all cores
-    5340  Mixing: two images and their targets in one
-    5413  Batches: from stored squares to what a training step takes
-    5592  Pace: whether the device waits for its images, or they for the device
-    5631  Handles: where pretrained weights lie
-    5734  Backbones: the table of networks that turn pixels into features
-    5873  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    5905  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    5972  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6198  Network: the backbone built, as its row of the table says
-    6274  Weights: what the backbone starts from
-    6455  Freezing: which variables train, and how fast
-    6583  Model: augment, normalise, backbone, head
-    6687  Schedule: how fast the weights move
-    6755  Training: one fold, in two phases
-    6918  Prediction: from a trained model to class probabilities
-    6972  Inference: the models of an earlier run answer a competition's test part
-    7078  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    7224  Submission: answers laid out as the sample is
-    7288  Card: the run at a glance, as a phone shows it
-    7526  Post: one request to a webhook, within a hard limit
-    7680  Sinks: who is told of the run, and in which words
-    7870  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    8110  Delivery: from the record to a sink, at least once
-    8310  Address: which sink an address stands for
-    8416  Webhook: finds where the run is to be told, and tells it there
-    8538  Curves: one picture of all folds so far, for a phone
-    8567  Summary: the run in figures
-    8711  Results: what a run leaves in its folder, and what it must not leave of another
-    8784  Record: what a run folder holds, as far as the run has got
-    8859  Page: the pieces that the report is made of
-    9033  Mistakes: which classes a run mixes up, and the images it got most wrong
-    9122  Report: one page that shows the run
-    9310  The run: the stages in order
+    4116  Folds: every training image is validated once, by a model that never saw it
+    4331  Tells: how well the values of a column alone tell the labels of images
+    4408  Leaks: what would make a score look better than the network is
+    4633  Split: training images to folds, near-duplicates together, and what may leak across
+    4689  Composes: chains of albumentations' transforms, by name or of the user's own
+    4911  Policies: what training images go through, by name
+    4987  Augmentation: what the device does to training images
+    5049  Workers: processes that run a Compose
+    5173  Crew: the workers of one fold, on all cores
+    5347  Mixing: two images and their targets in one
+    5420  Batches: from stored squares to what a training step takes
+    5599  Pace: whether the device waits for its images, or they for the device
+    5638  Handles: where pretrained weights lie
+    5741  Backbones: the table of networks that turn pixels into features
+    5880  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    5912  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    5979  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6205  Network: the backbone built, as its row of the table says
+    6281  Weights: what the backbone starts from
+    6462  Freezing: which variables train, and how fast
+    6590  Model: augment, normalise, backbone, head
+    6694  Schedule: how fast the weights move
+    6762  Training: one fold, in two phases
+    6925  Prediction: from a trained model to class probabilities
+    6979  Inference: the models of an earlier run answer a competition's test part
+    7085  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    7231  Submission: answers laid out as the sample is
+    7295  Card: the run at a glance, as a phone shows it
+    7533  Post: one request to a webhook, within a hard limit
+    7687  Sinks: who is told of the run, and in which words
+    7877  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    8117  Delivery: from the record to a sink, at least once
+    8317  Address: which sink an address stands for
+    8423  Webhook: finds where the run is to be told, and tells it there
+    8545  Curves: one picture of all folds so far, for a phone
+    8574  Summary: the run in figures
+    8718  Results: what a run leaves in its folder, and what it must not leave of another
+    8791  Record: what a run folder holds, as far as the run has got
+    8866  Page: the pieces that the report is made of
+    9040  Mistakes: which classes a run mixes up, and the images it got most wrong
+    9129  Report: one page that shows the run
+    9317  The run: the stages in order
 
-Sources: sha256 242e5072f1628635d043ea6351279246acd37f9a4c66c1ca1239ab04576dd206
+Sources: sha256 394bce3a563130b394e03a43274c15efb01740893853d218d89fce7210971a60
 """
 
 # ==================================================================================================
@@ -97,7 +97,7 @@ Sources: sha256 242e5072f1628635d043ea6351279246acd37f9a4c66c1ca1239ab04576dd206
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "242e5072f1628635d043ea6351279246acd37f9a4c66c1ca1239ab04576dd206"
+SOURCE = "394bce3a563130b394e03a43274c15efb01740893853d218d89fce7210971a60"
 
 
 import atexit
@@ -3913,7 +3913,8 @@ class Clusters(NamedTuple):
     """Which training images belong together, and what is odd about it."""
 
     numbers: NDArray[np.int64]  # [N] equal where images are nearly the same, by way of others too
-    warnings: list[str]
+    note: str = ""
+    serious: bool = False
 
 
 def find_duplicates(train: Pixels, test: Pixels | None = None) -> Pairs:
@@ -4069,21 +4070,23 @@ def cluster_images(pairs: Pairs, count: int, folds: int) -> Clusters:
     by nature, as digits and X-rays do, and of all images only those that are the same are joined.
     """
     pairs, most = pairs.select(pairs.second < count), count / folds / 2
-    near, same = (link_rows(pairs.select(pairs.cosine >= least), count) for least in (NEAR, SAME))
-    large, copies = (int(np.bincount(numbers, minlength=1).max()) for numbers in (near, same))
+    near, same = (
+        Clusters(link_rows(kept, count)) for kept in (pairs, pairs.select(pairs.cosine >= SAME))
+    )
+    large, copies = (int(np.bincount(one.numbers, minlength=1).max()) for one in (near, same))
     if large <= max(most, 2):
-        return Clusters(near, [])
-    warning = (
+        return near
+    note = (
         f"{large} training images look alike, by way of one another, which is more than half a "
         f"fold: only those that are the same are kept together; if they show one object, name "
         f"its column with data.group_column"
     )
     if copies > most:
-        warning = (
+        note = (
             f"{copies} training images are the same and stay in one fold, of which they are more "
             f"than half; remove the copies, or set folds.near_duplicates to ignore"
         )
-    return Clusters(same, [warning])
+    return same._replace(note=note, serious=copies > most)
 
 
 def link_rows(pairs: Pairs, count: int) -> NDArray[np.int64]:
@@ -4653,7 +4656,10 @@ def split_images(
         if seconds > WORTH_TELLING:
             report.say(f"  looking for near-duplicates: about {seconds / 60:.0f} minutes")
         pairs = find_duplicates(train.pixels, test.pixels)
-        table = group_images(table, pairs, config.folds.count, report)
+        clusters = cluster_images(pairs, len(table), config.folds.count)
+        table = group_images(table, clusters, report)
+        if clusters.note:  # what is alike by nature is no leak
+            pairs = pairs.select(pairs.cosine >= SAME)
     folds = make_folds(table, config.folds, config.runtime.seed)
     columns, test_columns = others or (pd.DataFrame(), pd.DataFrame())
     audited = Audited(train.table, test.table, folds, pairs, columns, test_columns)
@@ -4666,11 +4672,12 @@ def split_images(
     return folds, leaks
 
 
-def group_images(table: pd.DataFrame, pairs: Pairs, folds: int, report: Reporter) -> pd.DataFrame:
+def group_images(table: pd.DataFrame, clusters: Clusters, report: Reporter) -> pd.DataFrame:
     """The table with a group for images that are nearly the same, joined to the groups it has."""
-    clusters = cluster_images(pairs, len(table), folds)
-    for warning in clusters.warnings:
-        report.warn(warning)
+    if clusters.serious:
+        report.warn(clusters.note)
+    elif clusters.note:
+        report.say(f"  {clusters.note}")
     repeated = len(table) - len(np.unique(clusters.numbers))
     if repeated == 0:
         return table

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from podium.config import Config, FoldsConfig
-from podium.duplicates import find_duplicates
+from podium.duplicates import cluster_images, find_duplicates
 from podium.events import Reporter
 from podium.pixels import Images
 from podium.split import group_images, split_images
@@ -55,7 +55,8 @@ def test_copies_that_are_let_straddle_are_not_looked_for(report: Reporter):
 
 def test_without_near_duplicates_nothing_is_grouped(report: Reporter):
     train = make_images("i", np.random.default_rng(0))
-    table = group_images(train.table, find_duplicates(train.pixels), 3, report)
+    clusters = cluster_images(find_duplicates(train.pixels), len(train.table), 3)
+    table = group_images(train.table, clusters, report)
     assert "group" not in table
 
 

@@ -51,7 +51,8 @@ class Clusters(NamedTuple):
     """Which training images belong together, and what is odd about it."""
 
     numbers: NDArray[np.int64]  # [N] equal where images are nearly the same, by way of others too
-    warnings: list[str]
+    note: str = ""
+    serious: bool = False
 
 
 def find_duplicates(train: Pixels, test: Pixels | None = None) -> Pairs:
@@ -207,21 +208,23 @@ def cluster_images(pairs: Pairs, count: int, folds: int) -> Clusters:
     by nature, as digits and X-rays do, and of all images only those that are the same are joined.
     """
     pairs, most = pairs.select(pairs.second < count), count / folds / 2
-    near, same = (link_rows(pairs.select(pairs.cosine >= least), count) for least in (NEAR, SAME))
-    large, copies = (int(np.bincount(numbers, minlength=1).max()) for numbers in (near, same))
+    near, same = (
+        Clusters(link_rows(kept, count)) for kept in (pairs, pairs.select(pairs.cosine >= SAME))
+    )
+    large, copies = (int(np.bincount(one.numbers, minlength=1).max()) for one in (near, same))
     if large <= max(most, 2):
-        return Clusters(near, [])
-    warning = (
+        return near
+    note = (
         f"{large} training images look alike, by way of one another, which is more than half a "
         f"fold: only those that are the same are kept together; if they show one object, name "
         f"its column with data.group_column"
     )
     if copies > most:
-        warning = (
+        note = (
             f"{copies} training images are the same and stay in one fold, of which they are more "
             f"than half; remove the copies, or set folds.near_duplicates to ignore"
         )
-    return Clusters(same, [warning])
+    return same._replace(note=note, serious=copies > most)
 
 
 def link_rows(pairs: Pairs, count: int) -> NDArray[np.int64]:

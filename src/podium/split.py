@@ -7,7 +7,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from podium.config import Config
-from podium.duplicates import Pairs, cluster_images, find_duplicates, merge_groups
+from podium.duplicates import (
+    SAME,
+    Clusters,
+    cluster_images,
+    find_duplicates,
+    merge_groups,
+)
 from podium.events import Reporter
 from podium.folds import describe_reuse, make_folds
 from podium.leaks import Audited, Leak, audit_leaks
@@ -35,7 +41,10 @@ def split_images(
         if seconds > WORTH_TELLING:
             report.say(f"  looking for near-duplicates: about {seconds / 60:.0f} minutes")
         pairs = find_duplicates(train.pixels, test.pixels)
-        table = group_images(table, pairs, config.folds.count, report)
+        clusters = cluster_images(pairs, len(table), config.folds.count)
+        table = group_images(table, clusters, report)
+        if clusters.note:  # what is alike by nature is no leak
+            pairs = pairs.select(pairs.cosine >= SAME)
     folds = make_folds(table, config.folds, config.runtime.seed)
     columns, test_columns = others or (pd.DataFrame(), pd.DataFrame())
     audited = Audited(train.table, test.table, folds, pairs, columns, test_columns)
@@ -48,11 +57,12 @@ def split_images(
     return folds, leaks
 
 
-def group_images(table: pd.DataFrame, pairs: Pairs, folds: int, report: Reporter) -> pd.DataFrame:
+def group_images(table: pd.DataFrame, clusters: Clusters, report: Reporter) -> pd.DataFrame:
     """The table with a group for images that are nearly the same, joined to the groups it has."""
-    clusters = cluster_images(pairs, len(table), folds)
-    for warning in clusters.warnings:
-        report.warn(warning)
+    if clusters.serious:
+        report.warn(clusters.note)
+    elif clusters.note:
+        report.say(f"  {clusters.note}")
     repeated = len(table) - len(np.unique(clusters.numbers))
     if repeated == 0:
         return table
