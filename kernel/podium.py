@@ -24,66 +24,66 @@ competition → folds → pixels → augment → backbones → model → train �
     1588  Evidence: whether answers are better than others, or only luckier
     1666  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
     1751  Rules: how probabilities become answers
-    1909  Decide: which answers are submitted, and whether a fitted rule earns its place
-    1975  Inputs: where the competition's files are
-    2168  Tables: which one is about training images, and what its columns are
-    2392  Annotations: the JSON of COCO as a table
-    2443  Labels: what each training image shows
-    2623  Archives: images that lie in zips or TFRecords alone
-    2758  Sample: the ids that are asked for, and their images
-    2837  Classes: their names and their order
-    2919  Asked: what the sample submission wants to know of each image
-    3100  Solution: what the test images show, where that is known
-    3152  Draws: a part of the images for rehearsals, and a test part where there is none
-    3201  Competition: from its files to one image table
-    3384  Decode: one image file to an upright square of uint8
-    3555  Cache: where decoded squares are kept
-    3767  Pixels: from image files to squares of uint8
-    3880  Duplicates: images that are nearly the same
-    4116  Folds: every training image is validated once, by a model that never saw it
-    4331  Tells: how well the values of a column alone tell the labels of images
-    4408  Leaks: what would make a score look better than the network is
-    4633  Split: training images to folds, near-duplicates together, and what may leak across
-    4689  Composes: chains of albumentations' transforms, by name or of the user's own
-    4911  Policies: what training images go through, by name
-    4987  Augmentation: what the device does to training images
-    5049  Workers: processes that run a Compose
-    5173  Crew: the workers of one fold, on all cores
-    5347  Mixing: two images and their targets in one
-    5420  Batches: from stored squares to what a training step takes
-    5599  Pace: whether the device waits for its images, or they for the device
-    5638  Handles: where pretrained weights lie
-    5741  Backbones: the table of networks that turn pixels into features
-    5880  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    5912  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    5979  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6205  Network: the backbone built, as its row of the table says
-    6281  Weights: what the backbone starts from
-    6462  Freezing: which variables train, and how fast
-    6590  Model: augment, normalise, backbone, head
-    6694  Schedule: how fast the weights move
-    6762  Training: one fold, in two phases
-    6925  Prediction: from a trained model to class probabilities
-    6979  Inference: the models of an earlier run answer a competition's test part
-    7085  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    7231  Submission: answers laid out as the sample is
-    7295  Card: the run at a glance, as a phone shows it
-    7533  Post: one request to a webhook, within a hard limit
-    7687  Sinks: who is told of the run, and in which words
-    7877  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    8117  Delivery: from the record to a sink, at least once
-    8317  Address: which sink an address stands for
-    8423  Webhook: finds where the run is to be told, and tells it there
-    8545  Curves: one picture of all folds so far, for a phone
-    8574  Summary: the run in figures
-    8718  Results: what a run leaves in its folder, and what it must not leave of another
-    8791  Record: what a run folder holds, as far as the run has got
-    8866  Page: the pieces that the report is made of
-    9040  Mistakes: which classes a run mixes up, and the images it got most wrong
-    9129  Report: one page that shows the run
-    9317  The run: the stages in order
+    1921  Decide: which answers are submitted, and whether a fitted rule earns its place
+    1987  Inputs: where the competition's files are
+    2194  Tables: which one is about training images, and what its columns are
+    2417  Annotations: the JSON of COCO as a table
+    2468  Labels: what each training image shows
+    2648  Archives: images that lie in zips or TFRecords alone
+    2783  Sample: the ids that are asked for, and their images
+    2862  Classes: their names and their order
+    2944  Asked: what the sample submission wants to know of each image
+    3125  Solution: what the test images show, where that is known
+    3173  Draws: a part of the images for rehearsals, and a test part where there is none
+    3222  Competition: from its files to one image table
+    3397  Decode: one image file to an upright square of uint8
+    3568  Cache: where decoded squares are kept
+    3780  Pixels: from image files to squares of uint8
+    3893  Duplicates: images that are nearly the same
+    4129  Folds: every training image is validated once, by a model that never saw it
+    4344  Tells: how well the values of a column alone tell the labels of images
+    4421  Leaks: what would make a score look better than the network is
+    4641  Split: training images to folds, near-duplicates together, and what may leak across
+    4697  Composes: chains of albumentations' transforms, by name or of the user's own
+    4919  Policies: what training images go through, by name
+    4995  Augmentation: what the device does to training images
+    5057  Workers: processes that run a Compose
+    5181  Crew: the workers of one fold, on all cores
+    5355  Mixing: two images and their targets in one
+    5428  Batches: from stored squares to what a training step takes
+    5607  Pace: whether the device waits for its images, or they for the device
+    5646  Handles: where pretrained weights lie
+    5749  Backbones: the table of networks that turn pixels into features
+    5888  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    5920  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    5987  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6213  Network: the backbone built, as its row of the table says
+    6289  Weights: what the backbone starts from
+    6470  Freezing: which variables train, and how fast
+    6598  Model: augment, normalise, backbone, head
+    6702  Schedule: how fast the weights move
+    6770  Training: one fold, in two phases
+    6933  Prediction: from a trained model to class probabilities
+    6987  Inference: the models of an earlier run answer a competition's test part
+    7091  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    7232  Submission: answers laid out as the sample is
+    7294  Card: the run at a glance, as a phone shows it
+    7532  Post: one request to a webhook, within a hard limit
+    7686  Sinks: who is told of the run, and in which words
+    7876  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+    8116  Delivery: from the record to a sink, at least once
+    8316  Address: which sink an address stands for
+    8422  Webhook: finds where the run is to be told, and tells it there
+    8544  Curves: one picture of all folds so far, for a phone
+    8573  Summary: the run in figures
+    8717  Results: what a run leaves in its folder, and what it must not leave of another
+    8790  Record: what a run folder holds, as far as the run has got
+    8863  Page: the pieces that the report is made of
+    9037  Mistakes: which classes a run mixes up, and the images it got most wrong
+    9119  Report: one page that shows the run
+    9307  The run: the stages in order
 
-Sources: sha256 394bce3a563130b394e03a43274c15efb01740893853d218d89fce7210971a60
+Sources: sha256 de585b194732c7196213bccace745574b4708ecd9cb7a077ea5f098294089a7b
 """
 
 # ==================================================================================================
@@ -97,7 +97,7 @@ Sources: sha256 394bce3a563130b394e03a43274c15efb01740893853d218d89fce7210971a60
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "394bce3a563130b394e03a43274c15efb01740893853d218d89fce7210971a60"
+SOURCE = "de585b194732c7196213bccace745574b4708ecd9cb7a077ea5f098294089a7b"
 
 
 import atexit
@@ -1780,6 +1780,13 @@ def read_rule(fields: Mapping[str, Any]) -> Rule:
     return Rule(fields["kind"], tuple(fields["values"]), fields["fill"])
 
 
+def find_rule(summary: Mapping[str, Any], task: Task) -> Rule:
+    """The rule in a run's summary.json; the plain one if it has none, or is of another metric."""
+    stored = (summary.get("decision") or {}).get("rule")
+    same = summary.get("metric") == task.metric
+    return read_rule(stored) if stored and same else plain_rule(task)
+
+
 def plain_rule(task: Task) -> Rule:
     """The rule that needs no fitting: argmax, a threshold of 0.5, or probabilities unchanged."""
     if METRICS[task.metric].takes != "decisions":
@@ -1805,9 +1812,14 @@ def apply_rule(rule: Rule, probs: Answers) -> NDArray[np.float32]:
 
 def choose_classes(chosen: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     """Decisions for one class each: [N] → [N, C]."""
-    answers = np.zeros((len(chosen), classes), np.float32)
-    answers[np.arange(len(chosen)), chosen] = 1
-    return answers
+    return encode_targets(chosen, classes).astype(np.float32)
+
+
+def find_named(task: Task, answers: Answers) -> NDArray[np.uint8]:
+    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
+    if not task.exclusive:
+        return (answers >= 0.5).astype(np.uint8)
+    return encode_targets(answers.argmax(axis=1), answers.shape[1])
 
 
 def pass_thresholds(probs: Answers, thresholds: Doubles, fill: bool) -> NDArray[np.float32]:
@@ -1991,6 +2003,7 @@ IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".t
 RECORD_SUFFIXES = frozenset((".tfrec", ".tfrecord", ".tfrecords"))
 IDS_ASKED = 10_000  # whether they name an image
 TWIN_SUFFIXES = frozenset((".dcm", ".zip")) | RECORD_SUFFIXES
+NAMES_SHOWN = 5  # ids in a note
 
 
 class CompetitionError(ValueError):
@@ -2083,6 +2096,19 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise CompetitionError(f"{path} cannot be read as a CSV table: {error}") from error
+
+
+def name_some(ids: Sequence[str], what: str) -> str:
+    """Says how many ids there are and names the first: `3 test ids (a, b, c) have`."""
+    shown = ", ".join(ids[:NAMES_SHOWN]) + (", …" if len(ids) > NAMES_SHOWN else "")
+    return f"{len(ids)} {what}s ({shown}) have"
+
+
+def read_clean_table(path: Path) -> pd.DataFrame:
+    """Reads a CSV as text cells, without spaces around names and cells."""
+    table = read_table(path).rename(columns=str.strip)
+    clean: pd.DataFrame = table.apply(lambda cells: cells.str.strip())
+    return clean
 
 
 class ImageIndex:
@@ -2213,8 +2239,7 @@ def read_tables(
         if path.resolve() in set_aside or path.name.startswith("."):
             continue
         try:
-            table = read_table(path).rename(columns=str.strip)
-            tables.append((path, table.apply(lambda cells: cells.str.strip())))
+            tables.append((path, read_clean_table(path)))
         except CompetitionError as error:
             if is_called_train(path):
                 raise
@@ -3110,17 +3135,13 @@ def read_solution(path: Path, ids: Sequence[str], task: Task) -> list[Names]:
     """
     if not path.is_file():
         raise CompetitionError(f"data.solution is {path}, which is not a file")
-    table = read_table(path).rename(columns=str.strip)
-    table = table.apply(lambda cells: cells.str.strip())
+    table = read_clean_table(path)
     known = table.iloc[:, 0].isin(ids)
     rows = table[known].set_index(table.columns[0])
     truth = dict(zip(rows.index, read_truth(rows, task), strict=True))
     missing = [image_id for image_id in ids if image_id not in truth]
     if missing:
-        raise CompetitionError(
-            f"data.solution: {len(missing)} test ids ({', '.join(missing[:5])}"
-            f"{', …' if len(missing) > 5 else ''}) have no label in {path}"
-        )
+        raise CompetitionError(f"data.solution: {name_some(missing, 'test id')} no label in {path}")
     return [truth[image_id] for image_id in ids]
 
 
@@ -3206,8 +3227,6 @@ def draw_test(table: pd.DataFrame, config: DataConfig, seed: int) -> pd.DataFram
 #
 # Shapes: N training images, T test images, C classes.
 
-NAMES_SHOWN = 5  # ids in a note
-
 
 @dataclass(frozen=True)
 class Competition:
@@ -3279,12 +3298,6 @@ def drop_missing(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[
     found = table[table["path"].notna()].reset_index(drop=True)
     left_out = f"{name_some(missing, 'training id')} no file and are left out"
     return found, [left_out] if missing else []
-
-
-def name_some(ids: Sequence[str], what: str) -> str:
-    """Says how many ids there are and names the first: `3 test ids (a, b, c) have`."""
-    shown = ", ".join(ids[:NAMES_SHOWN]) + (", …" if len(ids) > NAMES_SHOWN else "")
-    return f"{len(ids)} {what}s ({shown}) have"
 
 
 def hold_out(
@@ -4473,11 +4486,6 @@ def audit_leaks(audited: Audited) -> list[Leak]:
     return sorted(leaks, key=lambda leak: not leak.serious)
 
 
-def tabulate_leaks(leaks: list[Leak]) -> pd.DataFrame:
-    """The findings as a table: check, subject, figure, text and serious, a row each."""
-    return pd.DataFrame(leaks, columns=list(Leak._fields))
-
-
 def find_straddling_groups(audited: Audited) -> Iterator[Leak]:
     """Groups that were given and are in several folds, as those of folds.file may be."""
     if "group" in audited.train:
@@ -5349,7 +5357,7 @@ def count_cores() -> int:
 # ==================================================================================================
 # mixup adds two images in shares (Zhang et al. 2018, arXiv 1710.09412); cutmix sets a part of one
 # into the other (Yun et al. 2019, arXiv 1905.04899). Both mix each image of a batch with another of
-# the batch, in a share of its own, and the targets in the same share. PixelBatch stay uint8.
+# the batch, in a share of its own, and the targets in the same share. Pixels stay uint8.
 #
 # Shapes: B batch, S side of the stored square, C classes.
 
@@ -7049,9 +7057,7 @@ def answer_with_run(
 def read_run_rule(run: Path, task: Task) -> Rule:
     """How the run's own out-of-fold answers were decided; the plain rule if that metric differs."""
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    stored = (summary.get("decision") or {}).get("rule")
-    same = summary.get("metric") == task.metric
-    return read_rule(stored) if stored and same else plain_rule(task)
+    return find_rule(summary, task)
 
 
 def check_classes(run: Path, competition: Competition) -> None:
@@ -7133,10 +7139,11 @@ def check_rows(submission: pd.DataFrame, sample: pd.DataFrame) -> None:
 
 def check_labels(answers: "pd.Series[str]", task: Task) -> None:
     """Raises SubmissionError if a cell is not one class, or a list of as many as are asked."""
+    known = set(task.classes)
     for image_id, cell in answers.items():
         labels = [cell] if task.answer == "label" else cell.split()
         for label in labels:
-            if label not in task.classes:
+            if label not in known:
                 raise SubmissionError(
                     f"id {image_id!r} has label {label!r}, which is no training label"
                 )
@@ -7203,7 +7210,9 @@ def warn_of_shift(
     and Lipton 2019 (Failing Loudly, NeurIPS); and as among many images it detects what does not
     matter, the shares must also be a tenth apart (total variation).
     """
-    counts = np.stack([count_answers(part, task) for part in (answers, out_of_fold)])
+    counts = np.stack(
+        [find_named(task, part).sum(axis=0, dtype=np.int64) for part in (answers, out_of_fold)]
+    )
     counts = counts[:, counts.sum(axis=0) > 0]
     if not counts.sum(axis=1).all() or counts.shape[1] < 2:
         return []
@@ -7218,14 +7227,6 @@ def warn_of_shift(
         f"the training images, or read in another way"
     )
     return [warning]
-
-
-def count_answers(answers: NDArray[np.float32], task: Task) -> NDArray[Any]:
-    """How often each class is answered: [C]; the first class of each image, if it has but one."""
-    chosen = answers >= 0.5
-    if task.exclusive:
-        chosen = np.eye(answers.shape[1], dtype=bool)[answers.argmax(axis=1)]
-    return np.asarray(chosen.sum(axis=0))
 
 
 # ==================================================================================================
@@ -7267,15 +7268,13 @@ def list_labels(answers: NDArray[np.float32], prior: NDArray[np.float32], task: 
 
     Of equals the more frequent class goes first.
     """
-    order = np.lexsort((np.broadcast_to(-prior, answers.shape), -answers))
+    frequent = np.argsort(-prior, kind="stable")
+    ranks = task.ranks if task.answer == "ranking" else 1
+    chosen = list(frequent[rank_classes(answers[:, frequent], ranks)])
     if task.answer == "labels":
-        counts = np.maximum((answers >= 0.5).sum(axis=1), 1)
-        order = [np.sort(row[:count]) for row, count in zip(order, counts, strict=True)]
-    elif task.answer == "label":
-        order = order[:, :1]
-    else:
-        order = order[:, : task.ranks]
-    return [" ".join(task.classes[label] for label in row) for row in order]
+        passed = (np.flatnonzero(row >= 0.5) for row in answers)
+        chosen = [row if len(row) else first for row, first in zip(passed, chosen, strict=True)]
+    return [" ".join(task.classes[label] for label in row) for row in chosen]
 
 
 def write_submission(submission: pd.DataFrame, path: Path) -> None:
@@ -8837,9 +8836,7 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     known = labels.notna().to_numpy()
     oof = Predictions(oof.ids[known], oof.probs[known])
     targets = encode_targets(labels[known].tolist(), len(task.classes))
-    stored = (summary.get("decision") or {}).get("rule")
-    rule = read_rule(stored) if stored else plain_rule(task)
-    answers = apply_rule(rule, oof.probs)
+    answers = apply_rule(find_rule(summary, task), oof.probs)
     return RunRecord(summary, settings, folds, curves, task, oof, targets, answers)
 
 
@@ -9072,7 +9069,7 @@ def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
 
 def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
     """Of each class's images, the share that was recognised; the weakest classes first."""
-    found = find_named(run)
+    found = find_named(run.task, run.answers)
     images = run.targets.sum(axis=0, dtype=np.int64)
     right = (run.targets * found).sum(axis=0, dtype=np.int64)
     recall = right / np.maximum(images, 1)
@@ -9088,18 +9085,11 @@ def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
     return render_section("Recall by class", hint, table if rows else "")
 
 
-def find_named(run: RunRecord) -> NDArray[np.uint8]:
-    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
-    if not run.task.exclusive:
-        return (run.answers >= 0.5).astype(np.uint8)
-    return encode_targets(run.answers.argmax(axis=1), run.answers.shape[1])
-
-
 def render_worst(run: RunRecord, competition: Competition, classes: Sequence[str]) -> str:
     """The images with the highest out-of-fold loss: wrong labels, odd images, hard cases."""
     paths = dict(zip(competition.train["id"], competition.train["path"], strict=True))
     losses = tally_surprise(run.task, run.targets, run.oof.probs).ravel()
-    found = find_named(run)
+    found = find_named(run.task, run.answers)
     cards = []
     for row in np.argsort(-losses, kind="stable")[:WORST_IMAGES]:
         image_id, probs = str(run.oof.ids[row]), run.oof.probs[row]

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from folders import make_csv_competition, write_csv, write_images
 
-from podium.competition import Competition, name_some, read_competition
+from podium.competition import Competition, read_competition
 from podium.config import DataConfig
-from podium.inputs import CompetitionError
+from podium.inputs import CompetitionError, name_some
 from podium.task import Task
 
 METRIC_NOTE = (

@@ -19,17 +19,17 @@ from podium.asked import ANSWERS, read_task
 from podium.config import DataConfig
 from podium.draws import draw_held, draw_test, draw_train
 from podium.inputs import (
+    NAMES_SHOWN,
     CompetitionError,
     ImageIndex,
     find_competition_folder,
     find_sample,
+    name_some,
 )
 from podium.labels import read_labels
 from podium.sample import check_images, check_test, find_test, read_sample
 from podium.solution import read_solution
 from podium.task import Task
-
-NAMES_SHOWN = 5  # ids in a note
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,6 @@ def drop_missing(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[
     found = table[table["path"].notna()].reset_index(drop=True)
     left_out = f"{name_some(missing, 'training id')} no file and are left out"
     return found, [left_out] if missing else []
-
-
-def name_some(ids: Sequence[str], what: str) -> str:
-    """Says how many ids there are and names the first: `3 test ids (a, b, c) have`."""
-    shown = ", ".join(ids[:NAMES_SHOWN]) + (", …" if len(ids) > NAMES_SHOWN else "")
-    return f"{len(ids)} {what}s ({shown}) have"
 
 
 def hold_out(

@@ -20,7 +20,7 @@ from podium.model import open_session
 from podium.pixels import read_images
 from podium.predict import predict_images
 from podium.predictions import Predictions, average_predictions
-from podium.rules import Rule, plain_rule, read_rule
+from podium.rules import Rule, find_rule
 from podium.runtime import KAGGLE_INPUT, Runtime
 from podium.task import Task
 
@@ -90,9 +90,7 @@ def answer_with_run(
 def read_run_rule(run: Path, task: Task) -> Rule:
     """How the run's own out-of-fold answers were decided; the plain rule if that metric differs."""
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    stored = (summary.get("decision") or {}).get("rule")
-    same = summary.get("metric") == task.metric
-    return read_rule(stored) if stored and same else plain_rule(task)
+    return find_rule(summary, task)
 
 
 def check_classes(run: Path, competition: Competition) -> None:

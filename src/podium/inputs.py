@@ -30,6 +30,7 @@ IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".t
 RECORD_SUFFIXES = frozenset((".tfrec", ".tfrecord", ".tfrecords"))
 IDS_ASKED = 10_000  # whether they name an image
 TWIN_SUFFIXES = frozenset((".dcm", ".zip")) | RECORD_SUFFIXES
+NAMES_SHOWN = 5  # ids in a note
 
 
 class CompetitionError(ValueError):
@@ -122,6 +123,19 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise CompetitionError(f"{path} cannot be read as a CSV table: {error}") from error
+
+
+def name_some(ids: Sequence[str], what: str) -> str:
+    """Says how many ids there are and names the first: `3 test ids (a, b, c) have`."""
+    shown = ", ".join(ids[:NAMES_SHOWN]) + (", …" if len(ids) > NAMES_SHOWN else "")
+    return f"{len(ids)} {what}s ({shown}) have"
+
+
+def read_clean_table(path: Path) -> pd.DataFrame:
+    """Reads a CSV as text cells, without spaces around names and cells."""
+    table = read_table(path).rename(columns=str.strip)
+    clean: pd.DataFrame = table.apply(lambda cells: cells.str.strip())
+    return clean
 
 
 class ImageIndex:

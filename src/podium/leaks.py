@@ -81,11 +81,6 @@ def audit_leaks(audited: Audited) -> list[Leak]:
     return sorted(leaks, key=lambda leak: not leak.serious)
 
 
-def tabulate_leaks(leaks: list[Leak]) -> pd.DataFrame:
-    """The findings as a table: check, subject, figure, text and serious, a row each."""
-    return pd.DataFrame(leaks, columns=list(Leak._fields))
-
-
 def find_straddling_groups(audited: Audited) -> Iterator[Leak]:
     """Groups that were given and are in several folds, as those of folds.file may be."""
     if "group" in audited.train:

@@ -19,8 +19,8 @@ from podium.page import (
     render_thumbnail,
 )
 from podium.record import RunRecord
+from podium.rules import find_named
 from podium.tallies import tally_surprise
-from podium.task import encode_targets
 
 HEATMAP_CLASSES = 30  # more classes than this do not fit a screen
 WORST_IMAGES, RECALL_ROWS, PAIRS, CLASSES_SHOWN = 24, 200, 12, 5
@@ -52,7 +52,7 @@ def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
 
 def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
     """Of each class's images, the share that was recognised; the weakest classes first."""
-    found = find_named(run)
+    found = find_named(run.task, run.answers)
     images = run.targets.sum(axis=0, dtype=np.int64)
     right = (run.targets * found).sum(axis=0, dtype=np.int64)
     recall = right / np.maximum(images, 1)
@@ -68,18 +68,11 @@ def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
     return render_section("Recall by class", hint, table if rows else "")
 
 
-def find_named(run: RunRecord) -> NDArray[np.uint8]:
-    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
-    if not run.task.exclusive:
-        return (run.answers >= 0.5).astype(np.uint8)
-    return encode_targets(run.answers.argmax(axis=1), run.answers.shape[1])
-
-
 def render_worst(run: RunRecord, competition: Competition, classes: Sequence[str]) -> str:
     """The images with the highest out-of-fold loss: wrong labels, odd images, hard cases."""
     paths = dict(zip(competition.train["id"], competition.train["path"], strict=True))
     losses = tally_surprise(run.task, run.targets, run.oof.probs).ravel()
-    found = find_named(run)
+    found = find_named(run.task, run.answers)
     cards = []
     for row in np.argsort(-losses, kind="stable")[:WORST_IMAGES]:
         image_id, probs = str(run.oof.ids[row]), run.oof.probs[row]

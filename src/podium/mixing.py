@@ -2,7 +2,7 @@
 
 mixup adds two images in shares (Zhang et al. 2018, arXiv 1710.09412); cutmix sets a part of one
 into the other (Yun et al. 2019, arXiv 1905.04899). Both mix each image of a batch with another of
-the batch, in a share of its own, and the targets in the same share. PixelBatch stay uint8.
+the batch, in a share of its own, and the targets in the same share. Pixels stay uint8.
 
 Shapes: B batch, S side of the stored square, C classes.
 """

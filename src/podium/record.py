@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from podium.competition import Competition
 from podium.metrics import Score, score_predictions
 from podium.predictions import Predictions, read_predictions
-from podium.rules import apply_rule, plain_rule, read_rule
+from podium.rules import apply_rule, find_rule
 from podium.task import Task, encode_targets
 
 CURVES = ["phase", "epoch", "learning_rate", "seconds"]
@@ -59,9 +59,7 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     known = labels.notna().to_numpy()
     oof = Predictions(oof.ids[known], oof.probs[known])
     targets = encode_targets(labels[known].tolist(), len(task.classes))
-    stored = (summary.get("decision") or {}).get("rule")
-    rule = read_rule(stored) if stored else plain_rule(task)
-    answers = apply_rule(rule, oof.probs)
+    answers = apply_rule(find_rule(summary, task), oof.probs)
     return RunRecord(summary, settings, folds, curves, task, oof, targets, answers)
 
 

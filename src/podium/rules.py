@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from podium.cuts import fit_cuts
 from podium.metrics import METRICS
 from podium.tallies import Answers, Doubles, Truth
-from podium.task import Task
+from podium.task import Task, encode_targets
 
 FLOORS = [float(f"{10 ** (-step / 4):.1e}") for step in range(4, 25)]  # 0.1 to 1e-6
 EVENED = [step / 10 for step in range(1, 11)]  # powers of a class's frequency
@@ -39,6 +39,13 @@ class Rule(NamedTuple):
 def read_rule(fields: Mapping[str, Any]) -> Rule:
     """A rule from what JSON made of its `_asdict()`."""
     return Rule(fields["kind"], tuple(fields["values"]), fields["fill"])
+
+
+def find_rule(summary: Mapping[str, Any], task: Task) -> Rule:
+    """The rule in a run's summary.json; the plain one if it has none, or is of another metric."""
+    stored = (summary.get("decision") or {}).get("rule")
+    same = summary.get("metric") == task.metric
+    return read_rule(stored) if stored and same else plain_rule(task)
 
 
 def plain_rule(task: Task) -> Rule:
@@ -66,9 +73,14 @@ def apply_rule(rule: Rule, probs: Answers) -> NDArray[np.float32]:
 
 def choose_classes(chosen: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     """Decisions for one class each: [N] → [N, C]."""
-    answers = np.zeros((len(chosen), classes), np.float32)
-    answers[np.arange(len(chosen)), chosen] = 1
-    return answers
+    return encode_targets(chosen, classes).astype(np.float32)
+
+
+def find_named(task: Task, answers: Answers) -> NDArray[np.uint8]:
+    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
+    if not task.exclusive:
+        return (answers >= 0.5).astype(np.uint8)
+    return encode_targets(answers.argmax(axis=1), answers.shape[1])
 
 
 def pass_thresholds(probs: Answers, thresholds: Doubles, fill: bool) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from podium.classes import Names
-from podium.inputs import CompetitionError, read_table
+from podium.inputs import CompetitionError, name_some, read_clean_table
 from podium.task import Task
 
 
@@ -20,17 +20,13 @@ def read_solution(path: Path, ids: Sequence[str], task: Task) -> list[Names]:
     """
     if not path.is_file():
         raise CompetitionError(f"data.solution is {path}, which is not a file")
-    table = read_table(path).rename(columns=str.strip)
-    table = table.apply(lambda cells: cells.str.strip())
+    table = read_clean_table(path)
     known = table.iloc[:, 0].isin(ids)
     rows = table[known].set_index(table.columns[0])
     truth = dict(zip(rows.index, read_truth(rows, task), strict=True))
     missing = [image_id for image_id in ids if image_id not in truth]
     if missing:
-        raise CompetitionError(
-            f"data.solution: {len(missing)} test ids ({', '.join(missing[:5])}"
-            f"{', …' if len(missing) > 5 else ''}) have no label in {path}"
-        )
+        raise CompetitionError(f"data.solution: {name_some(missing, 'test id')} no label in {path}")
     return [truth[image_id] for image_id in ids]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from podium.competition import Competition
 from podium.predictions import Predictions, select_probs
 from podium.storage import write_whole
+from podium.tallies import rank_classes
 from podium.task import Task
 from podium.validate import SubmissionError, class_prior
 
@@ -49,15 +50,13 @@ def list_labels(answers: NDArray[np.float32], prior: NDArray[np.float32], task: 
 
     Of equals the more frequent class goes first.
     """
-    order = np.lexsort((np.broadcast_to(-prior, answers.shape), -answers))
+    frequent = np.argsort(-prior, kind="stable")
+    ranks = task.ranks if task.answer == "ranking" else 1
+    chosen = list(frequent[rank_classes(answers[:, frequent], ranks)])
     if task.answer == "labels":
-        counts = np.maximum((answers >= 0.5).sum(axis=1), 1)
-        order = [np.sort(row[:count]) for row, count in zip(order, counts, strict=True)]
-    elif task.answer == "label":
-        order = order[:, :1]
-    else:
-        order = order[:, : task.ranks]
-    return [" ".join(task.classes[label] for label in row) for row in order]
+        passed = (np.flatnonzero(row >= 0.5) for row in answers)
+        chosen = [row if len(row) else first for row, first in zip(passed, chosen, strict=True)]
+    return [" ".join(task.classes[label] for label in row) for row in chosen]
 
 
 def write_submission(submission: pd.DataFrame, path: Path) -> None:

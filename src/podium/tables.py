@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from podium.config import DataConfig
-from podium.inputs import CompetitionError, ImageIndex, read_table
+from podium.inputs import CompetitionError, ImageIndex, read_clean_table
 
 LABEL_NAMES = re.compile(r"label|class|category|target|species|breed|diagnosis", re.IGNORECASE)
 # What keeps images alike, from the widest: a sequence is taken in one place.
@@ -56,8 +56,7 @@ def read_tables(
         if path.resolve() in set_aside or path.name.startswith("."):
             continue
         try:
-            table = read_table(path).rename(columns=str.strip)
-            tables.append((path, table.apply(lambda cells: cells.str.strip())))
+            tables.append((path, read_clean_table(path)))
         except CompetitionError as error:
             if is_called_train(path):
                 raise

@@ -3,14 +3,13 @@
 Columns, order and ids must be the sample's, and every cell an answer of the kind that is asked.
 """
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
 from podium.competition import Competition
+from podium.rules import find_named
 from podium.task import Task, encode_targets
 
 SUM_TOLERANCE = 1e-3  # how far from one a row of probabilities may sum
@@ -59,10 +58,11 @@ def check_rows(submission: pd.DataFrame, sample: pd.DataFrame) -> None:
 
 def check_labels(answers: "pd.Series[str]", task: Task) -> None:
     """Raises SubmissionError if a cell is not one class, or a list of as many as are asked."""
+    known = set(task.classes)
     for image_id, cell in answers.items():
         labels = [cell] if task.answer == "label" else cell.split()
         for label in labels:
-            if label not in task.classes:
+            if label not in known:
                 raise SubmissionError(
                     f"id {image_id!r} has label {label!r}, which is no training label"
                 )
@@ -129,7 +129,9 @@ def warn_of_shift(
     and Lipton 2019 (Failing Loudly, NeurIPS); and as among many images it detects what does not
     matter, the shares must also be a tenth apart (total variation).
     """
-    counts = np.stack([count_answers(part, task) for part in (answers, out_of_fold)])
+    counts = np.stack(
+        [find_named(task, part).sum(axis=0, dtype=np.int64) for part in (answers, out_of_fold)]
+    )
     counts = counts[:, counts.sum(axis=0) > 0]
     if not counts.sum(axis=1).all() or counts.shape[1] < 2:
         return []
@@ -144,11 +146,3 @@ def warn_of_shift(
         f"the training images, or read in another way"
     )
     return [warning]
-
-
-def count_answers(answers: NDArray[np.float32], task: Task) -> NDArray[Any]:
-    """How often each class is answered: [C]; the first class of each image, if it has but one."""
-    chosen = answers >= 0.5
-    if task.exclusive:
-        chosen = np.eye(answers.shape[1], dtype=bool)[answers.argmax(axis=1)]
-    return np.asarray(chosen.sum(axis=0))
