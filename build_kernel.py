@@ -60,7 +60,7 @@ Podium: trains an image classifier on a Kaggle competition and leaves a submissi
 Edit SETTINGS below, or give settings on the command line. build_kernel.py built this script from
 src/podium: any other edit belongs there, and is lost here with the next build.
 
-competition → folds → pixels → augment → backbones → model → train → predict → submit → report
+competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
 {contents}
 

@@ -6,7 +6,7 @@
 Edit SETTINGS below, or give settings on the command line. build_kernel.py built this script from
 src/podium: any other edit belongs there, and is lost here with the next build.
 
-competition → folds → pixels → augment → backbones → model → train → predict → submit → report
+competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
       89  Settings: the block to edit on Kaggle
      163  Configuration: every setting, its default and its limit
