@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent
 # The order of the sections, the direction of the data, and the layer rule: a module imports only
 # from modules before it. Keras is not loaded yet in the preamble.
 # fmt: off
-PREAMBLE = ("settings", "config", "knobs", "override", "runtime")
+PREAMBLE = ("settings", "declare", "learning", "config", "knobs", "override", "runtime")
 ORDER = (
     *PREAMBLE,                                                           # standard library only
     "storage", "attempt", "events", "predictions",                       # what the stages exchange

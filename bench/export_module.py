@@ -22,7 +22,7 @@ from podium import runtime  # noqa: F401, chooses the backend before Keras loads
 import keras
 import tensorflow as tf
 
-from podium.config import ModelConfig
+from podium.learning import ModelConfig
 from podium.events import Reporter
 from podium.network import build_architecture
 from podium.normalise import scale_pixels

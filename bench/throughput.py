@@ -27,7 +27,8 @@ import keras
 import numpy as np
 
 from podium.backbones import find_backbone
-from podium.config import AugmentConfig, Config, ModelConfig, PixelsConfig, ScheduleConfig
+from podium.config import AugmentConfig, Config, PixelsConfig
+from podium.learning import ModelConfig, ScheduleConfig
 from podium.events import Reporter
 from podium.freezing import freeze_backbone
 from podium.model import build_model, compile_model

@@ -7,7 +7,7 @@ import pytest
 
 from podium.augment import crop_margin
 from podium.backbones import BACKBONES, find_backbone
-from podium.config import AugmentConfig, Config, ModelConfig, PixelsConfig
+from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.events import Reporter
 from podium.freezing import (
     freeze_backbone,
@@ -18,6 +18,7 @@ from podium.freezing import (
     warn_of_slow_statistics,
 )
 from podium.handles import BackboneError
+from podium.learning import ModelConfig
 from podium.model import build_model, compile_model
 from podium.network import Start, build_network
 from podium.schedule import StagewiseAdamW

@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 
 from podium.backbones import find_backbone
-from podium.config import (
-    AugmentConfig,
-    Config,
-    HeadConfig,
-    ModelConfig,
-    PixelsConfig,
-    ScheduleConfig,
-)
+from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.freezing import freeze_backbone
+from podium.learning import HeadConfig, ModelConfig, ScheduleConfig
 from podium.model import build_model, compile_model, strip_augmentation
 from podium.network import Start
 from podium.schedule import make_optimizer

@@ -2,8 +2,8 @@ import keras
 import pytest
 
 from podium.backbones import BACKBONES, find_backbone
-from podium.config import ModelConfig
 from podium.handles import BackboneError
+from podium.learning import ModelConfig
 from podium.network import Start, build_architecture, build_network, check_backbone
 
 MOBILE = "keras:MobileNetV3Small"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podium.config import ScheduleConfig
+from podium.learning import ScheduleConfig
 from podium.schedule import FINAL_SHARE, StagewiseAdamW, make_optimizer, make_schedule
 
 

@@ -11,17 +11,9 @@ import pytest
 from podium import train as train_room
 from podium.backbones import find_backbone
 from podium.batches import make_train_batches
-from podium.config import (
-    AugmentConfig,
-    Config,
-    FoldsConfig,
-    HeadConfig,
-    ModelConfig,
-    PixelsConfig,
-    ScheduleConfig,
-    TrainConfig,
-)
+from podium.config import AugmentConfig, Config, FoldsConfig, PixelsConfig
 from podium.events import Reporter, read_record
+from podium.learning import HeadConfig, ModelConfig, ScheduleConfig, TrainConfig
 from podium.model import build_model, share_devices
 from podium.network import Start
 from podium.pixels import Images, PixelError

@@ -10,9 +10,9 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 from podium.backbones import find_backbone
-from podium.config import ModelConfig
 from podium.events import Reporter
 from podium.handles import BackboneError
+from podium.learning import ModelConfig
 from podium.network import (
     Start,
     build_architecture,

@@ -3,24 +3,18 @@
 One frozen dataclass for each stage; a stage receives its own section and nothing else.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal
 
-Value = TypeVar("Value")
-
-
-def setting(
-    default: Value,
-    meaning: str,
-    *,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-) -> Value:
-    """Declares one setting: its default, meaning, unit and inclusive limits (those of its unit)."""
-    limits = {"meaning": meaning, "unit": unit, "low": low, "high": high}
-    declared: Any = field(default=default, metadata=limits)
-    return declared  # type: ignore[no-any-return]
+from podium.declare import setting
+from podium.learning import (
+    HeadConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PredictConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,24 @@ class RuntimeConfig:
         None, "run folder; none is /kaggle/working, or runs/<date and time> at home"
     )
     session_hours: float | None = setting(
-        None, "session limit; none is 9 on a TPU and 12 elsewhere", unit="h", low=0.05, high=24
+        None, "session limit; none is 9 on a TPU and 12 elsewhere", unit="h", low=0.005, high=24
+    )
+    reserve_minutes: float | None = setting(
+        None,
+        "kept free before the session's limit; none is a twentieth of the session",
+        unit="min",
+        low=0.0,
+        high=600.0,
+    )
+    resume: str = setting(
+        "auto",
+        "auto goes on with an unfinished run in the run folder, or attached under /kaggle/input; "
+        "no starts anew; or the folder of a run to go on with",
+    )
+    failure_exit: Literal["auto", "zero", "one"] = setting(
+        "auto",
+        "exit code of a run that failed; auto is zero on Kaggle, which may drop the output of "
+        "others, and one elsewhere",
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = setting(
         "auto",
@@ -165,88 +176,6 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The backbone: which, from which weights, and what of it trains."""
-
-    backbone: str = setting(
-        "keras:EfficientNetV2B0", "a name of the table (make backbones), or hub:folder"
-    )
-    weights: Literal["pretrained", "pretrained-if-found", "random"] = setting(
-        "pretrained", "what the backbone starts from; if-found is for rehearsals"
-    )
-    frozen_stages: int = setting(
-        0,
-        "stages that never train, from the first; a stage ends where the resolution halves; "
-        "5 is the whole backbone",
-        low=0,
-        high=5,
-    )
-    batch_norm: Literal["train", "frozen"] = setting(
-        "train", "frozen keeps its statistics, scale and offset as pretrained"
-    )
-    bn_momentum: float | None = setting(
-        None,
-        "share of the old statistics kept at each step; none is the network's own",
-        low=0.0,
-        high=0.9999,
-    )
-    drop_path: float | None = setting(
-        None, "stochastic depth of the last block; none is the network's own", low=0.0, high=0.9
-    )
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """From features to logits."""
-
-    pooling: Literal["avg", "gem"] = setting(
-        "avg", "mean over the feature map, or generalised mean with p = 3"
-    )
-    dropout: float = setting(0.2, "share of features dropped before the head", low=0.0, high=0.9)
-    hidden: int = setting(
-        0, "width of one more dense layer; 0 is none", unit="features", low=0, high=8192
-    )
-    activation: Literal["elu", "relu", "gelu", "swish"] = setting("elu", "of that layer")
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """The learning rate and the optimizer (AdamW)."""
-
-    head_lr: float = setting(
-        1e-3, "peak learning rate while only the head trains", low=0.0, high=1.0
-    )
-    peak_lr: float = setting(3e-4, "peak learning rate while everything trains", low=0.0, high=1.0)
-    warmup: float = setting(0.1, "share of the updates that warm up linearly", low=0.0, high=0.9)
-    weight_decay: float = setting(1e-4, "decoupled weight decay", low=0.0, high=1.0)
-    layer_decay: float = setting(
-        1.0,
-        "learning rate of each stage as a share of the next one's; 1 is the same for all",
-        low=0.1,
-        high=1.0,
-    )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The two phases of the fine-tune."""
-
-    head_epochs: int = setting(1, "epochs with the backbone frozen", low=0, high=1000)
-    epochs: int = setting(8, "epochs with everything training", low=1, high=1000)
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """The answer to the test part."""
-
-    run: str | None = setting(
-        None,
-        "folder of an earlier run whose models predict, and nothing is trained; attached finds it "
-        "under /kaggle/input",
-    )
-
-
-@dataclass(frozen=True)
 class Config:
     """All settings of one run."""
 
@@ -257,6 +186,7 @@ class Config:
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     head: HeadConfig = HeadConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()

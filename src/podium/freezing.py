@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import keras
 
-from podium.config import ModelConfig
 from podium.events import Reporter
 from podium.handles import BackboneError
+from podium.learning import ModelConfig
 
 ALL_STAGES = 5
 

@@ -9,9 +9,10 @@ from typing import Any
 import keras
 
 from podium.augment import make_augmentation
-from podium.config import Config, HeadConfig
+from podium.config import Config
 from podium.freezing import set_bn_momentum, set_drop_path
 from podium.handles import BackboneError
+from podium.learning import HeadConfig
 from podium.network import Start, build_network
 from podium.normalise import scale_pixels
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import keras
 
 from podium.backbones import Backbone, Scaling, find_backbone
-from podium.config import ModelConfig
 from podium.handles import BackboneError
 from podium.hub_module import HubModule
+from podium.learning import ModelConfig
 
 # These would scale pixels by themselves, and must be told not to.
 SCALING_INSIDE = ("EfficientNetV2", "ConvNeXt", "MobileNetV3")

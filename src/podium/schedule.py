@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from podium.config import ScheduleConfig
+from podium.learning import ScheduleConfig
 
 FINAL_SHARE = 0.01  # of the peak, at the last update
 
@@ -68,6 +68,6 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """AdamW on the schedule above, each variable at its share of the rate."""
     schedule = make_schedule(peak, updates, config.warmup)
-    optimizer = StagewiseAdamW(schedule, weight_decay=config.weight_decay, shares=shares)
+    optimizer = StagewiseAdamW(schedule, weight_decay=1e-4, shares=shares)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -121,8 +121,8 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 def list_phases(config: Config) -> Iterator[Phase]:
     """The phases of the fine-tune that have epochs."""
     for phase in (
-        Phase("head", config.train.head_epochs, config.schedule.head_lr),
-        Phase("all", config.train.epochs, config.schedule.peak_lr),
+        Phase("head", config.train.head_epochs, config.schedule.head_lr or 1e-3),
+        Phase("all", config.train.epochs, config.schedule.peak_lr or 3e-4),
     ):
         if phase.epochs:
             yield phase

@@ -15,10 +15,10 @@ import keras
 
 from podium.attempt import call_in_time, describe_error
 from podium.backbones import Backbone, find_backbone
-from podium.config import ModelConfig
 from podium.events import Reporter
 from podium.handles import BackboneError, find_module, find_weights_file
 from podium.hub_module import find_side
+from podium.learning import ModelConfig
 from podium.network import Start, build_architecture, check_backbone
 from podium.port import UnportableModule, port_module, read_module
 from podium.storage import write_whole
