@@ -43,7 +43,7 @@ ORDER = (
     "composes", "policies", "augment",                                   # what the model sees
     "workers", "crew", "mixing", "batches", "pace",                      # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
-    "network", "weights", "freezing", "model", "schedule", "train",      # how it learns
+    "network", "weights", "freezing", "model", "schedule", "checkpoint", "train", # how it learns
     "predict", "infer", "validate", "submit",                            # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "curves", "summary", "results", "record", "page", "mistakes",        # what is shown
