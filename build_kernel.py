@@ -46,7 +46,7 @@ ORDER = (
     "network", "weights", "freezing", "model", "schedule", "checkpoint", "train", # how it learns
     "predict", "infer", "validate", "submit",                            # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
-    "curves", "summary", "results", "record", "page", "mistakes",        # what is shown
+    "curves", "summary", "results", "resume", "record", "page", "mistakes",        # what is shown
     "report", "main",
 )
 # fmt: on

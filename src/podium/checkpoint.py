@@ -1,10 +1,10 @@
 """Checkpoint: all that a fold has learned so far, in one file
 
-The state is every variable of the model and its optimizer: weights, statistics, moments, averages,
-counters and the states of the random generators. What has been trained for k steps, captured and
-restored into a new model trains on as if it had never stopped, to the bit where the device
-computes the same thing twice. A checkpoint is an .npz file with a digest of all its bytes at its
-end, so that one that is cut short or damaged is never taken for a whole one.
+The state is every variable of the model and its optimizer: weights, statistics, moments,
+averages, counters and the states of the random generators. What has been trained for k steps,
+captured and restored into a new model trains on as if it had never stopped, to the bit where the
+device computes the same thing twice. A checkpoint is an .npz file with a digest of all its bytes
+at its end, so that one that is cut short or damaged is never taken for a whole one.
 """
 
 import hashlib
