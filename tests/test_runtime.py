@@ -21,6 +21,7 @@ from podium.runtime import (
     choose_precision,
     describe_runtime,
     find_accelerator,
+    find_deadline,
     find_run_folder,
     list_devices,
     open_runtime,
@@ -153,11 +154,41 @@ def test_the_runtime_of_this_machine_opens_and_is_described(tmp_path: Path):
     runtime = open_runtime(config, backend, started)
     assert (runtime.accelerator, runtime.backend) == ("cpu", backend)
     assert len(runtime.devices) == (8 if backend == "jax" else 1)
-    assert runtime.deadline == started + 2 * 3600
+    assert runtime.deadline == started + 114 * 60
+    assert runtime.reserve == 6 * 60
     card = describe_runtime(runtime)
     assert str(tmp_path) in card
     assert f"keras {keras.version()}" in card
-    assert "in 2.0 h" in card
+    assert "in 1.9 h; 6 min are kept free" in card
+
+
+@pytest.mark.parametrize(
+    ("kind", "hours", "minutes", "left", "reserve"),
+    [
+        ("tpu", None, None, 513, 27),
+        ("gpu", None, None, 684, 36),
+        ("cpu", 2, None, 114, 6),
+        ("gpu", None, 30, 690, 30),
+        ("tpu", 1, 0, 60, 0),
+        ("tpu", 1, 59, 1, 59),
+    ],
+)
+def test_a_run_must_be_done_before_the_session_ends(
+    kind: str, hours: float | None, minutes: float | None, left: float, reserve: float
+):
+    config = RuntimeConfig(session_hours=hours, reserve_minutes=minutes)
+    assert find_deadline(config, kind, 1000) == pytest.approx((1000 + 60 * left, 60 * reserve))
+
+
+@pytest.mark.parametrize("minutes", [60, 90])
+def test_a_reserve_that_leaves_nothing_of_the_session_is_refused(minutes: float):
+    config = RuntimeConfig(session_hours=1, reserve_minutes=minutes)
+    with pytest.raises(SettingsError) as caught:
+        find_deadline(config, "gpu", 0)
+    assert str(caught.value) == (
+        f"runtime.reserve_minutes is {minutes}, but the session has 60 minutes; set it below that, "
+        f"or raise runtime.session_hours"
+    )
 
 
 def test_devices_are_listed_by_the_backend_in_use():

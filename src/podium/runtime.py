@@ -24,6 +24,7 @@ from podium.override import SettingsError, format_help, read_config
 
 KAGGLE_INPUT, KAGGLE_WORKING = Path("/kaggle/input"), Path("/kaggle/working")
 SESSION_HOURS = {"tpu": 9.0, "gpu": 12.0, "cpu": 12.0}  # Kaggle's limits
+RESERVE_SHARE = 0.05  # of a session, which began before the run, and whose end takes its output
 
 
 class DeviceError(RuntimeError):
@@ -40,7 +41,8 @@ class Runtime:
     precision: str  # "float32", "mixed_bfloat16" or "mixed_float16"
     folder: Path  # where everything is written
     started: float  # seconds since 1970
-    deadline: float  # likewise
+    deadline: float  # likewise: when the run must be done
+    reserve: float = 0.0  # seconds of the session after that
 
 
 def is_on_kaggle(environ: Mapping[str, str] = os.environ) -> bool:
@@ -216,15 +218,33 @@ def find_run_folder(config: RuntimeConfig) -> Path:
     return folder
 
 
+def find_deadline(config: RuntimeConfig, kind: str, started: float) -> tuple[float, float]:
+    """When a run must be done, and the seconds kept free from then to the session's limit.
+
+    Raises SettingsError if these are the whole session.
+    """
+    minutes = 60 * (config.session_hours or SESSION_HOURS.get(kind, 12.0))
+    reserve = config.reserve_minutes
+    if reserve is None:
+        reserve = RESERVE_SHARE * minutes
+    if reserve >= minutes:
+        raise SettingsError(
+            f"runtime.reserve_minutes is {reserve:g}, but the session has {minutes:g} minutes; "
+            f"set it below that, or raise runtime.session_hours"
+        )
+    return started + 60 * (minutes - reserve), 60 * reserve
+
+
 def open_runtime(config: Config, backend: str, started: float) -> Runtime:
     """Opens the devices and the run folder and verifies both.
 
-    Raises DeviceError if the machine is not the one that was asked for.
+    Raises DeviceError if the machine is not the one that was asked for, SettingsError if no time
+    is left to run in.
     """
     found = list_devices(backend)
     check_devices(config.runtime, backend, found.kind, found.names, find_accelerator())
     check_batch(config.pixels.batch_size, len(found.names))
-    hours = config.runtime.session_hours or SESSION_HOURS.get(found.kind, 12.0)
+    deadline, reserve = find_deadline(config.runtime, found.kind, started)
     return Runtime(
         found.kind,
         backend,
@@ -232,7 +252,8 @@ def open_runtime(config: Config, backend: str, started: float) -> Runtime:
         choose_precision(config.runtime, found),
         find_run_folder(config.runtime),
         started,
-        started + hours * 3600,
+        deadline,
+        reserve,
     )
 
 
@@ -251,6 +272,7 @@ def describe_runtime(runtime: Runtime) -> str:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
     left = (runtime.deadline - time.time()) / 3600
+    deadline = time.strftime("%H:%M", time.localtime(runtime.deadline))
     first, count = runtime.devices[0], len(runtime.devices)
     rows = {
         "devices": f"{count} × {runtime.accelerator} ({first}{', …' if count > 1 else ''})",
@@ -258,7 +280,7 @@ def describe_runtime(runtime: Runtime) -> str:
         "host": f"{os.cpu_count()} cores, {pages / 2**30:.1f} GiB of memory",
         "versions": versions,
         "run folder": str(runtime.folder),
-        "deadline": f"{time.strftime('%H:%M', time.localtime(runtime.deadline))}, in {left:.1f} h",
+        "deadline": f"{deadline}, in {left:.1f} h; {runtime.reserve / 60:.3g} min are kept free",
     }
     return "\n".join(f"  {name:<11} {text}" for name, text in rows.items())
 
