@@ -34,6 +34,7 @@ PREAMBLE = ("settings", "declare", "learning", "config", "knobs", "override", "r
 ORDER = (
     *PREAMBLE,                                                           # standard library only
     "storage", "attempt", "events", "predictions",                       # what the stages exchange
+    "budget",                                                            # what fits in time
     "task", "tallies", "metrics", "evidence",                            # what is asked, how well
     "cuts", "rules", "decide",                                           # what is answered
     "inputs", "tables", "annotations", "labels", "archives", "sample",   # what files there are

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_run import make_epoch, make_events
 
-from podium.card import BEST_EVERY, Card, News, clean_text, format_hours, list_lines, update_card
+from podium.card import BEST_EVERY, Card, News, clean_text, list_lines, update_card
 
 
 def watch(events) -> tuple[Card, list[News]]:
@@ -102,13 +102,6 @@ def test_a_loss_that_is_no_number_is_shown_as_such():
 def test_an_event_of_no_interest_changes_only_the_clock():
     card, news = update_card(Card(), {"time": 5.0, "event": "backbone_prepared"})
     assert (card, news) == (Card(now=5.0), None)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(-5, "0 min"), (89, "1 min"), (3600, "1 h 00"), (7290, "2 h 02")]
-)
-def test_times_are_read_at_a_glance(seconds: float, text: str):
-    assert format_hours(seconds) == text
 
 
 @given(st.text(), st.integers(2, 50))

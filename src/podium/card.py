@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from podium.budget import format_hours
+
 LIGHTS = {"running": "🟢", "warned": "🟡", "finished": "🏁", "failed": "🔴", "stopped": "🟠"}
 BAR_WIDTH = 12
 BEST_EVERY = 1800.0  # seconds between two news of a better best
@@ -226,12 +228,6 @@ def name_metric(event: Mapping[str, Any]) -> str:
 def format_accuracy(figure: float | None) -> str:
     """A score, or what stands for one that is no number."""
     return "?" if figure is None else f"{figure:.4f}"
-
-
-def format_hours(seconds: float) -> str:
-    """Hours and minutes."""
-    hours, minutes = divmod(max(0, round(seconds / 60)), 60)
-    return f"{hours} h {minutes:02}" if hours else f"{minutes} min"
 
 
 def clean_text(text: object, most: int) -> str:
