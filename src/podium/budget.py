@@ -25,6 +25,8 @@ BACKWARD = 3.0
 RECENT = 5  # stretches whose median is the cost of those to come: one that stalls is no trend
 LEAST_SHARE = 0.5  # of a further fold's updates: with fewer its model would not earn its place
 
+Done = tuple[int, int]  # updates of a fold so far, with the head alone and with everything
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -104,22 +106,19 @@ def guess_costs(step: float, supply: float, start: float, checked: float, answer
     return Costs(start, head, max(BACKWARD * step, supply), checked * head, answered * head)
 
 
-def time_course(course: Course, costs: Costs, done: tuple[int, int] = (0, 0)) -> float:
+def time_course(course: Course, costs: Costs, done: Done = (0, 0)) -> float:
     """Seconds of what is left of a fold after so many updates of each phase.
 
-    Each phase that has not begun is compiled first; a fold that is resumed within a phase has to
-    be built as well, which is not counted here. Each epoch ends with a check, a shorter last one
-    too.
+    Each phase that has not begun is compiled first; to compile again what is resumed in its middle
+    is not counted. Each epoch ends with a check, a shorter last one too.
     """
     seconds = costs.answer
-    for whole, begun, update in (
-        (course.head, done[0], costs.head),
-        (course.all, done[1], costs.all),
-    ):
+    updates = (costs.head, costs.all)
+    for whole, begun, update in zip(course[:2], done, updates, strict=True):
         if whole > begun:
             checks = math.ceil(whole / course.steps) - begun // course.steps
-            seconds += (whole - begun) * update + checks * costs.check
-            seconds += 0.0 if begun else costs.start
+            start = 0.0 if begun else costs.start
+            seconds += start + (whole - begun) * update + checks * costs.check
     return seconds
 
 
@@ -137,7 +136,7 @@ def shorten_course(course: Course, updates: int) -> Course:
     return Course(head, updates - head, course.steps)
 
 
-def list_courses(course: Course, done: tuple[int, int]) -> Iterator[Course]:
+def list_courses(course: Course, done: Done) -> Iterator[Course]:
     """The courses that a fold can still take, from the longest on, none shorter than what is done.
 
     Whole epochs down to the one in hand, then parts of that; the last one is to end at once, with
@@ -163,14 +162,12 @@ def spare_ending(costs: Costs) -> float:
     return ENDING_SLACK * (costs.check + costs.answer) + costs.all
 
 
-def still_fits(seconds: float, course: Course, costs: Costs, done: tuple[int, int]) -> bool:
+def still_fits(seconds: float, course: Course, costs: Costs, done: Done) -> bool:
     """Whether what is left of a fold fits; if not, the rest of the epoch has to be planned anew."""
     return time_course(course, costs, done) + spare_ending(costs) <= seconds
 
 
-def fit_course(
-    seconds: float, course: Course, costs: Costs, done: tuple[int, int] = (0, 0)
-) -> Course:
+def fit_course(seconds: float, course: Course, costs: Costs, done: Done = (0, 0)) -> Course:
     """The longest course of a fold that takes no longer, or the shortest there is."""
     shorter = course
     for shorter in list_courses(course, done):
@@ -180,11 +177,7 @@ def fit_course(
 
 
 def plan_folds(
-    seconds: float,
-    course: Course,
-    costs: Costs,
-    folds: int,
-    done: tuple[int, int] | None = (0, 0),
+    seconds: float, course: Course, costs: Costs, folds: int, done: Done | None = (0, 0)
 ) -> tuple[Course, ...]:
     """The courses of the folds that fit, of those left; what has none is not to be begun.
 
@@ -213,31 +206,24 @@ def describe_plan(
     costs: Costs,
     folds: range,
     seconds: float,
-    done: tuple[int, int] | None = (0, 0),
+    done: Done | None = (0, 0),
 ) -> str:
     """One line on what plan_folds made of the numbered folds that are left, and of the seconds."""
-    fresh = time_course(course, costs)
-    need = time_course(course, costs, done or (0, 0)) + fresh * (len(folds) - 1)
+    further = (len(folds) - 1) * time_course(course, costs)
+    need = format_hours(time_course(course, costs, done or (0, 0)) + further)
     shares = [name_epochs(one) for one in plan] + [""] * (len(folds) - len(plan))
-    if all(one == course for one in plan) and len(plan) == len(folds):
+    runs = groupby(zip(shares, folds, strict=True), key=itemgetter(0))
+    verdict = ", ".join(name_folds([fold for _, fold in pairs], share) for share, pairs in runs)
+    if tuple(plan) == (course,) * len(folds):
         verdict = "all fit"
-    else:
-        verdict = ", ".join(
-            name_folds([fold for _, fold in pairs], share)
-            for share, pairs in groupby(zip(shares, folds, strict=True), key=itemgetter(0))
-        )
-    epochs = [
-        f"{course.steps * update + costs.check:.1f} s {words}"
-        for share, update, words in (
-            (course.head, costs.head, "with the head alone"),
-            (course.all, costs.all, "with everything"),
-        )
-        if share
-    ]
+    head, everything = (
+        f"{course.steps * update + costs.check:.1f} s" for update in (costs.head, costs.all)
+    )
+    head = f"{head} with the head alone, " if course.head else ""
     return (
-        f"{len(folds)} fold{'s' if len(folds) > 1 else ''} × {name_epochs(course)} need "
-        f"{format_hours(need)} of the {format_hours(seconds)} left: {verdict} "
-        f"(an epoch takes {', '.join(epochs)})"
+        f"{len(folds)} fold{'s' if len(folds) > 1 else ''} × {name_epochs(course)} need {need} of "
+        f"the {format_hours(seconds)} left: {verdict} "
+        f"(an epoch takes {head}{everything} with everything)"
     )
 
 
