@@ -24,6 +24,8 @@ def test_settings_are_listed_by_their_dotted_names():
         ("data.limit", "10 or more, or none"),
         ("model.weights", "pretrained, pretrained-if-found, random"),
         ("data.folder", "text, or none"),
+        ("schedule.peak_lr", "0 to 10, or none"),
+        ("schedule.range_test", "yes or no"),
     ],
 )
 def test_limits_are_told_in_words(name: str, limit: str):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podium.config import Config
-from podium.knobs import Knob, list_knobs, list_settings
+from podium.knobs import Knob, list_knobs, list_settings, unwrap_optional
 from podium.override import (
     SettingsError,
     expand_preset,
@@ -85,8 +85,22 @@ def test_a_malformed_command_line_says_how_to_write_it(argv: list[str], message:
 
 @pytest.mark.parametrize("value", [True, "nan", "inf", float("nan"), "1e999", "", None, [3]])
 def test_what_is_no_number_is_refused(value: object):
-    with pytest.raises(SettingsError, match="schedule.peak_lr must be 0 to 1, not "):
-        override(Config(), {"schedule.peak_lr": value})
+    with pytest.raises(SettingsError, match="schedule.warmup must be 0 to 0.9, not "):
+        override(Config(), {"schedule.warmup": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [("yes", True), ("True", True), (True, True), ("no", False), ("false", False), (False, False)],
+)
+def test_a_switch_is_yes_or_no(value: object, meant: bool):
+    assert override(Config(), {"schedule.range_test": value}).schedule.range_test is meant
+
+
+@pytest.mark.parametrize("value", ["", "maybe", 2, None])
+def test_what_is_neither_yes_nor_no_is_refused(value: object):
+    with pytest.raises(SettingsError, match="schedule.range_test must be yes or no, not "):
+        override(Config(), {"schedule.range_test": value})
 
 
 def test_a_whole_number_may_not_have_a_fraction():
@@ -106,7 +120,10 @@ def test_a_preset_is_expanded_under_what_stands_beside_it():
 
 def values_of(knob: Knob) -> st.SearchStrategy[object]:
     """Values that the knob takes."""
-    if isinstance(knob.default, float) or knob.name == "runtime.session_hours":
+    kind, _ = unwrap_optional(knob.hint)
+    if kind is bool:
+        return st.booleans()
+    if kind is float:
         return st.floats(knob.low, knob.high)
     if knob.low is not None:
         return st.integers(int(knob.low), int(min(knob.high or 10**6, 10**6)))
@@ -140,4 +157,4 @@ def test_help_groups_every_setting_by_stage_with_default_unit_and_limit():
     }
     assert lines["--pixels.image_size"] == ["224", "16 to 1024 (px)"]
     assert lines["--data.limit"] == ["none", "10 or more, or none (images)"]
-    assert lines["--runtime.session_hours"] == ["none", "0.05 to 24, or none (h)"]
+    assert lines["--runtime.session_hours"] == ["none", "0.005 to 24, or none (h)"]

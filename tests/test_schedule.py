@@ -43,7 +43,7 @@ def test_biases_and_normalisation_are_not_decayed():
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()]
     )
-    optimizer = make_optimizer(ScheduleConfig(weight_decay=0.1), 1e-3, 10)
+    optimizer = make_optimizer(ScheduleConfig(), 1e-3, 10)
     optimizer.build(model.trainable_variables)
     decayed = [v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)]
     assert [path.rpartition("/")[2] for path in decayed] == ["kernel"]

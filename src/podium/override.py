@@ -15,6 +15,8 @@ from podium.config import PRESETS, Config
 from podium.knobs import Knob, list_knobs, section_class, unwrap_optional
 from podium.settings import SETTINGS
 
+SWITCH = {"yes": True, "true": True, "no": False, "false": False}
+
 
 class SettingsError(ValueError):
     """Settings that cannot be used; the message has one line for each mistake."""
@@ -33,6 +35,10 @@ def convert_value(knob: Knob, value: object) -> object:
         if value not in get_args(kind):
             raise refusal
         return value
+    if kind is bool:
+        if str(value).lower() not in SWITCH:
+            raise refusal
+        return SWITCH[str(value).lower()]
     if kind is str:
         if not isinstance(value, str) or not value:
             raise refusal
