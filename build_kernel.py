@@ -44,7 +44,8 @@ ORDER = (
     "composes", "policies", "augment",                                   # what the model sees
     "workers", "crew", "mixing", "batches", "pace",                      # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
-    "network", "weights", "freezing", "model", "schedule", "checkpoint", "train", # how it learns
+    "network", "weights", "freezing", "model",                           # what learns
+    "recipe", "schedule", "optimizers", "objective", "checkpoint", "train",  # how it learns
     "predict", "infer", "validate", "submit",                            # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "curves", "summary", "results", "resume", "record", "page", "mistakes",        # what is shown

@@ -28,13 +28,15 @@ import numpy as np
 
 from podium.backbones import find_backbone
 from podium.config import AugmentConfig, Config, PixelsConfig
-from podium.learning import ModelConfig, ScheduleConfig
+from podium.learning import ModelConfig, OptimizerConfig
 from podium.events import Reporter
 from podium.freezing import freeze_backbone
-from podium.model import build_model, compile_model
+from podium.model import build_model
 from podium.network import Start
 from podium.batches import Host, Labelled, make_train_batches
-from podium.schedule import make_optimizer
+from podium.objective import compile_model
+from podium.optimizers import make_optimizer, set_rates
+from podium.task import Task
 from podium.train import EpochLog
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -90,7 +92,10 @@ def make_model(options: argparse.Namespace) -> keras.Model:
     row, config = find_backbone(options.backbone), make_config(options)
     model = build_model(config, Start(row, row.scaling), CLASSES, options.side, seed=0)
     freeze_backbone(model, config.model, frozen=False)
-    compile_model(model, make_optimizer(ScheduleConfig(), 1e-3, 10_000), jit=BACKEND == "jax")
+    optimizer = make_optimizer(OptimizerConfig("adamw", weight_decay=1e-4), 1)
+    task = Task("label", tuple(map(str, range(CLASSES))))
+    compile_model(model, optimizer, task=task, jit=BACKEND == "jax")
+    set_rates(model.optimizer, np.array([1e-3]))
     return model
 
 

@@ -19,9 +19,10 @@ from podium.freezing import (
 )
 from podium.handles import BackboneError
 from podium.learning import ModelConfig
-from podium.model import build_model, compile_model
+from podium.model import build_model
 from podium.network import Start, build_network
-from podium.schedule import StagewiseAdamW
+from podium.objective import compile_model
+from podium.task import Task
 
 RNG = np.random.default_rng(0)
 BUILDABLE = [name for name, row in BACKBONES.items() if not name.startswith("hub:")]
@@ -141,11 +142,17 @@ def test_a_backbone_of_one_piece_freezes_whole_or_not_at_all():
             freeze_backbone(model, ModelConfig(**settings), frozen=False)
 
 
+def compile_small(model: keras.Model) -> None:
+    jit = keras.backend.backend() == "jax"
+    task = Task("label", ("a", "b", "c"))
+    compile_model(model, keras.optimizers.AdamW(1e-2), task=task, jit=jit)
+
+
 def test_without_a_new_compile_freeing_a_backbone_does_not_train_it():
     """The trap: TensorFlow goes on as before without a word, JAX refuses."""
     model, config = make_model("tiny")
     freeze_backbone(model, config.model, frozen=True)
-    compile_model(model, StagewiseAdamW(1e-2), jit=keras.backend.backend() == "jax")
+    compile_small(model)
     pixels = RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     labels = np.eye(3, dtype=np.float32)[np.arange(8) % 3]
     model.fit(pixels, labels, batch_size=8, verbose=0)
@@ -158,7 +165,7 @@ def test_without_a_new_compile_freeing_a_backbone_does_not_train_it():
         return  # a model that failed in the middle of a step is of no more use
     model.fit(pixels, labels, batch_size=8, verbose=0)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(kernel), before)
-    compile_model(model, StagewiseAdamW(1e-2), jit=keras.backend.backend() == "jax")
+    compile_small(model)
     model.fit(pixels, labels, batch_size=8, epochs=2, verbose=0)
     assert (keras.ops.convert_to_numpy(kernel) != before).any()
 

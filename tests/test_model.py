@@ -9,10 +9,12 @@ import pytest
 from podium.backbones import find_backbone
 from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.freezing import freeze_backbone
-from podium.learning import HeadConfig, ModelConfig, ScheduleConfig
-from podium.model import build_model, compile_model, strip_augmentation
+from podium.learning import HeadConfig, ModelConfig, OptimizerConfig
+from podium.model import build_model, strip_augmentation
 from podium.network import Start
-from podium.schedule import make_optimizer
+from podium.objective import compile_model
+from podium.optimizers import make_optimizer, set_rates
+from podium.task import Task
 
 CONFIG = replace(
     Config(),
@@ -37,8 +39,10 @@ def changed(before: list[np.ndarray], after: list[np.ndarray]) -> int:
 
 
 def compile_tiny(model: keras.Model) -> None:
-    optimizer = make_optimizer(ScheduleConfig(), 1e-2, 100)
-    compile_model(model, optimizer, jit=keras.backend.backend() == "jax")
+    optimizer = make_optimizer(OptimizerConfig("adamw", weight_decay=1e-4), 1)
+    task = Task("label", ("a", "b", "c"))
+    compile_model(model, optimizer, task=task, jit=keras.backend.backend() == "jax")
+    set_rates(model.optimizer, np.array([1e-2]))
 
 
 def test_raw_pixels_go_in_and_logits_come_out():
@@ -81,18 +85,6 @@ def test_a_freed_backbone_trains_whole_after_it_was_frozen():
         model.fit(PIXELS, TARGETS, batch_size=8, epochs=2, verbose=0)
     after = copy_weights(model.get_layer("backbone").variables)
     assert changed(before, after) == len(before)
-
-
-def test_padding_does_not_count_in_the_metrics():
-    model = build_model(CONFIG, START, 3, 18, seed=0)
-    model.get_layer("head").bias.assign([0.0, 1.0, -1.0])
-    compile_tiny(model)
-    weights = np.array([1.0] * 5 + [0.0] * 11, np.float32)
-    padded = model.evaluate(PIXELS, TARGETS, sample_weight=weights, verbose=0, return_dict=True)
-    logits = np.array([0.0, 1.0, -1.0])
-    losses = np.log(np.exp(logits).sum()) - logits[LABELS[:5]]
-    assert padded["log_loss"] == pytest.approx(losses.mean(), rel=1e-5)
-    assert padded["accuracy"] == pytest.approx((LABELS[:5] == 1).mean())
 
 
 # What a user has who has the saved model and Keras, and nothing of Podium.

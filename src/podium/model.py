@@ -87,28 +87,3 @@ def share_devices(count: int) -> None:
     if count > 1 and keras.backend.backend() == "jax":
         devices = keras.distribution.list_devices()
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-
-
-def compile_model(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    *,
-    jit: bool,
-    exclusive: bool = True,
-) -> None:
-    """Compiles for training on targets [B, C], which sum to one where classes exclude each other.
-
-    Else each class is a question by itself, and accuracy the share of such questions answered
-    rightly. The metrics are weighted ones, so that the padding of the last batch does not count.
-    """
-    kind = "Categorical" if exclusive else "Binary"
-    loss = getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True)
-    log_loss = getattr(keras.metrics, f"{kind}Crossentropy")(name="log_loss", from_logits=True)
-    accuracy = (
-        keras.metrics.CategoricalAccuracy(name="accuracy")
-        if exclusive
-        else keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of logits
-    )
-    model.compile(
-        optimizer=optimizer, loss=loss, weighted_metrics=[accuracy, log_loss], jit_compile=jit
-    )

@@ -21,11 +21,14 @@ from podium.batches import Host, Labelled, count_steps, make_eval_batches, make_
 from podium.config import Config
 from podium.events import Reporter
 from podium.freezing import freeze_backbone, share_rates, warn_of_slow_statistics
-from podium.model import build_model, compile_model, strip_augmentation
+from podium.model import build_model, strip_augmentation
 from podium.network import Start
+from podium.objective import compile_model
+from podium.optimizers import make_optimizer, set_rates
 from podium.pace import describe_bottleneck, measure_rate
 from podium.pixels import Images, check_pixels
-from podium.schedule import make_optimizer
+from podium.recipe import settle_recipe
+from podium.schedule import make_schedule
 from podium.task import Task
 
 SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
@@ -121,8 +124,8 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 def list_phases(config: Config) -> Iterator[Phase]:
     """The phases of the fine-tune that have epochs."""
     for phase in (
-        Phase("head", config.train.head_epochs, config.schedule.head_lr or 1e-3),
-        Phase("all", config.train.epochs, config.schedule.peak_lr or 3e-4),
+        Phase("head", config.train.head_epochs, config.schedule.head_lr or 0.0),
+        Phase("all", config.train.epochs, config.schedule.peak_lr or 0.0),
     ):
         if phase.epochs:
             yield phase
@@ -139,8 +142,10 @@ def train_fold(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.csv").unlink(missing_ok=True)
+    task = data.task
+    config = settle_recipe(config, start.backbone.family, task.metric, exclusive=task.exclusive)
     seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
-    pixels, task = data.images.pixels, data.task
+    pixels = data.images.pixels
     table = data.images.table
     ids, labels = table["id"].to_numpy(str), table["label"].to_numpy()
     labelled = Labelled(pixels, labels, len(task.classes), ids)
@@ -156,7 +161,7 @@ def train_fold(
         supply = measure_rate(batches(0)) if fold == 0 else 0.0
         for phase in list_phases(config):
             log.phase = phase.name
-            prepare_phase(config, model, phase, steps, exclusive=task.exclusive)
+            prepare_phase(config, model, phase, steps, task)
             if phase.name == "all" and fold == 0:
                 warn_of_slow_statistics(model, steps, report)
             model.fit(
@@ -173,12 +178,14 @@ def train_fold(
     return model
 
 
-def prepare_phase(
-    config: Config, model: keras.Model, phase: Phase, steps: int, *, exclusive: bool
-) -> None:
+def prepare_phase(config: Config, model: keras.Model, phase: Phase, steps: int, task: Task) -> None:
     """Freezes what does not train in a phase, and compiles what does, with its own optimizer."""
     freeze_backbone(model, config.model, frozen=phase.name == "head")
     shares = share_rates(model, config.schedule.layer_decay)
-    optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
+    updates = phase.epochs * steps
+    optimizer = make_optimizer(config.optimizer, updates, shares)
     jit = keras.backend.backend() == "jax"
-    compile_model(model, optimizer, jit=jit, exclusive=exclusive)
+    smoothing = config.train.label_smoothing or 0.0
+    compile_model(model, optimizer, task=task, smoothing=smoothing, jit=jit)
+    rates = make_schedule(config.schedule, phase.peak_lr, updates).rates(0, updates)
+    set_rates(model.optimizer, rates)
