@@ -48,8 +48,8 @@ ORDER = (
     "recipe", "schedule", "optimizers", "objective", "checkpoint", "train",  # how it learns
     "predict", "infer", "validate", "submit",                            # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
-    "curves", "summary", "results", "resume", "record", "page", "mistakes",        # what is shown
-    "report", "main",
+    "histories", "curves", "summary", "results", "resume", "record",     # what is shown
+    "page", "panels", "mistakes", "report", "main",
 )
 # fmt: on
 

@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,15 +14,12 @@ from podium.page import (
     CHART_COLOURS,
     REPORT_CSS,
     format_figure,
-    plot_curves,
     render_heatmap,
     render_list,
     render_section,
     render_table,
     render_thumbnail,
 )
-
-LIMITS = ((0.0, 2.0), (0.0, 1.0), (0.0, 0.01))
 
 
 class Reader(HTMLParser):
@@ -76,35 +72,6 @@ def test_what_is_no_finite_number_is_a_dash(value: object, style: str):
 )
 def test_times_are_in_the_unit_that_a_person_would_choose(seconds: float, text: str):
     assert format_figure(seconds, "s") == text
-
-
-def make_history(phases: list[str], losses: list[float]) -> pd.DataFrame:
-    columns = {f"{part}/{name}": losses for part in ("train", "valid") for name in ("loss",)}
-    columns |= {f"{part}/accuracy": [0.5] * len(losses) for part in ("train", "valid")}
-    epochs = list(range(1, len(losses) + 1))
-    return pd.DataFrame({"phase": phases, "epoch": epochs, "learning_rate": 0.001, **columns})
-
-
-@pytest.mark.parametrize(
-    ("phases", "losses", "border"),
-    [
-        (["head", "all", "all"], [1.0, 0.5, 0.25], True),
-        (["all"], [1.0], False),
-        (["head"], [1.0], False),
-        (["head", "all"], [1.0, float("nan")], True),
-        (["all", "all"], [float("inf"), float("nan")], False),
-    ],
-)
-def test_curves_of_any_run_are_drawn_in_the_colours_of_the_page(
-    phases: list[str], losses: list[float], border: bool
-):
-    svg = plot_curves(3, make_history(phases, losses), LIMITS)
-    assert "Fold 3" in Reader(svg).text
-    assert (">head" in svg) == border
-    assert not re.search("|".join(CHART_COLOURS), svg)
-    assert {f"var(--{name})" for name in CHART_COLOURS.values()} <= set(
-        re.findall(r"var\(--\w+\)", svg)
-    )
 
 
 def test_every_colour_of_the_charts_is_known_to_the_page_in_light_and_dark():

@@ -7,7 +7,7 @@ import pytest
 
 from podium.competition import Competition
 from podium.predictions import Predictions, write_predictions
-from podium.record import CURVES, measure_folds, read_run_record
+from podium.record import measure_folds, read_run_record, read_truths
 from podium.task import Task
 
 IDS = ["007", "1e3", "NA", "b"]
@@ -26,11 +26,6 @@ def competition() -> Competition:
     )
 
 
-def write_history(folder: Path, text: str) -> None:
-    folder.mkdir()
-    (folder / "history.csv").write_text(text)
-
-
 def write_run(folder: Path, ids: list[str] = IDS) -> None:
     """Two folds of two images each, and the out-of-fold probabilities of these ids."""
     (folder / "folds.csv").write_text("id,label,fold\n007,0,0\n1e3,1,0\nNA,1,1\nb,0,1\n")
@@ -42,7 +37,7 @@ def write_run(folder: Path, ids: list[str] = IDS) -> None:
 
 def test_an_empty_folder_is_an_empty_record(tmp_path: Path, competition: Competition):
     run = read_run_record(tmp_path, competition)
-    assert (run.summary, run.settings, run.folds, run.curves) == ({}, {}, {}, {})
+    assert run[:5] == ({}, {}, {}, {}, {})
     assert run.oof.probs.shape == (0, 2)
     assert (len(run.oof.ids), len(run.targets)) == (0, 0)
     assert run.part("out_of_fold") == {}
@@ -87,22 +82,10 @@ def test_the_figures_of_the_summary_win_over_those_of_the_probabilities(
     assert measure_folds(run) == {1: {"fold": 1, "value": 0.25}}
 
 
-def test_curves_are_in_the_order_of_folds_and_have_every_column(
-    tmp_path: Path, competition: Competition
-):
-    for fold in (10, 9, 2):
-        write_history(tmp_path / f"fold{fold}", "epoch,train/loss,more\n1,0.5,x\n2,nan,x\n")
-    write_history(tmp_path / "foldings", "epoch\n1\n")  # not ours
-    write_history(tmp_path / "fold3", "phase,epoch\n")  # no epoch has ended
-    curves = read_run_record(tmp_path, competition).curves
-    assert list(curves) == [2, 9, 10]
-    assert list(curves[2].columns) == CURVES
-    assert curves[2]["train/loss"].isna().tolist() == [False, True]
-    assert curves[2]["valid/loss"].isna().all()
-
-
-def test_a_row_that_was_cut_off_leaves_the_rows_before_it(tmp_path: Path, competition: Competition):
-    write_history(tmp_path / "fold0", "phase,epoch,learning_rate,seconds\nhead,1,0.1,2\nall,2,0.")
-    curve = read_run_record(tmp_path, competition).curves[0]
-    assert curve["epoch"].tolist() == [1, 2]
-    assert curve["seconds"].isna().tolist() == [False, True]
+def test_what_was_found_of_batch_norm_is_read_where_it_can_be(tmp_path: Path):
+    texts = {"fold10": '{"verdict": "lag"}', "fold9": '{"verdict": "none"}', "fold2": "half {"}
+    for name, text in (texts | {"fold3": "[1]", "foldings": "{}"}).items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "truth.json").write_text(text)
+    truths = read_truths(tmp_path)
+    assert list(truths.items()) == [(9, {"verdict": "none"}), (10, {"verdict": "lag"})]

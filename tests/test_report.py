@@ -205,6 +205,33 @@ def test_text_from_the_data_is_escaped(page):
     assert "$x_1$ &amp; co" in page
 
 
+def test_words_on_batch_norm_stand_above_its_figures(run_folder, competition):
+    truth = {"verdict": "<lag>", "words": "it <b>lags</b>", "lag": 0.02, "gap": -0.1, "se": 0.004}
+    truth |= {"e": 0.9, "c": 0.92, "a": None, "t": float("nan"), "kept": True}
+    (run_folder / "fold1" / "truth.json").write_text(json.dumps(truth))
+    (run_folder / "fold2" / "truth.json").write_text("{}")
+    section = cut_section(read_page(run_folder, competition), "Batch norm")
+    assert "<li>Fold 1: it &lt;b&gt;lags&lt;/b&gt;</li>" in section
+    cells = re.findall(r"<t[dh]>(.*?)</t[dh]>", section)
+    head = ["fold", "verdict", "moving", "anew", "augmented", "training"]
+    assert cells[:11] == [*head, "lag", "shift", "gap", "± se", "kept"]
+    assert "1 &lt;lag&gt; 0.9000 0.9200 – – +0.0200 – -0.1000 0.0040 yes" in " ".join(cells)
+    assert cells[-11:] == ["2", *["–"] * 10]
+
+
+def test_a_plan_and_faults_are_listed_where_the_run_tells_of_them(run_folder, competition):
+    told = {"plan": ["4 folds fit", "<b>"], "faults": ["fold 2 was begun again"]}
+    summary = json.dumps(make_summary(3) | told)
+    (run_folder / "summary.json").write_text(summary)
+    page = read_page(run_folder, competition)
+    assert "<li>4 folds fit</li><li>&lt;b&gt;</li>" in cut_section(page, "Plan")
+    assert "<li>fold 2 was begun again</li>" in cut_section(page, "Faults")
+
+
+def test_what_a_run_does_not_tell_has_no_section(page):
+    assert not {"Plan", "Faults", "Batch norm"} & set(re.findall("<h2>(.*?)</h2>", page))
+
+
 def test_warnings_and_unreadable_images_stand_in_a_box(page):
     box = cut_section(page, "Warnings")
     assert box.startswith(' class="warn"')

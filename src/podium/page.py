@@ -11,11 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -100,37 +97,6 @@ def format_figure(value: object, style: str) -> str:
         long = f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
         return long if value >= 90 else f"{value:.1f} s"
     return f"{value:{style}}"
-
-
-def plot_curves(fold: int, history: pd.DataFrame, limits: Sequence[tuple[float, float]]) -> str:
-    """One fold's loss, accuracy and learning rate over the epochs, as inline SVG."""
-    epochs, head = history["epoch"], history["phase"] == "head"
-    with mpl.rc_context(CHART_STYLE | {"font.size": 9.0, "axes.grid": True}):
-        figure = Figure(figsize=(3.7, 4.1), layout="constrained")
-        panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
-        for panel, name, limit in zip(panels, ("loss", "accuracy", "rate"), limits, strict=True):
-            panel.set(ylabel=name, ylim=limit)
-            panel.spines[["top", "right"]].set_visible(False)
-            if head.any() and not head.all():
-                border = float(epochs[head].max()) + 0.5
-                panel.axvline(border, color="#5c6675", linestyle=":", linewidth=1)
-                if name == "accuracy":
-                    above = {"transform": panel.get_xaxis_transform(), "fontsize": 8}
-                    panel.text(border, 1.02, "head\u00a0", ha="right", **above)
-                    panel.text(border, 1.02, "\u00a0all", **above)
-        for panel, name in zip(panels, ("loss", "accuracy"), strict=False):
-            panel.plot(epochs, history[f"train/{name}"], "--", color="#d55e00", label="training")
-            style = {"color": "#0072b2", "marker": "o" if len(history) < 25 else "", "ms": 3}
-            panel.plot(epochs, history[f"valid/{name}"], label="validation", **style)
-        panels[2].plot(epochs, history["learning_rate"], color="#5c6675", drawstyle="steps-mid")
-        panels[2].yaxis.set_major_locator(MaxNLocator(2))
-        panels[2].yaxis.set_major_formatter("{x:g}")
-        panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
-        panels[2].set_xlabel("epoch (rate: the learning rate)")
-        panels[0].set_title(f"Fold {fold}", loc="left", fontweight="bold")
-        panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-        figure.align_ylabels()
-        return export_chart(figure, f"fold{fold}", f"Learning curves of fold {fold}")
 
 
 def export_chart(figure: Figure, prefix: str, label: str) -> str:

@@ -1,6 +1,7 @@
 """Record: what a run folder holds, as far as the run has got"""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,13 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from podium.competition import Competition
+from podium.histories import read_histories
 from podium.metrics import Score, score_predictions
 from podium.predictions import Predictions, read_predictions
 from podium.rules import apply_rule, find_rule
 from podium.task import Task, encode_targets
-
-CURVES = ["phase", "epoch", "learning_rate", "seconds"]
-CURVES += ["train/loss", "valid/loss", "train/accuracy", "valid/accuracy"]
 
 
 class RunRecord(NamedTuple):
@@ -25,6 +24,7 @@ class RunRecord(NamedTuple):
     settings: dict[str, Any]  # dotted names
     folds: dict[str, int]  # image id → fold
     curves: dict[int, pd.DataFrame]  # fold → one row an epoch
+    truths: dict[int, dict[str, Any]]  # fold → what was found of batch norm
     task: Task
     oof: Predictions  # [N], [N, C]
     targets: NDArray[np.uint8]  # [N, C], the truth of oof
@@ -45,12 +45,6 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     if (folder / "folds.csv").is_file():
         table = pd.read_csv(folder / "folds.csv", dtype={"id": str}, keep_default_na=False)
         folds = dict(zip(table["id"], table["fold"].astype(int), strict=True))
-    curves = {
-        int(path.parent.name[4:]): pd.read_csv(path).reindex(columns=CURVES)
-        for path in folder.glob("fold*/history.csv")
-        if path.parent.name[4:].isdecimal()
-    }
-    curves = {fold: curves[fold] for fold in sorted(curves) if len(curves[fold])}
     task = competition.task
     oof = Predictions(np.array([], np.str_), np.zeros((0, len(task.classes)), np.float32))
     if (folder / "oof.npz").is_file():
@@ -60,7 +54,19 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     oof = Predictions(oof.ids[known], oof.probs[known])
     targets = encode_targets(labels[known].tolist(), len(task.classes))
     answers = apply_rule(find_rule(summary, task), oof.probs)
-    return RunRecord(summary, settings, folds, curves, task, oof, targets, answers)
+    curves, truths = read_histories(folder), read_truths(folder)
+    return RunRecord(summary, settings, folds, curves, truths, task, oof, targets, answers)
+
+
+def read_truths(folder: Path) -> dict[int, dict[str, Any]]:
+    """What was found of batch norm in each fold that examined it, in the order of folds."""
+    found = dict[int, dict[str, Any]]()
+    for path in folder.glob("fold*/truth.json"):
+        with suppress(OSError, ValueError):  # half a report is better than none
+            truth = json.loads(path.read_text(encoding="utf-8"))
+            if path.parent.name[4:].isdecimal() and isinstance(truth, dict):
+                found[int(path.parent.name[4:])] = truth
+    return dict(sorted(found.items()))
 
 
 def score_record(run: RunRecord, chosen: NDArray[np.bool_] | None = None) -> Score:

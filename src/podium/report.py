@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from podium.competition import Competition
@@ -20,15 +19,16 @@ from podium.mistakes import render_confusion, render_recall, render_worst
 from podium.page import (
     REPORT_CSS,
     format_figure,
-    plot_curves,
     render_list,
     render_section,
     render_table,
 )
+from podium.panels import render_curves
 from podium.record import RunRecord, measure_folds, read_run_record, score_record
 from podium.storage import write_whole
 
 IDS_SHOWN, VALUES_SHOWN = 200, 12
+TRUTH_COLUMNS = ("moving", "anew", "augmented", "training", "lag", "shift", "gap", "± se", "kept")
 
 
 def write_report(folder: Path, competition: Competition) -> Path:
@@ -38,7 +38,10 @@ def write_report(folder: Path, competition: Competition) -> Path:
     body = [
         render_headline(run, competition),
         render_warnings(run),
-        render_curves(run.curves),
+        render_lines(run, "plan", "Plan", "What fits before the deadline."),
+        render_lines(run, "faults", "Faults", "What failed on the way and was overcome."),
+        render_curves(run.curves, run.task.metric),
+        render_truths(run),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
         render_leaks(run),
         render_decision(run),
@@ -122,22 +125,31 @@ def render_warnings(run: RunRecord) -> str:
     return box.replace("<section>", '<section class="warn">', 1)
 
 
-def render_curves(curves: Mapping[int, pd.DataFrame]) -> str:
-    """One chart for each fold, all on the same scales, so that folds can be compared."""
-    if not curves:
-        return ""
-    values = pd.concat(curves.values()).replace([np.inf, -np.inf], np.nan)
-    tops = [values[["train/loss", "valid/loss"]].max().max(), values["learning_rate"].max()]
-    low = values[["train/accuracy", "valid/accuracy"]].min().min()
-    loss, rate = (1.05 * top if top > 0 else 1.0 for top in tops)
-    limits = ((0.0, loss), (low - 0.05 * (1 - low) if low < 1 else 0.9, 1.01), (0.0, rate * 1.1))
-    charts = "".join(plot_curves(fold, history, limits) for fold, history in curves.items())
-    return render_section(
-        "Learning curves",
-        "Dashed: training images, augmented. Solid: validation images. The dotted line is where "
-        "the whole network joins the head. A widening gap is overfitting.",
-        f'<div class="grid" style="--w:18.5rem">{charts}</div>',
+def render_lines(run: RunRecord, part: str, title: str, hint: str) -> str:
+    """A list of words that the summary holds; nothing where it has none."""
+    lines = run.summary.get(part)
+    return render_section(title, hint, render_list(lines if isinstance(lines, list) else []))
+
+
+def render_truths(run: RunRecord) -> str:
+    """What batch norm does to each fold's validation: its parts as differences of the metric."""
+    words, rows = list[str](), list[list[str]]()
+    for fold, truth in run.truths.items():
+        words += [f"Fold {fold}: {truth['words']}"] if truth.get("words") else []
+        kept = "–" if truth.get("kept") is None else "yes" if truth["kept"] else "no"
+        figures = [format_figure(truth.get(name), ".4f") for name in ("e", "c", "a", "t")]
+        parts = [format_figure(truth.get(name), "+.4f") for name in ("lag", "shift", "gap")]
+        error = format_figure(truth.get("se"), ".4f")
+        cells = [html.escape(str(truth.get("verdict", "–"))), *figures, *parts, error, kept]
+        rows.append([str(fold), *cells])
+    head = ["fold", "verdict", *TRUTH_COLUMNS]
+    hint = (
+        "The metric on validation images with the moving statistics, with statistics taken anew on "
+        "clean and on augmented training images, and on clean training images. Lag is anew minus "
+        "moving, shift clean minus augmented, gap training minus anew."
     )
+    table = render_table(head, rows) if rows else ""
+    return render_section("Batch norm", hint, render_list(words) + table)
 
 
 def render_folds(run: RunRecord) -> str:
