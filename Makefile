@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle test-bundle-jax \
-  test-slow test-backbones check dry-run gallery new push infer-push status logs quota pull submit webhook-setup \
+  test-slow test-backbones check dry-run gallery report new push infer-push status logs quota pull submit webhook-setup \
   webhook-test clean
 
 # The first of these that runs and is 3.12 or 3.11.
@@ -105,6 +105,9 @@ dry-run: setup  ## run the built script as Kaggle does; DATA=folder BACKBONE=nam
 gallery: setup  ## what each augmentation makes of your images, as one page; DATA=folder POLICIES="a b" IMAGES=n OUT=file
 	@$(RUN) -m workbench.gallery $(if $(DATA),--data "$(DATA)") $(if $(POLICIES),--policies "$(POLICIES)") \
 	  $(if $(IMAGES),--images "$(IMAGES)") $(if $(OUT),--out "$(OUT)") -- $(ARGS)
+
+report: setup  ## runs side by side, as one page and one picture; of one run its report again; RUNS="runs/a runs/b" OUT=file
+	@$(RUN) -m workbench.compare_runs $(RUNS) $(if $(OUT),--out "$(OUT)")
 
 # COMPETITION=slug names a file of kernel/competitions; without it, the only one there is.
 ABOUT = $(if $(COMPETITION),--competition "$(COMPETITION)") $(if $(INFER),--infer)

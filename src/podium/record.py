@@ -37,10 +37,7 @@ class RunRecord(NamedTuple):
 
 def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     """Reads what there is; what is not there yet is empty."""
-    settings, summary = (
-        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        for path in (folder / "config.json", folder / "summary.json")
-    )
+    settings, summary = (read_fields(folder / f"{name}.json") for name in ("config", "summary"))
     folds = dict[str, int]()
     if (folder / "folds.csv").is_file():
         table = pd.read_csv(folder / "folds.csv", dtype={"id": str}, keep_default_na=False)
@@ -56,6 +53,12 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     answers = apply_rule(find_rule(summary, task), oof.probs)
     curves, truths = read_histories(folder), read_truths(folder)
     return RunRecord(summary, settings, folds, curves, truths, task, oof, targets, answers)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """What a JSON file says by name; nothing where there is no file."""
+    fields: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    return fields
 
 
 def read_truths(folder: Path) -> dict[int, dict[str, Any]]:

@@ -41,7 +41,7 @@ def write_report(folder: Path, competition: Competition) -> Path:
         render_lines(run, "plan", "Plan", "What fits before the deadline."),
         render_lines(run, "faults", "Faults", "What failed on the way and was overcome."),
         render_curves(run.curves, run.task.metric),
-        render_truths(run),
+        render_truths(run.truths),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
         render_leaks(run),
         render_decision(run),
@@ -131,10 +131,10 @@ def render_lines(run: RunRecord, part: str, title: str, hint: str) -> str:
     return render_section(title, hint, render_list(lines if isinstance(lines, list) else []))
 
 
-def render_truths(run: RunRecord) -> str:
+def render_truths(truths: Mapping[int, Mapping[str, Any]]) -> str:
     """What batch norm does to each fold's validation: its parts as differences of the metric."""
     words, rows = list[str](), list[list[str]]()
-    for fold, truth in run.truths.items():
+    for fold, truth in truths.items():
         words += [f"Fold {fold}: {truth['words']}"] if truth.get("words") else []
         kept = "–" if truth.get("kept") is None else "yes" if truth["kept"] else "no"
         figures = [format_figure(truth.get(name), ".4f") for name in ("e", "c", "a", "t")]
