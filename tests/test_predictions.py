@@ -1,3 +1,5 @@
+import gc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +70,11 @@ def test_a_full_disk_leaves_the_earlier_file(tmp_path: Path):
     with pytest.raises(OSError, match="No space left"):
         write_predictions(make_predictions(["b"]), tmp_path / "oof.npz")
     assert read_predictions(tmp_path / "oof.npz").ids.tolist() == ["a"]
+
+
+def test_a_file_that_is_no_archive_is_refused_and_left_closed(tmp_path: Path):
+    (tmp_path / "half.npz").write_bytes(b"PK\3\4half")
+    with pytest.raises(zipfile.BadZipFile):
+        read_predictions(tmp_path / "half.npz")
+    (tmp_path / "half.npz").unlink()
+    gc.collect()  # what was left open is told now

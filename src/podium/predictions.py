@@ -64,5 +64,6 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
 
 def read_predictions(path: Path) -> Predictions:
     """Reads what `write_predictions` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
+    # A file of our own: of one that is no archive NumPy would leave its own open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return Predictions(arrays["ids"], arrays["probs"])
