@@ -86,6 +86,8 @@ def draw_overlay(place: Any, overlay: Overlay, runs: Sequence[PastRun]) -> None:
         place.yaxis.set_minor_formatter(NullFormatter())
         low, high = place.get_ylim()
         place.set_ylim(max(low, high * DEEPEST), high)
+    elif overlay.name == "learning rate":
+        place.set_ylim(bottom=0)
 
 
 def draw_svg(overlay: Overlay, runs: Sequence[PastRun], prefix: str) -> str:
