@@ -19,8 +19,8 @@ PYTEST = $(VENV) -m pytest -n 2
 FAST = not slow and not backbones
 # On JAX, what no backend can change is not run again: these are the rooms that a backend does. Of
 # main, test_infer runs all stages.
-JAX_ROOMS = augment backbones batches decoders freezing hub_module infer model network normalise objective \
-  optimizers port predict runtime train webhook weights
+JAX_ROOMS = augment backbones batches decoders devices freezing hosts hub_module infer model network \
+  normalise objective optimizers port predict runtime sharing train webhook weights
 PYTEST_JAX = KERAS_BACKEND=jax $(PYTEST)
 ON_JAX = $(JAX_ROOMS:%=tests/test_%.py)
 

@@ -30,7 +30,9 @@ ROOT = Path(__file__).resolve().parent
 # The order of the sections, the direction of the data, and the layer rule: a module imports only
 # from modules before it. Keras is not loaded yet in the preamble.
 # fmt: off
-PREAMBLE = ("settings", "declare", "learning", "config", "knobs", "override", "runtime")
+PREAMBLE = (
+    "settings", "declare", "learning", "config", "knobs", "override", "devices", "hosts", "runtime",
+)
 ORDER = (
     *PREAMBLE,                                                           # standard library only
     "storage", "attempt", "events", "predictions",                       # what the stages exchange
@@ -42,7 +44,7 @@ ORDER = (
     "decode", "cache", "pixels",                                         # from files to squares
     "duplicates", "folds", "tells", "leaks", "split",                    # what is validated when
     "composes", "policies", "augment",                                   # what the model sees
-    "workers", "crew", "mixing", "batches", "pace",                      # and how it gets there
+    "workers", "crew", "mixing", "sharing", "batches", "pace",           # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model",                           # what learns
     "recipe", "schedule", "optimizers", "objective", "checkpoint", "train",  # how it learns

@@ -14,10 +14,11 @@ from podium.batches import make_train_batches
 from podium.config import AugmentConfig, Config, FoldsConfig, PixelsConfig
 from podium.events import Reporter, read_record
 from podium.learning import HeadConfig, ModelConfig, ScheduleConfig, TrainConfig
-from podium.model import build_model, share_devices
+from podium.model import build_model
 from podium.network import Start
 from podium.pixels import Images, PixelError
 from podium.predict import predict_probs
+from podium.sharing import share_devices
 from podium.task import Task
 from podium.train import EpochLog, Phase, TrainingSet, append_row, list_phases, train_fold
 

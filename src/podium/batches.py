@@ -22,6 +22,7 @@ from podium.crew import Crew, Job, count_cores
 from podium.events import Reporter
 from podium.mixing import mix_batch
 from podium.policies import find_policy
+from podium.sharing import own_part
 from podium.task import encode_targets
 
 
@@ -63,6 +64,10 @@ class Draw(NamedTuple):
     rows: NDArray[np.int64]  # [B]
     rounds: NDArray[np.int64]  # [B], how often each image has been in the epoch before
 
+    def cut(self, part: slice) -> Self:
+        """A part of its images."""
+        return self._replace(rows=self.rows[part], rounds=self.rounds[part])
+
 
 def draw_batches(
     rows: NDArray[np.int64], batch_size: int, seed: int, start_step: int = 0
@@ -93,10 +98,13 @@ class Host:
         policy, workers = find_policy(config.augment.policy), config.augment.workers
         self.pixels, self.mix = pixels, policy.mix
         self.margin = pixels.shape[1] - config.pixels.image_size
+        # Images are mixed with others of the batch, which each of several hosts must make whole.
+        batch_size = config.pixels.batch_size
+        self.made = slice(0, batch_size) if policy.mix else own_part(batch_size)
         self.crew: Crew | None = None
         if policy.compose:
-            batch_size, count = config.pixels.batch_size, workers or count_cores()
-            self.crew = Crew(policy.compose, pixels, batch_size, count, report)
+            size, count = self.made.stop - self.made.start, workers or count_cores()
+            self.crew = Crew(policy.compose, pixels, size, count, report)
 
     def __enter__(self) -> Self:
         return self
@@ -145,34 +153,40 @@ def make_train_batches(
     """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows.
 
     Without a host, images are as they are stored. The stream depends on data, seed and policy
-    alone; from a later step on it is the same stream.
+    alone; from a later step on it is the same stream. Of several hosts each gives its part of it.
     """
+    fed = own_part(batch_size)
+    made = host.made if host else fed
     ids = np.arange(len(data.pixels)) if data.ids is None else data.ids
 
     def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        draws, ahead = itertools.tee(draw_batches(rows, batch_size, seed, start_step))
+        stream = draw_batches(rows, batch_size, seed, start_step)
+        draws, ahead = itertools.tee(draw.cut(made) for draw in stream)
         stored = (data.pixels[draw.rows] for draw in ahead)
         images = host.take_images(ahead, ids, seed) if host else stored
-        for draw, made in zip(draws, images, strict=False):
-            batch = made, data.encode(draw.rows)
-            yield host.finish(draw, *batch, seed) if host else batch
+        for draw, fresh in zip(draws, images, strict=False):
+            batch = fresh, data.encode(draw.rows)
+            finished = host.finish(draw, *batch, seed) if host else batch
+            yield finished if made == fed else tuple(array[fed] for array in finished)
 
-    shape = (batch_size, data.pixels.shape[1], data.classes)
+    shape = (fed.stop - fed.start, data.pixels.shape[1], data.classes)
     return batch_dataset(generate, shape, None)
 
 
 def make_eval_batches(data: Labelled, rows: NDArray[np.int64], batch_size: int) -> tf.data.Dataset:
     """Batches in row order (pixels, targets, weights [B] float32); the tail is filled up with
-    rows of weight 0, which weighted metrics do not see and predictions cut off.
+    rows of weight 0, which weighted metrics do not see and predictions cut off. Of several hosts
+    each gives its part of them.
     """
+    fed = own_part(batch_size)
     padded = np.resize(rows, (count_steps(len(rows), batch_size), batch_size))
     weights = (np.arange(padded.size) < len(rows)).astype(np.float32).reshape(padded.shape)
 
     def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        for batch, weight in zip(padded, weights, strict=True):
+        for batch, weight in zip(padded[:, fed], weights[:, fed], strict=True):
             yield data.pixels[batch], data.encode(batch), weight
 
-    shape = (batch_size, data.pixels.shape[1], data.classes)
+    shape = (fed.stop - fed.start, data.pixels.shape[1], data.classes)
     return batch_dataset(generate, shape, len(padded))
 
 

@@ -34,6 +34,14 @@ class RuntimeConfig:
         low=1,
         high=64,
     )
+    hosts: str | None = setting(
+        None,
+        "addresses of the machines that train together under jax, apart by commas, the first with "
+        "a port; none is this one alone; devices and batch_size are those of all",
+    )
+    host: int = setting(
+        0, "place of this machine among hosts; 0, the first, writes the run", low=0, high=63
+    )
     folder: str | None = setting(
         None, "run folder; none is /kaggle/working, or runs/<date and time> at home"
     )

@@ -18,9 +18,11 @@ from podium.competition import Competition, read_competition
 from podium.config import Config
 from podium.curves import write_curves
 from podium.decide import Decision
+from podium.devices import DeviceError
 from podium.events import Reporter
 from podium.folds import FoldError, write_folds
 from podium.handles import BackboneError
+from podium.hosts import is_first_host, leave_hosts
 from podium.infer import answer_with_run, find_trained_run, read_run_rule
 from podium.inputs import CompetitionError, wait_for_inputs
 from podium.knobs import list_settings
@@ -36,10 +38,8 @@ from podium.results import forget_results, write_answers, write_status, write_su
 from podium.runtime import (
     CONFIG,
     KAGGLE_WORKING,
-    DeviceError,
     Runtime,
     describe_runtime,
-    is_first_host,
     is_on_kaggle,
     open_runtime,
 )
@@ -246,4 +246,4 @@ def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(CONFIG))
+    sys.exit(leave_hosts(main(CONFIG)))

@@ -15,6 +15,7 @@ from podium.handles import BackboneError
 from podium.learning import HeadConfig
 from podium.network import Start, build_network
 from podium.normalise import scale_pixels
+from podium.sharing import share_devices
 
 GEM_POWER = 3.0
 
@@ -80,10 +81,3 @@ def open_session(precision: str, devices: int) -> None:
     keras.backend.clear_session()
     keras.config.set_dtype_policy(precision)
     share_devices(devices)
-
-
-def share_devices(count: int) -> None:
-    """Splits every batch over all devices; Keras can do that on JAX alone."""
-    if count > 1 and keras.backend.backend() == "jax":
-        devices = keras.distribution.list_devices()
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))

@@ -9,6 +9,7 @@ from podium.batches import Labelled, make_eval_batches
 from podium.cache import Pixels
 from podium.pixels import Images
 from podium.predictions import Predictions
+from podium.sharing import answer_everywhere
 
 
 def predict_probs(
@@ -25,6 +26,7 @@ def predict_probs(
     """
     unlabelled = Labelled(pixels, np.zeros(len(pixels), np.int64), 1)
     batches = make_eval_batches(unlabelled, rows, batch_size)
+    answer_everywhere(model)
     logits = model.predict(batches, verbose=0)[: len(rows)]
     # A model that diverged answers NaN, which would spread to the other folds' average; it knows
     # nothing, so it says that all classes are equally likely.

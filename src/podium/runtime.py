@@ -17,18 +17,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from podium.config import Config, RuntimeConfig
+from podium.devices import DeviceError, check_batch, check_devices, choose_precision, list_devices
+from podium.hosts import (
+    check_same_folder,
+    copy_run_folder,
+    is_first_host,
+    join_hosts,
+    list_hosts,
+)
 from podium.override import SettingsError, format_help, read_config
 
 KAGGLE_INPUT, KAGGLE_WORKING = Path("/kaggle/input"), Path("/kaggle/working")
 SESSION_HOURS = {"tpu": 9.0, "gpu": 12.0, "cpu": 12.0}  # Kaggle's limits
 RESERVE_SHARE = 0.05  # of a session, which began before the run, and whose end takes its output
-
-
-class DeviceError(RuntimeError):
-    """The devices found are not the devices asked for."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def choose_backend(config: RuntimeConfig, accelerator: str) -> str:
     """Returns the backend asked for, else the one that suits the accelerator."""
     if config.backend != "auto":
         return config.backend
-    return "tensorflow" if accelerator == "cpu" else "jax"
+    return "tensorflow" if accelerator == "cpu" and len(list_hosts(config)) < 2 else "jax"
 
 
 def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
@@ -75,7 +78,10 @@ def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
     if accelerator == "cpu":  # keeps both libraries quiet about the driver that is not there
         plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     if accelerator == "cpu" and backend == "jax" and config.devices:
-        plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={config.devices}"
+        here = max(config.devices // max(len(list_hosts(config)), 1), 1)
+        plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={here}"
+    if len(list_hosts(config)) > 1:
+        plan["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"  # what CPUs of several hosts talk by
     return plan
 
 
@@ -100,101 +106,6 @@ def prepare_environment(argv: Sequence[str]) -> Config | SettingsError:
     for name, value in plan_environment(chosen, find_accelerator()).items():
         os.environ.setdefault(name, value)
     return config
-
-
-class Devices(NamedTuple):
-    """What the backend found: kind, names, and of NVIDIA GPUs the lowest compute capability."""
-
-    kind: str  # "cpu", "gpu" or "tpu"
-    names: tuple[str, ...]
-    capability: float = 0.0  # 7.5 is a T4, 8.0 and more Ampere and later
-
-
-def list_devices(backend: str) -> Devices:
-    """Opens the backend's devices. The other library is kept off the accelerator.
-
-    TensorFlow takes the first GPU alone: Keras shares a batch over several on JAX only.
-    """
-    import tensorflow as tf
-
-    if backend == "jax":
-        import jax
-
-        tf.config.set_visible_devices([], "GPU")
-        devices = jax.devices()
-        kind = {"cuda": "gpu", "rocm": "gpu"}.get(devices[0].platform, devices[0].platform)
-        lowest = min(float(getattr(one, "compute_capability", 0)) for one in devices)
-        return Devices(kind, tuple(str(one) for one in devices), lowest)
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return Devices("cpu", ("CPU:0",))
-    tf.config.set_visible_devices(gpus[:1], "GPU")
-    details = tf.config.experimental.get_device_details(gpus[0])
-    capability = float("{}.{}".format(*details.get("compute_capability", (0, 0))))
-    return Devices("gpu", (gpus[0].name,), capability)
-
-
-def choose_precision(config: RuntimeConfig, devices: Devices) -> str:
-    """Returns the precision asked for, else the fastest that the devices have units for.
-
-    bfloat16 has float32's range and needs no loss scaling; GPUs before Ampere have float16 alone,
-    under which Keras scales the loss by itself.
-    """
-    if config.precision != "auto":
-        return config.precision
-    if devices.kind == "tpu" or (devices.kind == "gpu" and devices.capability >= 8):
-        return "mixed_bfloat16"
-    return "mixed_float16" if devices.kind == "gpu" and devices.capability >= 7 else "float32"
-
-
-def is_first_host(backend: str) -> bool:
-    """Of several hosts that train together, is this the one that reports?"""
-    if backend != "jax":
-        return True
-    import jax
-
-    return int(jax.process_index()) == 0
-
-
-def check_devices(
-    config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str], present: str
-) -> None:
-    """Raises DeviceError unless backend, kind and number of devices are those asked for.
-
-    `present` is what the machine's device files say there is: a library that cannot use it falls
-    back to the CPU without a word, and hours later there is nothing.
-    """
-    if config.backend not in ("auto", backend):
-        raise DeviceError(
-            f"runtime.backend is {config.backend}, but Keras was already loaded with {backend}; "
-            f"set KERAS_BACKEND={config.backend} before Python starts"
-        )
-    if config.accelerator not in ("auto", kind):
-        raise DeviceError(
-            f"runtime.accelerator is {config.accelerator}, but {backend} found {kind} "
-            f"({', '.join(devices)}); choose the accelerator in the session's settings, "
-            f"or set runtime.accelerator to auto"
-        )
-    if config.accelerator == "auto" and kind != present:
-        raise DeviceError(
-            f"this machine has a {present}, but {backend} found {kind} ({', '.join(devices)}); "
-            f"see that its driver and {backend} fit, or set runtime.accelerator to {kind}"
-        )
-    if config.devices not in (None, len(devices)):
-        raise DeviceError(
-            f"runtime.devices is {config.devices}, but {backend} found {len(devices)} "
-            f"({', '.join(devices)}); set it to {len(devices)} or none"
-        )
-
-
-def check_batch(batch_size: int, devices: int) -> None:
-    """Raises DeviceError unless the global batch divides evenly over the devices."""
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        fit = f"{below} or {below + devices}" if below else f"{devices}"
-        raise DeviceError(
-            f"pixels.batch_size is {batch_size}, which {devices} devices do not divide; use {fit}"
-        )
 
 
 def find_run_folder(config: RuntimeConfig) -> Path:
@@ -236,21 +147,25 @@ def find_deadline(config: RuntimeConfig, kind: str, started: float) -> tuple[flo
 
 
 def open_runtime(config: Config, backend: str, started: float) -> Runtime:
-    """Opens the devices and the run folder and verifies both.
+    """Joins the other hosts, opens the devices and the run folder and verifies them.
 
     Raises DeviceError if the machine is not the one that was asked for, SettingsError if no time
     is left to run in.
     """
+    join_hosts(config.runtime, backend)
     found = list_devices(backend)
     check_devices(config.runtime, backend, found.kind, found.names, find_accelerator())
     check_batch(config.pixels.batch_size, len(found.names))
+    lead = is_first_host(backend)
+    folder = find_run_folder(config.runtime) if lead else copy_run_folder(config.runtime)
+    check_same_folder(config.runtime, folder)
     deadline, reserve = find_deadline(config.runtime, found.kind, started)
     return Runtime(
         found.kind,
         backend,
         found.names,
         choose_precision(config.runtime, found),
-        find_run_folder(config.runtime),
+        folder,
         started,
         deadline,
         reserve,

@@ -1,0 +1,76 @@
+"""A program: trains as one of several hosts, or alone, and writes what came out.
+
+    python one_of_hosts.py ANSWERS.npz modules|script [--runtime.hosts … --runtime.host …]
+"""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+if sys.argv[2] == "script":
+    from build_kernel import ORDER
+    from conftest import load_bundle
+
+    load_bundle(ORDER)
+
+import keras
+import numpy as np
+
+from podium.backbones import find_backbone
+from podium.batches import Host, Labelled, make_train_batches
+from podium.config import AugmentConfig, Config, PixelsConfig
+from podium.events import Reporter
+from podium.hosts import ask_first_host, is_first_host
+from podium.learning import HeadConfig, ModelConfig
+from podium.model import build_model, compile_model, open_session
+from podium.network import Start
+from podium.override import override, parse_command_line
+from podium.predict import predict_probs
+from podium.runtime import Runtime, open_runtime
+
+ROWS, STEPS, SIDE = np.arange(40), 6, 18  # an epoch is three batches, the last one filled up
+
+
+def main() -> None:
+    config = replace(
+        override(Config(), parse_command_line(sys.argv[3:])),
+        model=ModelConfig("tiny", "random"),
+        head=HeadConfig(dropout=0.5),
+        pixels=PixelsConfig(16, 16),
+    )
+    runtime = open_runtime(config, keras.backend.backend(), time.time())
+    found = {
+        "devices": len(runtime.devices),
+        "leader": is_first_host(runtime.backend),
+        "asked": ask_first_host(7 + config.runtime.host),
+        "folder": str(runtime.folder),
+    }
+    for policy in ("cutmix", "albumentations:coarse-dropout"):
+        chosen = replace(config, augment=AugmentConfig(policy, workers=2))
+        found |= {f"{policy}/{key}": value for key, value in train(chosen, runtime).items()}
+    np.savez(sys.argv[1], **found)
+
+
+def train(config: Config, runtime: Runtime) -> dict[str, np.ndarray]:
+    """Six steps from the same start; then the answers to 37 images, which no batch size divides."""
+    labels = np.arange(40) % 2
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 100, (40, SIDE, SIDE, 3)) + 120 * labels[:, None, None, None]
+    data = Labelled(pixels.astype(np.uint8), labels, 2)
+    open_session(runtime.precision, len(runtime.devices))
+    model = build_model(config, Start(find_backbone("tiny"), "inception"), 2, SIDE, seed=0)
+    compile_model(model, keras.optimizers.AdamW(1e-2), jit=True)
+    with Host(config, data.pixels, Reporter(runtime.folder)) as host:
+        batches = make_train_batches(data, ROWS, 16, 0, host)
+        logs = model.fit(batches, epochs=STEPS, steps_per_epoch=1, verbose=0).history
+    weights = {v.path: np.array(v.value) for v in model.variables if v.dtype == "float32"}
+    probs = predict_probs(model, data.pixels, ROWS[:37], 16)
+    return {"probs": probs, "losses": logs["loss"], "log_losses": logs["log_loss"], **weights}
+
+
+if __name__ == "__main__":
+    main()
