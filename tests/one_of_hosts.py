@@ -1,21 +1,11 @@
 """A program: trains as one of several hosts, or alone, and writes what came out.
 
-    python one_of_hosts.py ANSWERS.npz modules|script [--runtime.hosts … --runtime.host …]
+python -c 'import one_of_hosts; one_of_hosts.main()' FOLDER [--runtime.hosts … --runtime.host …]
 """
 
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-if sys.argv[2] == "script":
-    from build_kernel import ORDER
-    from conftest import load_bundle
-
-    load_bundle(ORDER)
 
 import keras
 import numpy as np
@@ -24,7 +14,7 @@ from podium.backbones import find_backbone
 from podium.batches import Host, Labelled, make_train_batches
 from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.events import Reporter
-from podium.hosts import ask_first_host, is_first_host
+from podium.hosts import ask_first_host, count_hosts, is_first_host
 from podium.learning import HeadConfig, ModelConfig
 from podium.model import build_model, compile_model, open_session
 from podium.network import Start
@@ -37,7 +27,7 @@ ROWS, STEPS, SIDE = np.arange(40), 6, 18  # an epoch is three batches, the last 
 
 def main() -> None:
     config = replace(
-        override(Config(), parse_command_line(sys.argv[3:])),
+        override(Config(), parse_command_line(sys.argv[2:])),
         model=ModelConfig("tiny", "random"),
         head=HeadConfig(dropout=0.5),
         pixels=PixelsConfig(16, 16),
@@ -52,7 +42,7 @@ def main() -> None:
     for policy in ("cutmix", "albumentations:coarse-dropout"):
         chosen = replace(config, augment=AugmentConfig(policy, workers=2))
         found |= {f"{policy}/{key}": value for key, value in train(chosen, runtime).items()}
-    np.savez(sys.argv[1], **found)
+    np.savez(f"{sys.argv[1]}/{count_hosts()}-{config.runtime.host}.npz", **found)
 
 
 def train(config: Config, runtime: Runtime) -> dict[str, np.ndarray]:
@@ -70,7 +60,3 @@ def train(config: Config, runtime: Runtime) -> dict[str, np.ndarray]:
     weights = {v.path: np.array(v.value) for v in model.variables if v.dtype == "float32"}
     probs = predict_probs(model, data.pixels, ROWS[:37], 16)
     return {"probs": probs, "losses": logs["loss"], "log_losses": logs["log_loss"], **weights}
-
-
-if __name__ == "__main__":
-    main()
