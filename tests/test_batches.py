@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podium import batches as batches_room
 from podium.batches import (
     Host,
     Labelled,
@@ -97,6 +98,33 @@ def test_a_resumed_stream_is_the_rest_of_the_stream_in_mid_epoch(tmp_path: Path,
     whole = take(tmp_path, policy, 8)
     assert_same(take(tmp_path, policy, 4, start_step=4), whole[4:])  # an epoch is 3 batches
     assert_same(take(tmp_path, policy, 8), whole)
+
+
+@pytest.mark.parametrize("policy", ["none", "cutmix", "randaugment"])
+def test_the_parts_that_hosts_feed_are_the_batches_of_one(
+    tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+):
+    whole, parts = take(tmp_path, policy, 5), []
+    for part in (slice(0, 4), slice(4, 8)):
+        monkeypatch.setattr(batches_room, "own_part", lambda size, part=part: part)
+        parts.append(take(tmp_path, policy, 5, workers=2))
+    joined = [
+        tuple(np.concatenate(arrays) for arrays in zip(*pair, strict=True))
+        for pair in zip(*parts, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+def test_the_parts_that_hosts_evaluate_are_the_batches_of_one(monkeypatch: pytest.MonkeyPatch):
+    data, rows = Labelled(PHOTOS, np.arange(20), 20), np.arange(13)
+    whole, parts = list(make_eval_batches(data, rows, 8).as_numpy_iterator()), []
+    for part in (slice(0, 4), slice(4, 8)):
+        monkeypatch.setattr(batches_room, "own_part", lambda size, part=part: part)
+        parts.append(list(make_eval_batches(data, rows, 8).as_numpy_iterator()))
+    assert [len(batches) for batches in parts] == [2, 2]
+    for one, other, batch in zip(*parts, whole, strict=True):
+        for first, second, expected in zip(one, other, batch, strict=True):
+            np.testing.assert_array_equal(np.concatenate([first, second]), expected)
 
 
 @pytest.mark.parametrize("workers", [2, 3])
