@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle test-bundle-jax \
-  test-slow test-backbones check dry-run gallery report new push infer-push status logs quota pull submit webhook-setup \
+  test-slow test-kill test-backbones check dry-run gallery report new push infer-push status logs quota pull submit webhook-setup \
   webhook-test clean
 
 # The first of these that runs and is 3.12 or 3.11.
@@ -16,7 +16,7 @@ CONSTRAINTS = requirements/constraints.txt
 PIP = $(VENV) -m pip --disable-pip-version-check
 RUN = PYTHONPATH=src $(VENV)
 PYTEST = $(VENV) -m pytest -n 2
-FAST = not slow and not backbones
+FAST = not slow and not backbones and not kill
 # On JAX, what no backend can change is not run again: these are the rooms that a backend does. Of
 # main, test_infer runs all stages.
 JAX_ROOMS = augment backbones batches decoders devices freezing hosts hub_module infer model network \
@@ -89,6 +89,10 @@ test-bundle-jax: setup  ## the script's slow tests, and its suite on JAX: seven 
 test-slow: setup  ## the real dry runs, as Kaggle runs them
 	@$(PYTEST) -m slow
 	@$(PYTEST_JAX) $(ON_JAX) -m slow
+
+test-kill: setup  ## kill whole runs at twenty moments each, on both backends: half an hour
+	@$(PYTEST) -m kill tests/test_kill.py
+	@$(PYTEST_JAX) -m kill tests/test_kill.py
 
 test-backbones: setup  ## every backbone of the table, and a training step of it, on both backends: an hour
 	@$(PYTEST) -m backbones

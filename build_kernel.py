@@ -36,7 +36,6 @@ PREAMBLE = (
 ORDER = (
     *PREAMBLE,                                                           # standard library only
     "storage", "attempt", "events", "predictions",                       # what the stages exchange
-    "budget",                                                            # what fits in time
     "task", "tallies", "metrics", "evidence",                            # what is asked, how well
     "cuts", "rules", "decide",                                           # what is answered
     "inputs", "tables", "annotations", "labels", "archives", "sample",   # what files there are
@@ -46,12 +45,14 @@ ORDER = (
     "composes", "policies", "augment",                                   # what the model sees
     "workers", "crew", "mixing", "sharing", "batches", "pace",           # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
-    "network", "weights", "freezing", "model",                           # what learns
-    "recipe", "schedule", "optimizers", "objective", "checkpoint", "train",  # how it learns
-    "predict", "infer", "validate", "submit",                            # what it answers
+    "network", "weights", "freezing", "model", "predict", "marks",       # what it is, and answers
+    "recipe", "schedule", "optimizers", "objective", "fold_data",        # how it learns
+    "budget", "stretch", "planner", "epochs", "diary", "checkpoint",     # how far, and not lost
+    "keeper", "setbacks", "trainee", "train",                            # and in which steps
+    "infer", "validate", "submit",                                       # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
-    "page", "panels", "mistakes", "report", "main",
+    "page", "panels", "mistakes", "report", "crossval", "main",
 )
 # fmt: on
 

@@ -31,13 +31,14 @@ class CropAndFlip(keras.layers.Layer):
     def __init__(self, size: int, flip: bool, seed: int = 0, **options: Any) -> None:
         super().__init__(dtype="float32", **{k: v for k, v in options.items() if k != "dtype"})
         self.size, self.flip, self.seed = size, flip, seed
+        self.still = False  # cuts the centre in training too; read when a model is compiled
         self.draws = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
         """Cuts and mirrors in training; cuts the centre otherwise."""
         images = keras.ops.cast(images, "float32")
         margin = images.shape[1] - self.size
-        if training and (margin or self.flip):
+        if training and not self.still and (margin or self.flip):
             return self.cut_at_random(images, margin)
         start = margin // 2
         return images[:, start : start + self.size, start : start + self.size, :]

@@ -142,34 +142,45 @@ def copy_aligned(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return copy
 
 
+class Cut(NamedTuple):
+    """How the images of an update go through the network: all at once, or part by part."""
+
+    batch_size: int
+    parts: int = 1
+
+
 def make_train_batches(
     data: Labelled,
     rows: NDArray[np.int64],
-    batch_size: int,
+    cut: Cut,
     seed: int,
     host: Host | None = None,
     start_step: int = 0,
 ) -> tf.data.Dataset:
     """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows.
 
-    Without a host, images are as they are stored. The stream depends on data, seed and policy
-    alone; from a later step on it is the same stream. Of several hosts each gives its part of it.
+    Cut into parts, each batch comes as so many of them, and B is that of a part. Without a host,
+    images are as they are stored. The stream depends on data, seed and policy alone; from a later
+    step on it is the same stream. Of several hosts each gives its part of it.
     """
-    fed = own_part(batch_size)
+    fed = own_part(cut.batch_size)
     made = host.made if host else fed
+    size = (fed.stop - fed.start) // cut.parts
     ids = np.arange(len(data.pixels)) if data.ids is None else data.ids
 
     def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        stream = draw_batches(rows, batch_size, seed, start_step)
+        stream = draw_batches(rows, cut.batch_size, seed, start_step)
         draws, ahead = itertools.tee(draw.cut(made) for draw in stream)
         stored = (data.pixels[draw.rows] for draw in ahead)
         images = host.take_images(ahead, ids, seed) if host else stored
         for draw, fresh in zip(draws, images, strict=False):
             batch = fresh, data.encode(draw.rows)
             finished = host.finish(draw, *batch, seed) if host else batch
-            yield finished if made == fed else tuple(array[fed] for array in finished)
+            first = fed.start - made.start
+            for part in range(first, first + cut.parts * size, size):
+                yield tuple(array[part : part + size] for array in finished)
 
-    shape = (fed.stop - fed.start, data.pixels.shape[1], data.classes)
+    shape = (size, data.pixels.shape[1], data.classes)
     return batch_dataset(generate, shape, None)
 
 

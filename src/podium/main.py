@@ -11,15 +11,15 @@ from typing import Any
 
 import keras
 
-from podium.attempt import describe_error
 from podium.augment import crop_margin
 from podium.cache import PixelError
+from podium.checkpoint import CheckpointError
 from podium.competition import Competition, read_competition
 from podium.config import Config
-from podium.curves import write_curves
-from podium.decide import Decision
+from podium.crossval import Plan, cross_validate
 from podium.devices import DeviceError
 from podium.events import Reporter
+from podium.fold_data import TrainingSet
 from podium.folds import FoldError, write_folds
 from podium.handles import BackboneError
 from podium.hosts import is_first_host, leave_hosts
@@ -31,10 +31,17 @@ from podium.network import check_backbone
 from podium.override import SettingsError
 from podium.pixels import read_images
 from podium.policies import settle_augmentation
-from podium.predict import predict_images
-from podium.predictions import Predictions
-from podium.report import write_report
-from podium.results import forget_results, write_answers, write_status, write_submission_of
+from podium.recipe import describe_recipe, settle_recipe
+from podium.results import forget_results, write_status, write_submission_of
+from podium.resume import (
+    ResumeError,
+    adopt_run,
+    check_same_run,
+    describe_run,
+    find_unfinished,
+    read_run,
+    write_run,
+)
 from podium.runtime import (
     CONFIG,
     KAGGLE_WORKING,
@@ -43,18 +50,13 @@ from podium.runtime import (
     is_on_kaggle,
     open_runtime,
 )
+from podium.setbacks import DivergedError, OutOfMemoryError
 from podium.settings import SOURCE
 from podium.split import split_images
 from podium.summary import (
-    decide_answers,
-    describe_decision,
-    format_score,
     summarise_run,
-    summarise_scores,
     write_json,
 )
-from podium.task import Task
-from podium.train import TrainingSet, train_fold
 from podium.validate import SubmissionError
 from podium.webhook import Watch
 from podium.weights import prepare_backbone
@@ -62,10 +64,14 @@ from podium.weights import prepare_backbone
 # Errors whose message says what to do; the rest are bugs and keep their traceback.
 EXPECTED_ERRORS = (
     BackboneError,
+    CheckpointError,
     CompetitionError,
     DeviceError,
+    DivergedError,
     FoldError,
+    OutOfMemoryError,
     PixelError,
+    ResumeError,
     SettingsError,
     SubmissionError,
 )
@@ -111,25 +117,31 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
     try:
         run_stages(config, runtime, report, watch)
     except BaseException as error:
-        code = end_failed(error, runtime.folder, report)
+        code = end_failed(error, runtime.folder, report, config.runtime.failure_exit)
         if not isinstance(error, Exception):
             raise
         return code
+    if watch.is_asked():
+        watch.leave()
+        return 128 + watch.asked
     write_status(runtime.folder, "finished")
     return 0
 
 
-def end_failed(error: BaseException, folder: Path, report: Reporter) -> int:
+def end_failed(
+    error: BaseException, folder: Path, report: Reporter, failure_exit: str = "auto"
+) -> int:
     """Makes what stopped a run its last event, and says it; returns the exit code.
 
-    On Kaggle that is 0 as well, since Kaggle may drop what a run that ends otherwise has written;
-    status.json tells the two apart.
+    On Kaggle that is 0 as well, if nothing else is set, since Kaggle may drop what a run that ends
+    otherwise has written; status.json tells the two apart.
     """
     reason = "".join(traceback.format_exception(error))
     report.emit("run_failed", error=type(error).__name__, reason=reason)
     write_status(folder, "failed", report.hide(f"{type(error).__name__}: {error}"))
     print(report.hide(describe_failure(error)), file=sys.stderr, flush=True)
-    return 0 if is_on_kaggle() else 1
+    zero = is_on_kaggle() if failure_exit == "auto" else failure_exit == "zero"
+    return 0 if zero else 1
 
 
 def describe_failure(error: BaseException) -> str:
@@ -142,7 +154,9 @@ def describe_failure(error: BaseException) -> str:
 def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
     try:
-        forget_results(runtime.folder, config.predict.run, config.folds.file)
+        unfinished = find_unfinished(config, runtime.folder)
+        if unfinished != runtime.folder:
+            forget_results(runtime.folder, config.predict.run, config.folds.file)
         write_status(runtime.folder, "running")
         wait_for_inputs(config.data, report)
     finally:  # the webhook's address may lie in an input that was mounted late
@@ -154,8 +168,23 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
     if config.predict.run:
         infer(config, runtime, competition, report)
-    else:
-        train(config, runtime, competition, report)
+        return
+    go_on(unfinished, describe_run(config, runtime, competition), runtime.folder, report)
+    train(config, runtime, competition, report, watch)
+
+
+def go_on(
+    unfinished: Path | None, description: dict[str, Any], folder: Path, report: Reporter
+) -> None:
+    """Takes over what an unfinished run has learned, if there is one, and it is the same run."""
+    if unfinished:
+        notes = check_same_run(read_run(unfinished), description)
+        adopt_run(unfinished, folder)
+        report.emit("run_resumed", folder=str(unfinished))
+        report.say(f"Resume\n  the run in {unfinished} goes on")
+        for note in notes:
+            report.warn(note)
+    write_run(description, folder)
 
 
 def infer(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
@@ -173,7 +202,9 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.say(f"Submission  {runtime.folder / 'submission.csv'}")
 
 
-def train(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
+def train(
+    config: Config, runtime: Runtime, competition: Competition, report: Reporter, watch: Watch
+) -> None:
     """Pixels and folds; then training, prediction, submission and report, fold by fold."""
     augment = settle_augmentation(
         config.augment, competition.classes, config.pixels.image_size, report
@@ -181,6 +212,9 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     config = replace(config, augment=augment)
     report.say("Backbone")
     start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
+    family, task = start.backbone.family, competition.task
+    config = settle_recipe(config, family, task.metric, exclusive=task.exclusive)
+    report.say(f"  recipe: {describe_recipe(config, family)}")
 
     report.say("Pixels")
     side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
@@ -192,57 +226,16 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     write_folds(images.table, folds, runtime.folder / "folds.csv")
 
     report.say("Training: loss and accuracy, training → validation")
-    oof, answers, task = list[Predictions](), list[Predictions](), competition.task
-    predict = partial(predict_images, batch_size=config.pixels.batch_size, exclusive=task.exclusive)
-    for fold in range(config.folds.count):
-        open_session(runtime.precision, len(runtime.devices))
-        data = TrainingSet(images, folds, task)
-        model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
-        oof.append(predict(model, images, folds == fold))
-        answers.append(predict(model, test, None))
-        del model  # the next one needs the room that it and its optimizer take on the device
-        decision = decide_answers(task, images.table, oof)
-        warnings = write_answers(competition, oof, answers, decision, runtime.folder)
-        scores = summarise_scores(task, images, test, oof, answers, decision)
-        report_fold(scores["folds"][-1], runtime.folder, report)
-        if len(oof) == config.folds.count:
-            say_decision(task, decision, warnings, report)
-        state = "complete" if len(oof) == config.folds.count else "running"
-        summary = summarise_run(config, runtime, competition, report, state) | scores
-        summary["leaks"] = [leak._asdict() for leak in leaks]
-        write_json(runtime.folder / "summary.json", summary)
-        show_run(competition, runtime.folder, report)
-
+    data = TrainingSet(images, folds, competition.task)
+    plan = Plan(config, runtime, competition, start, data, test, leaks)
+    watch.patient = True
+    summary = cross_validate(plan, report, watch.is_asked)
+    if watch.is_asked():
+        return
     figures = {"rows": len(competition.test), **summary["out_of_fold"]}
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))
     report.say("Submission  {}\nReport      {}".format(*places))
-
-
-def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
-    """Writes the report as far as the run has got, so that a run that is cut off has one too."""
-    try:
-        write_report(folder, competition)
-    except Exception as error:  # a page must not cost the folds to come, nor a finished run
-        report.warn(f"the report could not be written ({describe_error(error)})")
-
-
-def say_decision(task: Task, decision: Decision, warnings: list[str], report: Reporter) -> None:
-    """Says how probabilities became answers, and what is odd about the submission."""
-    if decision.comparison.difference:
-        report.say(f"Answers\n  {describe_decision(task, decision)}")
-    for warning in warnings:
-        report.warn(warning)
-
-
-def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
-    """Draws the curves and says how a fold went."""
-    try:
-        write_curves(folder)
-    except Exception as error:  # a picture must not cost the folds to come
-        report.warn(f"the curves could not be drawn ({describe_error(error)})")
-    report.emit("fold_ended", **score)
-    report.say(f"  fold {score['fold']}: {format_score(score)}; submission.csv is up to date")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,16 @@ from podium.sharing import share_devices
 GEM_POWER = 3.0
 
 
-def build_model(config: Config, start: Start, classes: int, side: int, seed: int) -> keras.Model:
+def build_model(
+    config: Config, start: Start, classes: int, side: int, seed: int, size: int | None = None
+) -> keras.Model:
     """Builds the whole network: stored squares [B, side, side, 3] uint8 to logits [B, C].
 
-    Raises BackboneError if a setting asks of the backbone what it cannot do.
+    What is cut out of a square is `pixels.image_size` wide; it reaches the backbone in another
+    `size` if one is given. Raises BackboneError if a setting asks what the backbone cannot do.
     """
-    size = config.pixels.image_size
+    full = config.pixels.image_size
+    size = size or full
     keras.utils.set_random_seed(seed)
     backbone = build_network(start, size)
     set_bn_momentum(backbone, config.model.bn_momentum)
@@ -33,7 +37,9 @@ def build_model(config: Config, start: Start, classes: int, side: int, seed: int
     if config.head.pooling == "gem":
         backbone = pool_by_gem(backbone)
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
-    x = make_augmentation(config.augment, size, seed)(pixels)
+    x = make_augmentation(config.augment, full, seed)(pixels)
+    if size != full:
+        x = keras.layers.Resizing(size, size, antialias=True, dtype="float32", name="shrink")(x)
     x = backbone(scale_pixels(x, start.scaling))
     return keras.Model(pixels, add_head(x, config.head, classes, seed), name="podium")
 
@@ -81,3 +87,11 @@ def open_session(precision: str, devices: int) -> None:
     keras.backend.clear_session()
     keras.config.set_dtype_policy(precision)
     share_devices(devices)
+
+
+def reopen_session() -> None:
+    """Forgets earlier models, and goes on with the same precision and devices."""
+    precision, spread = keras.config.dtype_policy(), keras.distribution.distribution()
+    keras.backend.clear_session()
+    keras.config.set_dtype_policy(precision)
+    keras.distribution.set_distribution(spread)

@@ -17,6 +17,7 @@ from podium.predictions import (
     Predictions,
     average_predictions,
     join_predictions,
+    read_predictions,
     write_predictions,
 )
 from podium.rules import Rule, apply_rule
@@ -29,7 +30,8 @@ from podium.validate import check_submission
 ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
 TRAINING_FILES = (
     *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
-    *("fold*/model.keras", "fold*/history.csv"),
+    *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
+    *("fold*/truth.json", "fold*/checkpoint-*.npz*", "run.json"),
 )
 
 
@@ -55,6 +57,20 @@ def write_status(folder: Path, state: str, error: str | None = None) -> None:
         write_json(folder / "status.json", status)
     except OSError as fault:
         print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
+
+
+def write_fold_answers(folder: Path, oof: Predictions, test: Predictions) -> None:
+    """Writes what one fold answers; test.npz comes last, and says that the fold is done with."""
+    write_predictions(oof, folder / "oof.npz")
+    write_predictions(test, folder / "test.npz")
+
+
+def read_fold_answers(folder: Path) -> tuple[Predictions, Predictions] | None:
+    """What `write_fold_answers` wrote; None if a file is damaged, or the fold was not done with."""
+    try:
+        return read_predictions(folder / "oof.npz"), read_predictions(folder / "test.npz")
+    except Exception:  # NumPy and zipfile raise many kinds on what is torn
+        return None
 
 
 def write_answers(

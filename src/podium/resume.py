@@ -22,7 +22,7 @@ from podium.config import Config
 from podium.folds import find_folds, read_folds
 from podium.infer import RUN_DEPTH
 from podium.knobs import list_settings
-from podium.predictions import read_predictions
+from podium.results import read_fold_answers
 from podium.runtime import KAGGLE_INPUT, Runtime
 from podium.settings import SOURCE
 from podium.storage import open_whole, sync_folder
@@ -107,7 +107,7 @@ def check_same_run(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Raises ResumeError naming all that differs and may not. A setting that one of two versions of
     the script does not know is not compared.
     """
-    changed = list_changes(was["settings"], now["settings"])
+    changed = name_changes(was["settings"], now["settings"])
     if changed:
         raise ResumeError(
             f"the unfinished run was begun with other settings: {'; '.join(changed)}; set "
@@ -134,7 +134,7 @@ def check_same_run(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def list_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def name_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Each setting that differs, with both values, in words."""
     words = {"None": "none", "True": "yes", "False": "no"}
     changed = [name for name in now if name in was and was[name] != now[name]]
@@ -204,17 +204,7 @@ def read_state(folder: Path) -> str:
 
 def list_finished_folds(folder: Path, count: int) -> list[int]:
     """The folds, of 0 … count − 1, whose answers are there and can be read."""
-    return [fold for fold in range(count) if is_finished(folder / f"fold{fold}")]
-
-
-def is_finished(fold: Path) -> bool:
-    """Are a fold's out-of-fold and test predictions whole?"""
-    try:
-        for name in ("oof.npz", "test.npz"):
-            read_predictions(fold / name)
-    except Exception:  # NumPy and zipfile raise many kinds on what is torn
-        return False
-    return True
+    return [fold for fold in range(count) if read_fold_answers(folder / f"fold{fold}")]
 
 
 def adopt_run(source: Path, folder: Path) -> None:

@@ -1,191 +1,337 @@
-"""Training: one fold, in two phases
+"""Training: one fold, in two phases, and through what may come between
 
 First the head alone, on the features of the frozen backbone, so that its first wild gradients do
 not spoil pretrained weights; then everything, at a lower rate. The last epoch's weights are kept:
 to pick the best epoch by validation would flatter the validation.
+
+What a killed run needs in order to go on lies in checkpoints: weights, optimizer, generators, and
+the place in the course. Everything else, the order of the images too, follows from the seed.
 """
 
-import csv
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
-from podium.batches import Host, Labelled, count_steps, make_eval_batches, make_train_batches
+from podium.batches import Host
+from podium.checkpoint import restore_state
 from podium.config import Config
+from podium.diary import Diary, EpochWatch
+from podium.epochs import Epoch, Position, find_epoch, find_size, set_course
 from podium.events import Reporter
-from podium.freezing import freeze_backbone, share_rates, warn_of_slow_statistics
-from podium.model import build_model, strip_augmentation
+from podium.fold_data import FoldData, TrainingSet
+from podium.freezing import warn_of_slow_statistics
+from podium.keeper import Keeper
+from podium.model import strip_augmentation
 from podium.network import Start
-from podium.objective import compile_model
-from podium.optimizers import make_optimizer, set_rates
+from podium.optimizers import set_rates, swap_averages
 from podium.pace import describe_bottleneck, measure_rate
-from podium.pixels import Images, check_pixels
-from podium.recipe import settle_recipe
-from podium.schedule import make_schedule
-from podium.task import Task
-
-SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
-
-
-class TrainingSet(NamedTuple):
-    """The training images, the fold [N] int64 that validates each, and what is asked of them."""
-
-    images: Images
-    folds: NDArray[np.int64]
-    task: Task
+from podium.planner import Planner
+from podium.schedule import Schedule, make_schedule
+from podium.setbacks import (
+    ADVICE,
+    LOWER,
+    DivergedError,
+    halve_parts,
+    is_out_of_memory,
+    lower_rate,
+)
+from podium.stretch import Ending, Stretch
+from podium.trainee import Shape, Trainee
 
 
-class Phase(NamedTuple):
-    """One compiled stretch of training."""
+class Session(NamedTuple):
+    """What all folds of a run share."""
 
-    name: str  # "head" or "all"
-    epochs: int
-    peak_lr: float
-
-
-class EpochLog(keras.callbacks.Callback):
-    """Writes one row an epoch to history.csv, and one line to the log."""
-
-    def __init__(self, path: Path, fold: int, images: int, epochs: int, report: Reporter) -> None:
-        super().__init__()
-        self.path, self.fold, self.report = path, fold, report
-        self.images, self.epochs = images, epochs
-        self.phase, self.epoch, self.diverged = "", 0, False
-        self.started = self.spoke = self.trained = self.rate = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Starts the clock."""
-        self.epoch += 1
-        self.started = self.spoke = time.monotonic()
-        self.trained = 0.0
-
-    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Training has ended where validation begins."""
-        self.trained = time.monotonic()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Says now and then that a long epoch is alive."""
-        if time.monotonic() - self.spoke > SPEAK_EVERY:
-            self.spoke = time.monotonic()
-            place = {"fold": self.fold, "epoch": self.epoch}
-            step, steps = batch + 1, self.params["steps"]
-            self.report.emit("step_reached", **place, step=step, steps=steps)
-            self.report.say(f"  fold {self.fold} epoch {self.epoch}: step {step} of {steps}")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the row, says the line."""
-        ended = time.monotonic()
-        seconds, training = ended - self.started, (self.trained or ended) - self.started
-        self.rate, logs = self.images / training, logs or {}
-        row = {
-            "phase": self.phase,
-            "epoch": self.epoch,
-            "train/loss": float(logs["log_loss"]),
-            "train/accuracy": float(logs["accuracy"]),
-            "valid/loss": float(logs["val_log_loss"]),
-            "valid/accuracy": float(logs["val_accuracy"]),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(self.rate, 1),
-        }
-        append_row(self.path, row)
-        self.report.emit("epoch_ended", fold=self.fold, epochs=self.epochs, **row)
-        self.report.say(
-            f"  fold {self.fold} epoch {self.epoch:>2}/{self.epochs} {self.phase:<4}  "
-            f"loss {row['train/loss']:.3f} → {row['valid/loss']:.3f}  "
-            f"accuracy {row['train/accuracy']:.3f} → {row['valid/accuracy']:.3f}  "
-            f"{row['images_per_second']:.0f} images/s  {seconds:.1f} s"
-        )
-        if not math.isfinite(float(logs["log_loss"])) and not self.diverged:
-            self.diverged = True
-            self.report.warn(
-                f"fold {self.fold} epoch {self.epoch}: the loss is no number any more; lower "
-                f"schedule.peak_lr, or set runtime.precision to float32"
-            )
+    folder: Path
+    devices: int
+    report: Reporter
+    planner: Planner
+    stopping: Callable[[], bool]  # has the run been asked to end?
 
 
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Appends a row to a CSV file, with a header if the file is new."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+class Trained(NamedTuple):
+    """A fold's network, as it answers."""
 
-
-def list_phases(config: Config) -> Iterator[Phase]:
-    """The phases of the fine-tune that have epochs."""
-    for phase in (
-        Phase("head", config.train.head_epochs, config.schedule.head_lr or 0.0),
-        Phase("all", config.train.epochs, config.schedule.peak_lr or 0.0),
-    ):
-        if phase.epochs:
-            yield phase
+    model: keras.Model
+    complete: bool  # or stopped before its course's end
+    parts: int  # in which a batch fits on the device
 
 
 def train_fold(
-    config: Config, start: Start, data: TrainingSet, fold: int, folder: Path, report: Reporter
-) -> keras.Model:
+    config: Config, start: Start, data: TrainingSet, fold: int, session: Session
+) -> Trained:
     """Trains on all folds but one and returns the model.
 
-    Validates on the fold left out after each epoch. Writes history.csv and model.keras into the
-    folder; that model takes raw uint8 pixels and loads where there is only Keras, unless its
-    backbone is a SavedModel. Raises PixelError if the pixels were scaled already.
+    Validates on the fold left out after each epoch. Writes history.csv, checkpoints and, at the
+    end, model.keras into fold0 … of the session's folder; that model takes raw uint8 pixels and
+    loads where there is only Keras, unless its backbone is a SavedModel. Goes on from a checkpoint
+    if there is one. Raises PixelError if the pixels were scaled already, OutOfMemoryError and
+    DivergedError if nothing helps.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "history.csv").unlink(missing_ok=True)
-    task = data.task
-    config = settle_recipe(config, start.backbone.family, task.metric, exclusive=task.exclusive)
-    seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
-    pixels = data.images.pixels
-    table = data.images.table
-    ids, labels = table["id"].to_numpy(str), table["label"].to_numpy()
-    labelled = Labelled(pixels, labels, len(task.classes), ids)
-    training, validated = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
-    checks = make_eval_batches(labelled, validated, batch_size)
-    steps = count_steps(len(training), batch_size)
-    epochs = config.train.head_epochs + config.train.epochs
-    log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
-    check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
-    with Host(config, pixels, report) as host:  # its processes start while the model is built
-        batches = partial(make_train_batches, labelled, training, batch_size, seed, host)
-        model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
-        supply = measure_rate(batches(0)) if fold == 0 else 0.0
-        for phase in list_phases(config):
-            log.phase = phase.name
-            prepare_phase(config, model, phase, steps, task)
-            if phase.name == "all" and fold == 0:
-                warn_of_slow_statistics(model, steps, report)
-            model.fit(
-                batches(log.epoch * steps),
-                epochs=phase.epochs,
-                steps_per_epoch=steps,
-                validation_data=checks,
-                callbacks=[log],
-                verbose=0,
+    training = FoldTraining(config, start, data, fold, session)
+    return training.finish(complete=training.run())
+
+
+class FoldTraining:
+    """The training of one fold: what does not change, and how far it has got."""
+
+    def __init__(
+        self, config: Config, start: Start, data: TrainingSet, fold: int, session: Session
+    ) -> None:
+        self.config, self.fold, self.session = config, fold, session
+        self.report, self.planner = session.report, session.planner
+        self.folder = session.folder / f"fold{fold}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = FoldData(config, data, fold)
+        self.course = set_course(config, self.data.steps)
+        self.planner.begin_fold(fold, self.course)
+        self.trainee = Trainee(config, start, self.data)
+        self.diary = Diary(self.folder, fold, self.data.task.metric, self.report)
+        self.keeper = Keeper(self.folder, config.train.checkpoint_minutes, self.report)
+        self.position = Position(
+            self.start_schedule("head"),
+            self.course.head,
+            "",
+            find_size(config, 0.0),
+            config.optimizer.accumulate,
+        )
+        self.watch = EpochWatch(self.planner.now())
+        self.over = False  # the course ends before its end
+        self.supply = self.rate = 0.0  # images per second that the input gives, training takes
+
+    # The way through the course.
+
+    def run(self) -> bool:
+        """Goes through the course; returns False if it was stopped before its end."""
+        self.data.check()
+        with Host(self.config, self.data.pixels, self.report) as host:
+            self.resume()
+            if self.fold == 0:
+                self.supply = measure_rate(self.data.make_batches(host, self.position.parts, 0))
+            while epoch := self.find_epoch():
+                if not self.run_epoch(epoch, host):
+                    return False
+        return True
+
+    def find_epoch(self) -> Epoch | None:
+        """What comes next, as far as time goes."""
+        if self.over:
+            return None
+        was = find_epoch(self.config, self.course, self.position)
+        self.course = self.planner.plan(self.position.done)
+        epoch = find_epoch(self.config, self.course, self.position)
+        if was and self.position.summed and (epoch is None or epoch.phase != was.phase):
+            self.close_epoch(was)  # time was short, and its phase has ended within it
+        return epoch
+
+    def run_epoch(self, epoch: Epoch, host: Host) -> bool:
+        """Does the updates of an epoch, or as many as can be; returns False to end the fold."""
+        started = self.planner.now() if epoch.first == 0 else None
+        try:
+            self.enter(epoch)
+            stretch = self.run_stretch(epoch, host)
+            figures = stretch.figures()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.take_less(error)
+            return True
+        if stretch.ending == "diverged" or not math.isfinite(figures["log_loss"]):
+            self.go_back(epoch)
+            return True
+        self.planner.end_stretch(epoch.phase, stretch, started)
+        self.position = self.position_after(stretch, epoch)
+        self.watch.add(stretch.updates * self.data.batch_size, stretch.seconds)
+        if stretch.updates == epoch.updates:
+            self.close_epoch(epoch)
+        if stretch.ending == "stopped":
+            self.keeper.keep(stretch.model, self.position)
+            return False
+        return True
+
+    def enter(self, epoch: Epoch) -> None:
+        """Gives a phase its schedule when it begins, and a shorter one when time is short."""
+        begins = epoch.phase != self.position.phase
+        schedule, end = self.position.schedule, self.course_of(epoch.phase)
+        if begins:
+            schedule = self.start_schedule(epoch.phase)
+        elif end != self.position.end:
+            schedule = schedule.shorten(epoch.first, end - epoch.first)
+        self.position = replace(
+            self.position, schedule=schedule, end=end, phase=epoch.phase, size=epoch.size
+        )
+        model = self.prepare(clean=epoch.clean)
+        if begins:
+            self.keeper.keep(model, self.position)
+            if epoch.phase == "all" and self.fold == 0:
+                warn_of_slow_statistics(model, self.data.steps, self.report)
+
+    def run_stretch(self, epoch: Epoch, host: Host) -> Stretch:
+        """The updates of an epoch by Keras's fit, which may end before the last of them."""
+        place, model = self.position, self.prepare(clean=epoch.clean)
+        set_rates(model.optimizer, place.schedule.rates(epoch.first, epoch.updates))
+        batches = self.data.make_batches(None if epoch.clean else host, place.parts, place.updates)
+        stretch = Stretch(model, place.parts, partial(self.look_up, epoch), self.planner.now)
+        steps = epoch.updates * place.parts
+        model.fit(batches, steps_per_epoch=steps, callbacks=stretch, verbose=0)
+        return stretch
+
+    def look_up(self, epoch: Epoch, stretch: Stretch) -> Ending:
+        """After each update: speaks, keeps, and says whether the stretch must end here."""
+        self.diary.speak(
+            epoch.number, epoch.first % self.data.steps + stretch.updates, self.data.steps
+        )
+        done = self.position.move(epoch.phase, stretch.updates, 0.0, 0.0).done
+        self.planner.time_updates(epoch.phase, stretch, done)
+        if self.session.stopping():
+            return "stopped"
+        if stretch.updates == epoch.updates:
+            return ""
+        if self.keeper.is_due():
+            stretch.synchronise()
+            if not self.keeper.keep(stretch.model, self.position_after(stretch, epoch)):
+                return "diverged"
+        return "late" if self.planner.is_late(self.course, done) else ""
+
+    def close_epoch(self, epoch: Epoch) -> None:
+        """Validates, lets the schedule know, and writes the epoch's row."""
+        model, place, began = self.prepare(clean=epoch.clean), self.position, self.planner.now()
+        swap_averages(model)
+        marks = self.data.mark(model, place.parts)
+        swap_averages(model)
+        self.planner.end_check(self.planner.now() - began)
+        row: dict[str, Any] = {
+            "phase": epoch.phase,
+            "epoch": epoch.number,
+            "updates": place.updates,
+            "train/loss": place.loss / place.summed,
+            "train/accuracy": place.accuracy / place.summed,
+            "valid/loss": marks.loss,
+            "valid/accuracy": marks.accuracy,
+            "valid/metric": marks.metric,
+            "clean/metric": None,
+            "recalibrated/metric": None,
+            "learning_rate": place.schedule.rate(place.done[epoch.phase == "all"] - 1),
+            "image_size": epoch.size,
+            **self.watch.read(self.planner.now()),
+            "left": round(self.planner.left(), 1),
+        }
+        self.rate = row["images_per_second"]
+        self.diary.add(row, epoch.total)
+        self.watch = EpochWatch(self.planner.now())
+        self.position = replace(place, schedule=place.schedule.check(marks.loss)).close_epoch()
+        if self.keeper.is_due():
+            self.keeper.keep(model, self.position)
+
+    # What may come between.
+
+    def resume(self) -> None:
+        """Goes on from the newest checkpoint, if there is one."""
+        kept = self.keeper.latest()
+        self.diary.start_at(kept[0].updates if kept else 0)
+        if kept:
+            self.restore(*kept)
+            done, whole = self.position.updates, self.course.head + self.course.all
+            self.report.emit("fold_resumed", fold=self.fold, updates=done, of=whole)
+            self.report.say(f"  fold {self.fold} goes on after {done} of {whole} updates")
+
+    def restore(self, place: Position, state: Mapping[str, Any]) -> None:
+        """Goes to a place, with a network in the state that was kept there."""
+        self.trainee.forget()
+        self.position = place
+        restore_state(self.prepare(), state, accumulators=False)
+
+    def go_back(self, epoch: Epoch) -> None:
+        """After a loss that is no number: back to the last checkpoint, at a lower rate.
+
+        Where that was tried often enough, the course ends there.
+        """
+        where = f"fold {self.fold} epoch {epoch.number}: the loss is no number any more"
+        kept = self.keeper.latest()
+        if kept is None:
+            raise DivergedError(f"{where}, and there is no checkpoint to go back to; {ADVICE}")
+        saved, state = kept
+        lower = lower_rate(self.position, saved)
+        if lower is None:
+            self.report.warn(f"{where}, for the third time; the weights before it answer; {ADVICE}")
+            self.restore(saved, state)
+            self.over = True
+            return
+        share = LOWER**lower.lowered
+        self.report.warn(
+            f"{where}; back to update {saved.updates}, at {share:g} of the rate; {ADVICE}"
+        )
+        self.restore(lower, state)
+        self.keeper.keep(self.prepare(), lower)
+
+    def take_less(self, error: Exception) -> None:
+        """After out-of-memory: half as many images at once, and as many for an update."""
+        whole, was = self.data.batch_size, self.position
+        place = halve_parts(was, whole, self.session.devices)
+        self.report.warn(
+            f"fold {self.fold}: {whole // was.parts} images at once are too many for the device's "
+            f"memory; each batch of {whole} goes through in {place.parts} parts from now on, and "
+            f"batch norm sees {whole // place.parts} images; optimizer.accumulate={place.parts} "
+            f"does so from the start"
+        )
+        kept = self.keeper.latest()
+        if kept:
+            self.restore(replace(kept[0], parts=place.parts), kept[1])
+        else:
+            self.trainee.forget()
+            self.position = place
+
+    def finish(self, *, complete: bool) -> Trained:
+        """The network as it answers: kept, and written where its course is complete."""
+        self.planner.end_course()
+        model = self.prepare()
+        if self.supply and self.rate:
+            self.report.say(f"  {describe_bottleneck(self.supply, self.rate)}")
+        if complete:
+            self.keeper.keep(model, self.position)
+        swap_averages(model)
+        answering = strip_augmentation(model, self.config.pixels.image_size)
+        if complete:
+            self.write_model(answering)
+        return Trained(answering, complete, self.position.parts)
+
+    # What follows from the settings.
+
+    def start_schedule(self, phase: str) -> Schedule:
+        """The schedule of a phase, as the settings have it."""
+        config = self.config.schedule
+        peak = config.head_lr if phase == "head" else config.peak_lr
+        return make_schedule(config, peak or 0.0, max(self.course_of(phase), 1))
+
+    def course_of(self, phase: str) -> int:
+        """Updates that a phase has now."""
+        return self.course.head if phase == "head" else self.course.all
+
+    def prepare(self, *, clean: bool = False) -> keras.Model:
+        """The network as the place needs it."""
+        shape = Shape(self.position.phase, self.position.size, clean, self.position.parts)
+        return self.trainee.prepare(shape, self.data.steps)
+
+    def position_after(self, stretch: Stretch, epoch: Epoch) -> Position:
+        """Where the fold stands after what a stretch has done so far."""
+        figures = stretch.figures()
+        return self.position.move(
+            epoch.phase, stretch.updates, figures["log_loss"], figures["accuracy"]
+        )
+
+    def write_model(self, answering: keras.Model) -> None:
+        """Writes model.keras, whole or not at all; a full disk costs it, not the answers."""
+        half, path = self.folder / "half.keras", self.folder / "model.keras"
+        try:
+            answering.save(half)
+            half.replace(path)
+        except OSError as error:
+            half.unlink(missing_ok=True)
+            self.report.warn(
+                f"{path} cannot be written ({error.strerror}); the answers are not lost"
             )
-    if fold == 0:
-        report.say(f"  {describe_bottleneck(supply, log.rate)}")
-    strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
-    return model
-
-
-def prepare_phase(config: Config, model: keras.Model, phase: Phase, steps: int, task: Task) -> None:
-    """Freezes what does not train in a phase, and compiles what does, with its own optimizer."""
-    freeze_backbone(model, config.model, frozen=phase.name == "head")
-    shares = share_rates(model, config.schedule.layer_decay)
-    updates = phase.epochs * steps
-    optimizer = make_optimizer(config.optimizer, updates, shares)
-    jit = keras.backend.backend() == "jax"
-    smoothing = config.train.label_smoothing or 0.0
-    compile_model(model, optimizer, task=task, smoothing=smoothing, jit=jit)
-    rates = make_schedule(config.schedule, phase.peak_lr, updates).rates(0, updates)
-    set_rates(model.optimizer, rates)

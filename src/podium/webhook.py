@@ -34,6 +34,9 @@ class Watch:
         self.report, self.on_stop, self.process = report, on_stop, os.getpid()
         self.deliveries: list[Delivery] = []
         self.opened = False
+        self.patient = False  # SIGTERM only asks to end, once
+        self.asked = 0  # the signal that did
+        self.farewell = threading.Thread(target=lambda: None, daemon=True)
         if threading.current_thread() is threading.main_thread():
             self.on_sigterm = signal.signal(signal.SIGTERM, self.stop)
 
@@ -98,8 +101,36 @@ class Watch:
             self.open()
         self.deliver_rest()
 
+    def is_asked(self) -> bool:
+        """Has the run been asked to end? What it does until then is its own affair."""
+        return self.asked != 0
+
     def stop(self, number: int, frame: types.FrameType | None) -> None:
-        """Says that the session was ended, unless it had, then does what SIGTERM did before."""
+        """Says that the session was ended, unless it had, then does what SIGTERM did before.
+
+        A run that can end by itself is only asked to, and what there is to say is said meanwhile; a
+        second SIGTERM ends it at once.
+        """
+        if self.patient and not self.asked and os.getpid() == self.process:
+            self.asked = number
+            self.farewell = threading.Thread(target=self.say_quietly, args=[number], daemon=True)
+            self.farewell.start()
+            return
+        self.end(number, frame)
+
+    def say_quietly(self, number: int) -> None:
+        """Says that the session was ended; whatever goes wrong."""
+        with contextlib.suppress(Exception):
+            self.say_stopped(number)
+
+    def leave(self) -> None:
+        """Ends a run that was asked to end, and has done what it could."""
+        self.farewell.join(CLOSING_SECONDS + 2)
+        self.on_stop()
+        self.end(self.asked, None)
+
+    def end(self, number: int, frame: types.FrameType | None) -> None:
+        """The last words, and the end."""
         if os.getpid() == self.process and self.report.last not in ENDINGS:
             # In a thread of its own, with a limit: the signal may have come while the main thread
             # held a lock that is needed for it.

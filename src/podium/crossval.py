@@ -1,0 +1,164 @@
+"""Cross-validation: fold by fold, each trained on the others
+
+After each fold there is a submission, of all models so far, and a report; the next fold only
+makes them better. A fold that was done with before a run was killed is read, not trained again.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from podium.attempt import describe_error
+from podium.budget import Budget
+from podium.checkpoint import forget_checkpoints
+from podium.competition import Competition
+from podium.config import Config
+from podium.curves import write_curves
+from podium.decide import Decision
+from podium.events import Reporter
+from podium.fold_data import TrainingSet
+from podium.leaks import Leak
+from podium.model import open_session
+from podium.network import Start
+from podium.pixels import Images
+from podium.planner import Planner
+from podium.predict import predict_images
+from podium.predictions import Predictions
+from podium.report import write_report
+from podium.results import read_fold_answers, write_answers, write_fold_answers, write_submission_of
+from podium.rules import plain_rule
+from podium.runtime import Runtime
+from podium.summary import (
+    decide_answers,
+    describe_decision,
+    format_score,
+    summarise_run,
+    summarise_scores,
+    write_json,
+)
+from podium.task import Task
+from podium.train import Session, Trained, train_fold
+
+
+class Plan(NamedTuple):
+    """What all folds of a run have in common."""
+
+    config: Config
+    runtime: Runtime
+    competition: Competition
+    start: Start
+    data: TrainingSet
+    test: Images
+    leaks: list[Leak]
+
+
+def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -> dict[str, Any]:
+    """Trains and answers as many folds as fit before the deadline; returns the summary.
+
+    Told to stop, it leaves a checkpoint and, if there is none yet, a submission.
+    """
+    config, runtime, count = plan.config, plan.runtime, plan.config.folds.count
+    planner = Planner(Budget(runtime.deadline), count, count_batches(plan), report)
+    session = Session(runtime.folder, len(runtime.devices), report, planner, stopping)
+    oof, answers, summary = list[Predictions](), list[Predictions](), dict[str, Any]()
+    for fold in range(count):
+        pair = read_fold_answers(runtime.folder / f"fold{fold}")
+        if pair is None:
+            if fold and not planner.fits_another():
+                report.warn(
+                    f"there is no time for more than {fold} of {count} folds; a run that goes on "
+                    f"with this one trains the rest"
+                )
+                break
+            open_session(runtime.precision, len(runtime.devices))
+            trained = train_fold(config, plan.start, plan.data, fold, session)
+            pair = answer_fold(plan, trained, fold, len(oof) == 0)
+            if pair is None:
+                break
+        oof.append(pair[0])
+        answers.append(pair[1])
+        summary = show_results(plan, oof, answers, planner, report)
+        planner.end_fold()
+    return summary
+
+
+def count_batches(plan: Plan) -> tuple[int, int]:
+    """Batches of a validation, and of all that a fold answers."""
+    size, count = plan.config.pixels.batch_size, plan.config.folds.count
+    checked = -(-len(plan.data.images.table) // (count * size))
+    return checked, checked + -(-len(plan.test.table) // size)
+
+
+def answer_fold(
+    plan: Plan, trained: Trained, fold: int, first: bool
+) -> tuple[Predictions, Predictions] | None:
+    """What a fold's model answers to its own part and to the test part, kept in its folder.
+
+    A model that was stopped answers the test part alone, and only where nothing else has.
+    """
+    config, task, folder = plan.config, plan.competition.task, plan.runtime.folder
+    size = config.pixels.batch_size // trained.parts
+    predict = partial(predict_images, batch_size=size, exclusive=task.exclusive)
+    if not trained.complete:
+        if first:
+            answers = predict(trained.model, plan.test, None)
+            write_submission_of(plan.competition, answers, plain_rule(task), folder)
+        return None
+    own = predict(trained.model, plan.data.images, plan.data.folds == fold)
+    pair = own, predict(trained.model, plan.test, None)
+    write_fold_answers(folder / f"fold{fold}", *pair)
+    forget_checkpoints(folder / f"fold{fold}")
+    return pair
+
+
+def show_results(
+    plan: Plan,
+    oof: list[Predictions],
+    answers: list[Predictions],
+    planner: Planner,
+    report: Reporter,
+) -> dict[str, Any]:
+    """Scores the folds so far, writes the submission of their average, and shows both."""
+    config, competition, folder = plan.config, plan.competition, plan.runtime.folder
+    task, images = competition.task, plan.data.images
+    decision = decide_answers(task, images.table, oof)
+    warnings = write_answers(competition, oof, answers, decision, folder)
+    scores = summarise_scores(task, images, plan.test, oof, answers, decision)
+    report_fold(scores["folds"][-1], folder, report)
+    whole = len(oof) == config.folds.count
+    if whole:
+        say_decision(task, decision, warnings, report)
+    state = "complete" if whole else "running"
+    summary = summarise_run(config, plan.runtime, competition, report, state) | scores
+    summary["plan"] = planner.plans
+    summary["leaks"] = [leak._asdict() for leak in plan.leaks]
+    write_json(folder / "summary.json", summary)
+    show_run(competition, folder, report)
+    return summary
+
+
+def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
+    """Writes the report as far as the run has got, so that a run that is cut off has one too."""
+    try:
+        write_report(folder, competition)
+    except Exception as error:  # a page must not cost the folds to come, nor a finished run
+        report.warn(f"the report could not be written ({describe_error(error)})")
+
+
+def say_decision(task: Task, decision: Decision, warnings: list[str], report: Reporter) -> None:
+    """Says how probabilities became answers, and what is odd about the submission."""
+    if decision.comparison.difference:
+        report.say(f"Answers\n  {describe_decision(task, decision)}")
+    for warning in warnings:
+        report.warn(warning)
+
+
+def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
+    """Draws the curves and says how a fold went."""
+    try:
+        write_curves(folder)
+    except Exception as error:  # a picture must not cost the folds to come
+        report.warn(f"the curves could not be drawn ({describe_error(error)})")
+    report.emit("fold_ended", **score)
+    report.say(f"  fold {score['fold']}: {format_score(score)}; submission.csv is up to date")

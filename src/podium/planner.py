@@ -1,0 +1,110 @@
+"""Planner: what the run's parts cost, and how far each fold may go"""
+
+from statistics import median
+
+from podium.budget import (
+    BACKWARD,
+    Budget,
+    Course,
+    Pacer,
+    describe_plan,
+    guess_costs,
+    plan_folds,
+    still_fits,
+)
+from podium.events import Reporter
+from podium.stretch import Stretch
+
+FIRST_UPDATES = 4  # timed before there is a plan
+
+
+class Planner:
+    """Measures the run as it goes, and plans what is left of it."""
+
+    def __init__(
+        self, budget: Budget, folds: int, batches: tuple[int, int], report: Reporter
+    ) -> None:
+        self.budget, self.folds, self.report = budget, folds, report
+        self.checked, self.answered = batches  # of a validation, and of a fold's answers
+        self.fold = 0  # in hand
+        self.supply = 0.0  # seconds in which the input makes a batch
+        self.pacer: Pacer | None = None
+        self.whole = Course(0, 0, 1)  # of a fold, as the settings have it
+        self.plans = list[str]()  # what was said, in words
+        self.planned: tuple[Course, ...] = ()
+        self.learned = 0.0  # when the fold in hand had come to its course's end
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self.budget.now()
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.budget.left()
+
+    def begin_fold(self, fold: int, whole: Course) -> None:
+        """Takes a fold in hand; those before it are done with."""
+        self.fold, self.whole, self.planned = fold, whole, ()
+
+    def plan(self, done: tuple[int, int]) -> Course:
+        """The course of the fold in hand, of which so many updates are done."""
+        if self.pacer is None:
+            return self.whole
+        folds, costs = range(self.fold, self.folds), self.pacer.costs()
+        plan = plan_folds(self.left(), self.whole, costs, len(folds), done)
+        if plan != self.planned and (self.planned or self.fold == 0):
+            text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
+            self.plans.append(text)
+            self.report.say(f"  {text}")
+        self.planned = plan
+        return plan[0]
+
+    def is_late(self, course: Course, done: tuple[int, int]) -> bool:
+        """Does what is left of the fold in hand no longer fit?"""
+        costs = self.pacer.costs() if self.pacer else None
+        return costs is not None and not still_fits(self.left(), course, costs, done)
+
+    def fits_another(self) -> bool:
+        """Is there time for a fold after the one in hand?"""
+        if self.pacer is None:
+            return True
+        costs = self.pacer.costs()
+        return bool(plan_folds(self.left(), self.whole, costs, 1, done=None))
+
+    def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> None:
+        """Plans for the first time once some updates have been timed."""
+        if self.pacer is None and len(stretch.times) >= FIRST_UPDATES:
+            self.open_pacer(phase, stretch)
+            self.plan(done)
+
+    def open_pacer(self, phase: str, stretch: Stretch) -> Pacer:
+        """Guesses all costs from those of the first updates."""
+        update = median(stretch.times or [stretch.first])
+        step = update if phase == "head" else update / BACKWARD
+        checked, answered = self.checked, self.answered
+        self.pacer = Pacer(guess_costs(step, self.supply, stretch.first, checked, answered))
+        return self.pacer
+
+    def end_stretch(self, phase: str, stretch: Stretch, started: float | None) -> None:
+        """Takes note of a stretch's updates, and of what came before the first one of a phase,
+        which started then.
+        """
+        pacer = self.pacer or self.open_pacer(phase, stretch)
+        if stretch.times:
+            pacer.note(phase, sum(stretch.times), len(stretch.times))
+        if started is not None:
+            pacer.note("start", stretch.started - started + stretch.first)
+
+    def end_check(self, seconds: float) -> None:
+        """Takes note of the validation after an epoch."""
+        if self.pacer:
+            self.pacer.note("check", seconds)
+
+    def end_course(self) -> None:
+        """From here on the fold in hand is answering."""
+        self.learned = self.now()
+
+    def end_fold(self) -> None:
+        """Takes note of what the answers took."""
+        if self.pacer:
+            self.pacer.note("answer", self.now() - self.learned)
