@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import socket
@@ -5,10 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import make_csv_competition
 
 from podium import hosts as hosts_room
 from podium.config import RuntimeConfig
@@ -24,6 +27,7 @@ from podium.hosts import (
     join_hosts,
     leave_hosts,
 )
+from podium.predictions import read_predictions
 from podium.runtime import choose_backend, plan_environment
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1", "0.0.0.0"])  # noqa: S104
@@ -85,6 +89,47 @@ def test_two_hosts_of_two_devices_learn_and_answer_what_one_device_does(
         # Sums are added up in another order, which AdamW enlarges where a gradient is nearly
         # nothing: 6e-6 after six steps at a rate of 0.01. Other seeds differ by a tenth.
         np.testing.assert_allclose(first[name], alone[name], atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+def run_script(data: Path, *words: str) -> list[str]:
+    """The built script, on few and small images."""
+    quick = ["--preset=dry-run", "--pixels.image_size=16", "--pixels.batch_size=8"]
+    quick += ["--train.epochs=1", f"--data.folder={data}", *words]
+    return [sys.executable, "-I", str(ROOT / "kernel" / "podium.py"), *quick]
+
+
+@pytest.mark.slow
+def test_the_script_on_two_hosts_writes_what_it_writes_on_one(tmp_path: Path):
+    command = run_script(make_csv_competition(tmp_path / "data"))
+    one = RuntimeConfig(backend="jax", devices=1, folder=str(tmp_path / "alone"))
+    running = [start(tmp_path / "alone.log", one, command), *start_hosts(tmp_path, command)]
+    codes = [process.wait(timeout=900) for process in running]
+    assert codes == [0, 0, 0], "\n".join(path.read_text() for path in tmp_path.glob("*.log"))
+    assert not (tmp_path / "1.log").read_text()  # the first alone reports
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    assert sorted(path.name for path in run.iterdir()) == sorted(
+        path.name for path in alone.iterdir()
+    )
+    for name in ("oof.npz", "test.npz"):
+        expected, found = read_predictions(alone / name), read_predictions(run / name)
+        assert found.ids.tolist() == expected.ids.tolist()
+        np.testing.assert_allclose(found.probs, expected.probs, atol=1e-4)
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+
+
+@pytest.mark.slow
+def test_the_script_ends_on_all_hosts_where_one_fails(tmp_path: Path):
+    data = make_csv_competition(tmp_path / "data")
+    hosts, run = f"127.0.0.1:{find_port()},127.0.0.1", str(tmp_path / "run")
+    first = RuntimeConfig(hosts=hosts, devices=2, folder=run)
+    second = replace(first, host=1)
+    running = [
+        start(tmp_path / "0.log", first, run_script(data)),
+        start(tmp_path / "1.log", second, run_script(tmp_path / "none")),
+    ]
+    assert [process.wait(timeout=280) for process in running] == [1, 1]  # JAX would wait for 300 s
+    assert "Stopped: data.folder is" in (tmp_path / "1.log").read_text()
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
 
 
 def test_hosts_on_a_cpu_speak_jax_over_gloo_with_their_share_of_the_devices():

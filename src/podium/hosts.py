@@ -170,7 +170,7 @@ def ask_first_host(value: float) -> float:
 def copy_run_folder(config: RuntimeConfig) -> Path:
     """Where a host that is not the first works: a copy of the run folder, with what a resume needs.
 
-    It goes when the process ends.
+    It goes when the process ends; where the run failed, it stays to be looked at.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"podium-host{config.host}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
