@@ -112,6 +112,8 @@ class Run:
                     course = plan()
                     end = min(end, course[phase])
             self.pacer.note("check", self.machine.work("check"))
+            if done == [course.head, course.all] and sum(done) % course.steps:
+                break  # it ended within an epoch, so there is no time for more
             course = plan()
         return done[0], done[1]
 
@@ -365,11 +367,17 @@ def test_what_is_not_measured_yet_is_as_far_off_its_guess_as_what_is_like_it():
     pacer.note("head", 30, 100)
     assert pacer.costs() == pytest.approx(COSTS._replace(head=0.3, all=0.9))
     pacer.note("all", 40, 100)
-    pacer.note("check", 10)
-    assert pacer.costs() == pytest.approx((60, 0.3, 0.4, 10, 50))
+    pacer.note("check", 30)
+    assert pacer.costs() == pytest.approx((60, 0.3, 0.4, 30, 150))
     pacer.note("answer", 70)
     pacer.note("start", 50)
-    assert pacer.costs() == pytest.approx((50, 0.3, 0.4, 10, 70))
+    assert pacer.costs() == pytest.approx((50, 0.3, 0.4, 30, 70))
+
+
+def test_a_fast_check_makes_no_answer_cheaper_than_guessed():
+    pacer = Pacer(COSTS)
+    pacer.note("check", 1)
+    assert pacer.costs() == COSTS._replace(check=1)
 
 
 def test_a_guess_of_nothing_is_no_measure_of_others():

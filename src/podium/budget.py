@@ -66,7 +66,7 @@ class Costs(NamedTuple):
 class Pacer:
     """What the parts of a fold cost: guessed until measured, then the median of recent stretches.
 
-    `all` and `answer` are, until then, as far off their guesses as `head` and `check` were.
+    Until then `all` is as far off its guess as `head` was, and `answer` as `check`, but not below.
     """
 
     def __init__(self, guess: Costs) -> None:
@@ -92,7 +92,8 @@ class Pacer:
         if self.measured[part]:
             return median(self.measured[part])
         guess, expected = getattr(self.guess, part), getattr(self.guess, kin, 0.0)
-        return float(guess * self.find(kin) / expected if expected else guess)
+        off = self.find(kin) / expected if expected else 1.0
+        return float(guess * (off if part == "all" else max(off, 1.0)))
 
 
 def guess_costs(step: float, supply: float, start: float, checked: float, answered: float) -> Costs:
@@ -109,8 +110,7 @@ def guess_costs(step: float, supply: float, start: float, checked: float, answer
 def time_course(course: Course, costs: Costs, done: Done = (0, 0)) -> float:
     """Seconds of what is left of a fold after so many updates of each phase.
 
-    Each phase that has not begun is compiled first; to compile again what is resumed in its middle
-    is not counted. Each epoch ends with a check, a shorter last one too.
+    Each phase that has not begun is compiled first. Each epoch, a short last one too, has a check.
     """
     seconds = costs.answer
     updates = (costs.head, costs.all)
