@@ -29,7 +29,6 @@ from podium.storage import open_whole, sync_folder
 from podium.summary import write_json
 
 RUN_FILE = "run.json"
-FOLD_FILES = "fold[0-9]*/*"
 
 # Settings that may change between two sessions of a run: where things lie and on what machine they
 # are computed, how long a session lasts, and what is only shown. Backend and precision are compared
@@ -111,8 +110,7 @@ def check_same_run(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if changed:
         raise ResumeError(
             f"the unfinished run was begun with other settings: {'; '.join(changed)}; set "
-            f"{'them' if len(changed) > 1 else 'it'} back, or set runtime.resume to no to start "
-            f"anew"
+            f"{'them' if len(changed) > 1 else 'it'} back, or runtime.resume to no to start anew"
         )
     files = [name for name, digest in now["files"].items() if was["files"].get(name) != digest]
     if files:
@@ -231,7 +229,7 @@ def adopt_run(source: Path, folder: Path) -> None:
 
 def list_files(folder: Path) -> list[Path]:
     """The files of a run's folds, but for what a write that was cut off has left."""
-    paths = sorted(folder.glob(FOLD_FILES))
+    paths = sorted(folder.glob("fold[0-9]*/*"))
     return [path for path in paths if path.is_file() and path.suffix != ".half"]
 
 
