@@ -46,9 +46,9 @@ ORDER = (
     "workers", "crew", "mixing", "sharing", "batches", "pace",           # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "predict", "marks",       # what it is, and answers
-    "recipe", "schedule", "optimizers", "objective", "lr_range",         # how it learns
-    "fold_data", "budget", "stretch", "planner", "epochs", "diary",      # how far
-    "checkpoint", "keeper", "setbacks", "trainee", "train",              # and not lost
+    "recalibrate", "recipe", "schedule", "optimizers", "objective",      # how it learns
+    "lr_range", "fold_data", "budget", "stretch", "planner", "epochs",   # how far
+    "diary", "checkpoint", "keeper", "setbacks", "trainee", "train",     # and not lost
     "infer", "validate", "submit",                                       # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
