@@ -46,9 +46,10 @@ ORDER = (
     "workers", "crew", "mixing", "sharing", "batches", "pace",           # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "predict", "marks",       # what it is, and answers
-    "recalibrate", "recipe", "schedule", "optimizers", "objective",      # how it learns
-    "lr_range", "fold_data", "budget", "stretch", "planner", "epochs",   # how far
-    "diary", "checkpoint", "keeper", "setbacks", "trainee", "train",     # and not lost
+    "recipe", "schedule", "optimizers", "objective", "lr_range",         # how it learns
+    "fold_data", "recalibrate", "truth", "budget", "stretch", "planner", # how far
+    "epochs", "diary", "checkpoint", "keeper", "setbacks", "trainee",    # and not lost
+    "train",                                                             #
     "infer", "validate", "submit",                                       # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown

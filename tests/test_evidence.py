@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from podium.evidence import DOUBT, compare_answers, count_changes, judge_draws
+from podium.evidence import (
+    DOUBT,
+    compare_answers,
+    count_changes,
+    find_paired_error,
+    judge_draws,
+)
 from podium.metrics import METRICS, bootstrap_scores, score_answers
 from podium.task import Task, encode_targets
 
@@ -126,3 +132,18 @@ def test_a_gain_is_the_difference_of_the_scores():
         expected = two - one if row.higher_is_better else one - two
         gain = compare_answers(ask(metric), targets, plain, other, draws=50)
         assert gain.difference == pytest.approx(expected)
+
+
+def test_the_error_of_a_gain_counts_only_the_images_that_changed_sides():
+    """Of accuracy it is known: √(fixed + broken − (fixed − broken)² / n) / n."""
+    targets = encode_targets([0] * 400, 2)
+    plain, candidate = (encode_targets([0] * 400, 2).astype(float) for _ in range(2))
+    plain[:30], candidate[20:40] = [0, 1], [0, 1]  # 20 fixed, 10 broken, 10 wrong in both
+    error = find_paired_error(Task("label", ("a", "b")), targets, plain, candidate)
+    assert error == pytest.approx(np.sqrt(30 - 10**2 / 400) / 400, rel=0.1)
+    assert find_paired_error(Task("label", ("a", "b")), targets, plain, plain) == 0
+
+
+def test_a_gain_without_a_score_has_no_error():
+    targets, task = encode_targets([1, 1], 2), Task("probability", ("a", "b"), metric="auc")
+    assert np.isnan(find_paired_error(task, targets, np.eye(2), 1 - np.eye(2)))

@@ -61,6 +61,17 @@ def compare_answers(
     return judge_draws(len(targets), sign * (after - before), sign * (other - one))
 
 
+def find_paired_error(
+    task: Task, targets: Truth, plain: Answers, candidate: Answers, seed: int = 0
+) -> float:
+    """The standard error of what a candidate gains, [N, C] answers each; NaN without a score."""
+    one, other = (
+        bootstrap_scores(task, targets, answers, seed=seed) for answers in (plain, candidate)
+    )
+    gains = (other - one)[np.isfinite(other - one)]
+    return float(gains.std()) if len(gains) else np.nan
+
+
 def count_changes(n: int, fixed: int, broken: int) -> Comparison:
     """Compares accuracies by the images that changed sides, exactly (McNemar 1947).
 

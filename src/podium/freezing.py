@@ -110,6 +110,11 @@ def set_drop_path(backbone: keras.layers.Layer, rate: float | None) -> None:
         layer.rate = rate * place / len(drops)
 
 
+def fit_momentum(steps: int) -> float:
+    """The largest momentum, to two digits, whose statistics follow within so many steps."""
+    return math.floor(round(100 * (1 - 3 / steps), 6)) / 100
+
+
 def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) -> None:
     """Warns if batch norm's running statistics need more than an epoch to follow the weights.
 
@@ -127,7 +132,7 @@ def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) ->
     slowest = max(momenta)
     needed = math.ceil(round(3 / (1 - slowest), 6))
     if steps < needed:
-        fitting = math.floor(round(100 * (1 - 3 / steps), 6)) / 100
+        fitting = fit_momentum(steps)
         remedy = f"model.bn_momentum to {fitting:g} or less, or " if fitting > 0 else ""
         report.warn(
             f"batch norm's statistics lag: with momentum {slowest:g} they need {needed} steps, "

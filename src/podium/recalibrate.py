@@ -37,15 +37,13 @@ def find_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
 
 def read_statistics(model: keras.Model) -> list[Moments]:
     """The statistics as they are, copied."""
-    return [
-        Moments(norm, copy_variable(norm.moving_mean), copy_variable(norm.moving_variance))
-        for norm in find_norms(model)
-    ]
+    return [copy_moments(norm) for norm in find_norms(model)]
 
 
-def copy_variable(variable: keras.Variable) -> NDArray[np.float32]:
-    """Its value, in memory of its own."""
-    return np.array(keras.ops.convert_to_numpy(variable))
+def copy_moments(norm: keras.layers.BatchNormalization) -> Moments:
+    """The statistics of one batch norm, in memory of their own."""
+    values = (norm.moving_mean, norm.moving_variance)
+    return Moments(norm, *(np.array(keras.ops.convert_to_numpy(value)) for value in values))
 
 
 def write_statistics(moments: Sequence[Moments]) -> None:
@@ -53,6 +51,17 @@ def write_statistics(moments: Sequence[Moments]) -> None:
     for norm, mean, variance in moments:
         norm.moving_mean.assign(mean)
         norm.moving_variance.assign(variance)
+
+
+@contextmanager
+def lend_statistics(moments: Sequence[Moments]) -> Iterator[None]:
+    """Lets models answer by these statistics inside the with statement alone."""
+    kept = [copy_moments(norm) for norm, _, _ in moments]
+    try:
+        write_statistics(moments)
+        yield
+    finally:
+        write_statistics(kept)
 
 
 def draw_clean(
