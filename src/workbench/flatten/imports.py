@@ -1,6 +1,5 @@
 """Imports: which of them can move to the top of the script, and how they are merged there."""
 
-import ast
 import io
 import re
 import sys
@@ -16,7 +15,7 @@ from workbench.flatten.source import Import, ImportNode, Module, list_imported
 def check_imports(module: Module, preamble: Sequence[str]) -> Iterator[Refusal]:
     """Refuses imports that cannot be hoisted, and libraries that Kaggle lacks."""
     top = {id(node) for node in module.imports}
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ImportNode):
             for one in list_imported(node):
                 reason = (

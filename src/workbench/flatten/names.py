@@ -33,7 +33,7 @@ LISTINGS = ("dir", "locals", "vars")
 def check_unflattenable(module: Module) -> Iterator[Refusal]:
     """Refuses names whose meaning the script would change; only the guard asks for __name__."""
     guard = {id(node) for top in module.statements if is_guard(top) for node in ast.walk(top)}
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Name | ast.Attribute) and id(node) not in guard:
             name = module.resolve(ast.unparse(node)).removeprefix("builtins.")
             for one, reason in UNFLATTENABLE.items():

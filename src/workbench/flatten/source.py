@@ -57,6 +57,11 @@ class Module:
     text: str  # with \n line ends
     tree: ast.Module
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of the tree, which many rules look at: walking it is most of a build's time."""
+        return list(ast.walk(self.tree))
+
     @property
     def lines(self) -> list[str]:
         """The source lines as Python's parser counts them."""
@@ -85,7 +90,7 @@ class Module:
         found = [one for node in self.imports for one in list_imported(node)]
         return [one for one in found if one.root not in ("", self.package)]
 
-    @property
+    @cached_property
     def names(self) -> dict[str, int]:
         """The names it defines for the whole script, with their lines."""
         found: dict[str, int] = {}
@@ -95,7 +100,7 @@ class Module:
             if not isinstance(node, ImportNode) and not is_guard(node):
                 for name in list_assigned(node):
                     found.setdefault(name.id, name.lineno)
-        for inner in ast.walk(self.tree):
+        for inner in self.nodes:
             if isinstance(inner, ast.Global):
                 found = dict.fromkeys(inner.names, inner.lineno) | found
         return found
@@ -106,14 +111,14 @@ class Module:
 
         `from os import path as p` gives {"p": "os.path"}.
         """
-        nodes = [node for node in ast.walk(self.tree) if isinstance(node, ImportNode)]
+        nodes = [node for node in self.nodes if isinstance(node, ImportNode)]
         found = [one for node in nodes for one in list_imported(node)]
         return {one.bound: one.thing for one in found if one.root not in ("", self.package)}
 
     @cached_property
     def delayed(self) -> set[int]:
         """The ids of all nodes that stand in a function."""
-        outer = [node for node in ast.walk(self.tree) if isinstance(node, Function)]
+        outer = [node for node in self.nodes if isinstance(node, Function)]
         return {id(inner) for node in outer for inner in ast.walk(node)}
 
     def resolve(self, name: str) -> str:
