@@ -53,11 +53,11 @@ def load_bundle(order: tuple[str, ...]) -> None:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported() -> Path:
     """A stand-in for the published EfficientNetV2 B0, which takes seconds to make."""
-    from hub_modules import export_efficientnet
+    from hub_modules import keep_efficientnet
 
-    return export_efficientnet("b0", tmp_path_factory.mktemp("published") / "b0")
+    return keep_efficientnet("b0")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

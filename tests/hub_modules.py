@@ -4,13 +4,18 @@ An EfficientNetV2 (Tan and Le 2021, arXiv 2104.00298) written without Keras, und
 names of variables, with batch norm calibrated so that the network is well conditioned.
 """
 
+import fcntl
+import hashlib
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+KEPT = Path(__file__).resolve().parents[1] / ".pytest_cache" / "hub_modules"
 
 # repeats, kernel, stride, expansion, filters, squeeze-excitation (else a fused block)
 BASE = ((1, 3, 1, 1, 16, 0), (2, 3, 2, 4, 32, 0), (2, 3, 2, 4, 48, 0))
@@ -181,6 +186,23 @@ def export_efficientnet(
     network = EfficientNetV2(size, rescale, classes, variables)
     network.compute(tf.constant(draw_photographs(16, 96, seed) / 255.0, tf.float32), False)
     return save_module(network.compute, variables, folder, side)
+
+
+def keep_efficientnet(size: str, **options: Any) -> Path:
+    """What export_efficientnet writes, made once for all processes, backends and sessions.
+
+    Nobody may change it: copy it first.
+    """
+    made_of = f"{tf.__version__} {size} {sorted(options.items())}".encode()
+    name = hashlib.sha256(Path(__file__).read_bytes() + made_of).hexdigest()[:16]
+    folder, half = KEPT / name, KEPT / f"{name}.half"
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            shutil.rmtree(half, ignore_errors=True)  # of a process that was killed
+            export_efficientnet(size, half, **options).rename(folder)
+    return folder
 
 
 def save_module(

@@ -49,30 +49,30 @@ def test_the_port_is_exact_whatever_the_run_computes_in(b0: Module, policy: str)
 
 
 @pytest.mark.slow
-def test_a_module_that_takes_one_size_alone_is_ported_too(tmp_path: Path):
-    folder = hub_modules.export_efficientnet("b0", tmp_path, side=100)
+def test_a_module_that_takes_one_size_alone_is_ported_too():
+    folder = hub_modules.keep_efficientnet("b0", side=100)
     port = port_module(read_module(folder))
     assert port.figures["difference"] <= 1e-5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["b3", "s"])
-def test_other_sizes_answer_as_their_modules_too(size: str, tmp_path: Path):
-    assert measure_parity(read_module(hub_modules.export_efficientnet(size, tmp_path))) <= 1e-5
+def test_other_sizes_answer_as_their_modules_too(size: str):
+    assert measure_parity(read_module(hub_modules.keep_efficientnet(size))) <= 1e-5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rescale", "scaling"), [("2x-1", "inception"), ("imagenet", "imagenet")])
-def test_the_probe_finds_the_range_that_a_module_scales_to_inside(rescale, scaling, tmp_path):
-    folder = hub_modules.export_efficientnet("b0", tmp_path, rescale=rescale)
+def test_the_probe_finds_the_range_that_a_module_scales_to_inside(rescale, scaling):
+    folder = hub_modules.keep_efficientnet("b0", rescale=rescale)
     port = port_module(read_module(folder))
     assert port.scaling == scaling
     assert port.figures["difference"] <= 1e-5
 
 
 @pytest.mark.slow
-def test_a_classification_module_gives_its_body_and_its_own_classes_are_left_behind(tmp_path):
-    folder = hub_modules.export_efficientnet("b0", tmp_path, classes=7)
+def test_a_classification_module_gives_its_body_and_its_own_classes_are_left_behind():
+    folder = hub_modules.keep_efficientnet("b0", classes=7)
     port = port_module(read_module(folder))
     assert port.network.output_shape == (None, 1280)
     assert port.figures["difference"] <= 1e-5
