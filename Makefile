@@ -77,9 +77,10 @@ test-jax: setup  ## the modules on JAX with 8 virtual devices
 	@$(PYTEST_JAX) $(ON_JAX) -m "$(FAST)"
 
 # The workbench stays at home, and its dry runs run the script anyway, whole and on both backends.
-test-bundle: setup  ## the same tests on the built script
-	@$(PYTEST) --bundle -m "$(FAST)" --ignore tests/workbench --ignore tests/test_build_kernel.py \
-	  --ignore tests/test_setup.py --ignore tests/test_docs.py
+test-bundle: setup  ## the same tests on the built script, but for those that show nothing new there
+	@$(PYTEST) --bundle -m "$(FAST) and not modules" --ignore tests/workbench \
+	  --ignore tests/test_build_kernel.py --ignore tests/test_bundle.py --ignore tests/test_setup.py \
+	  --ignore tests/test_docs.py
 
 # Apart from check, to keep it under half an hour: the dry runs run the script on both backends.
 test-bundle-jax: setup  ## the script's slow tests, and its suite on JAX: seven minutes, not part of check

@@ -500,6 +500,7 @@ os.kill(os.getpid(), 9)
 """
 
 
+@pytest.mark.modules
 def test_a_killed_run_is_delivered_by_the_next_session_without_loss(tmp_path: Path):
     collector, environ = Collector(), {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     with serve(collector) as server:

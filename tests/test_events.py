@@ -145,6 +145,7 @@ def test_a_line_torn_by_a_kill_is_passed_over_and_the_next_is_whole(tmp_path: Pa
     assert names == ["run_started", "run_finished"]
 
 
+@pytest.mark.modules
 def test_a_process_that_is_killed_keeps_every_event_it_emitted(tmp_path: Path):
     code = (
         "import os, sys, pathlib; from podium.events import Reporter\n"

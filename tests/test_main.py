@@ -58,6 +58,7 @@ def events_of(target: Path) -> list[str]:
     return [json.loads(line)["event"] for line in lines]
 
 
+@pytest.mark.modules
 def test_a_run_leaves_a_submission_a_report_and_every_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -80,6 +81,7 @@ def test_a_run_leaves_a_submission_a_report_and_every_result(
     assert "fold 1 epoch  2/2 all" in printed
 
 
+@pytest.mark.modules
 def test_each_fold_is_predicted_by_the_model_that_did_not_see_it(tmp_path: Path):
     make_csv_competition(tmp_path / "data")
     _, target = run(tmp_path)
@@ -111,6 +113,7 @@ def test_probabilities_are_submitted_where_the_sample_asks_for_them(tmp_path: Pa
     np.testing.assert_allclose(submission[["dog", "cat"]].sum(axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.modules
 def test_broken_images_are_listed_and_broken_test_images_get_the_prior(tmp_path: Path):
     data = make_csv_competition(tmp_path / "data")
     (data / "train" / "004.png").write_bytes(b"broken")
@@ -427,6 +430,7 @@ podium.main.main(read_config(["--preset=dry-run", f"--runtime.folder={sys.argv[1
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
 @pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.modules
 def test_a_run_that_is_ended_from_outside_says_so_everywhere(tmp_path: Path, watched: bool):
     root = Path(__file__).parents[1]
     with serve() as server:
@@ -442,6 +446,7 @@ def test_a_run_that_is_ended_from_outside_says_so_everywhere(tmp_path: Path, wat
     assert told == (["run_started", "run_stopped"] if watched else [])
 
 
+@pytest.mark.modules
 def test_nothing_is_written_outside_the_run_folder(tmp_path: Path, monkeypatch):
     make_csv_competition(tmp_path / "data")
     elsewhere = tmp_path / "elsewhere"
@@ -495,6 +500,7 @@ def test_the_events_of_runs_that_end_badly_have_the_fields_that_the_page_names(t
         assert set(event) == page[event["event"]], event["event"]
 
 
+@pytest.mark.modules
 def test_every_event_that_the_code_emits_has_a_row_on_the_page():
     modules = (Path(__file__).parents[1] / "src" / "podium").glob("*.py")
     emitted = {

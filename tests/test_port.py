@@ -32,11 +32,13 @@ def measure_parity(module: Module) -> float:
     return compare(ours, np.asarray(module.call(pixels / 255, training=False)))
 
 
+@pytest.mark.modules
 def test_a_ported_network_answers_as_its_module(b0: Module):
     assert measure_parity(b0) <= 1e-5
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.modules
 def test_the_port_is_exact_whatever_the_run_computes_in(b0: Module, policy: str):
     keras.config.set_dtype_policy(policy)
     try:

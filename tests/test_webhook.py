@@ -211,29 +211,40 @@ watch.close()
 """
 
 
-@pytest.mark.parametrize("ending", ["SIGTERM", "an exit"])
+@pytest.mark.modules
 def test_a_process_whose_webhooks_are_all_out_of_reach_ends_by_itself_and_gives_nothing_away(
-    tmp_path: Path, ending: str
+    tmp_path: Path,
 ):
     """Packets swallowed, a silent name server, one that hangs, one that drips, garbage for TLS."""
+    endings = {"SIGTERM": -signal.SIGTERM, "an exit": 0}
     with ExitStack() as stack:
         hanging, dripping = (stack.enter_context(serve_socket(one)) for one in (hang, drip))
         garbage = stack.enter_context(serve_socket(babble)).replace("http", "https")
         swallowing = stack.enter_context(swallow())
         places = (swallowing, "https://silent.example", hanging, dripping, garbage)
         words = [f"{kind}+{url}/api/{TOKEN}" for url in places for kind in ("json", "discord")]
-        environ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-        environ["PODIUM_WEBHOOK"] = " ".join(words)
-        run = [sys.executable, "-c", UNREACHABLE, tmp_path, ending]
+        runs = [start_unreachable(tmp_path / ending, words, ending) for ending in endings]
+        for run in runs:
+            stack.callback(run.kill)
         # Ten seconds are given to webhooks; the limit is generous, since it is no benchmark.
-        done = subprocess.run(run, env=environ, check=False, timeout=60, capture_output=True)
-    assert done.returncode == (-signal.SIGTERM if ending == "SIGTERM" else 0)
-    names = [event["event"] for event, _ in read_record(tmp_path / "events.jsonl")]
-    assert names[:2] == ["run_started", "step_reached"]
-    assert len(names) == 502 + (ending == "SIGTERM")
-    written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert TOKEN.encode() not in written + done.stdout + done.stderr
-    assert b"odd: " in done.stdout
+        said = [run.communicate(timeout=60) for run in runs]
+    for ending, run, (out, errors) in zip(endings, runs, said, strict=True):
+        assert run.returncode == endings[ending]
+        names = [event["event"] for event, _ in read_record(tmp_path / ending / "events.jsonl")]
+        assert names[:2] == ["run_started", "step_reached"]
+        assert len(names) == 502 + (ending == "SIGTERM")
+        written = b"".join(path.read_bytes() for path in (tmp_path / ending).iterdir())
+        assert TOKEN.encode() not in written + out + errors
+        assert b"odd: " in out
+
+
+def start_unreachable(folder: Path, addresses: list[str], ending: str) -> subprocess.Popen[bytes]:
+    """A run that waits for its webhooks; several wait side by side."""
+    folder.mkdir()
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environ["PODIUM_WEBHOOK"] = " ".join(addresses)
+    command = [sys.executable, "-c", UNREACHABLE, folder, ending]
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 ENDED = """
@@ -253,6 +264,7 @@ with closing(Watch(report)) as watch:
 
 
 @pytest.mark.parametrize("ending", ["SIGTERM", "an exit"])
+@pytest.mark.modules
 def test_what_was_said_last_is_delivered_before_the_process_ends(tmp_path: Path, ending: str):
     with serve() as server:
         environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PODIUM_WEBHOOK": server.url}
