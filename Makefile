@@ -15,7 +15,8 @@ REQUIREMENTS = requirements/kaggle-image.txt requirements/workshop.txt
 CONSTRAINTS = requirements/constraints.txt
 PIP = $(VENV) -m pip --disable-pip-version-check
 RUN = PYTHONPATH=src $(VENV)
-PYTEST = $(VENV) -m pytest -n 2
+# The slow tests come first, and a process that has nothing left to do takes of the other's.
+PYTEST = $(VENV) -m pytest -n 2 --dist worksteal
 FAST = not slow and not backbones and not kill
 # On JAX, what no backend can change is not run again: these are the rooms that a backend does. Of
 # main, test_infer runs all stages.
@@ -99,7 +100,12 @@ test-backbones: setup  ## every backbone of the table, and a training step of it
 	@$(PYTEST) -m backbones
 	@$(PYTEST_JAX) -m backbones tests/test_freezing.py
 
-test: test-fast test-jax test-bundle test-slow  ## every test
+# Fast and slow ones together: to start the libraries and to find the tests takes ten seconds a time,
+# and no core waits for the other's last dry run.
+test: setup  ## every test
+	@$(PYTEST) -m "not backbones and not kill"
+	@$(PYTEST_JAX) $(ON_JAX) -m "not backbones and not kill"
+	@$(MAKE) --no-print-directory test-bundle
 
 check: lint types build-check test  ## everything that must hold before a commit is pushed
 

@@ -41,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
         load_bundle(ORDER)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first, in their random order, so that none is waited for at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def load_bundle(order: tuple[str, ...]) -> None:
     spec = importlib.util.spec_from_file_location("podium_script", SCRIPT)
     script = sys.modules["podium_script"] = importlib.util.module_from_spec(spec)
