@@ -49,7 +49,7 @@ ORDER = (
     "recipe", "schedule", "optimizers", "objective", "lr_range",         # how it learns
     "fold_data", "recalibrate", "truth", "budget", "stretch", "planner", # how far
     "epochs", "diary", "checkpoint", "keeper", "setbacks", "trainee",    # and not lost
-    "train",                                                             #
+    "train",
     "infer", "validate", "submit",                                       # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown

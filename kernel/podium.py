@@ -8,82 +8,108 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-      89  Settings: the block to edit on Kaggle
-     163  Configuration: every setting, its default and its limit
-     444  Knobs: the settings one by one, as help, override and report show them
-     514  Overrides: from defaults to the settings of this run
-     664  Runtime: the machine, and the Keras backend that suits it
-     919  Libraries
-     942  Storage: a file is there whole, or as it was before
-     963  Attempts: an answer within a time limit, or none
-     999  Events: what the run says, to the reader of the log and to programs
-    1132  Predictions: class probabilities, keyed by image id
-    1192  Task: what is asked of each image
-    1247  Tallies: what each image adds to a metric
-    1415  Metrics: how good the answers are, and how sure that figure is
-    1588  Evidence: whether answers are better than others, or only luckier
-    1666  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    1751  Rules: how probabilities become answers
-    1921  Decide: which answers are submitted, and whether a fitted rule earns its place
-    1987  Inputs: where the competition's files are
-    2194  Tables: which one is about training images, and what its columns are
-    2417  Annotations: the JSON of COCO as a table
-    2468  Labels: what each training image shows
-    2648  Archives: images that lie in zips or TFRecords alone
-    2783  Sample: the ids that are asked for, and their images
-    2862  Classes: their names and their order
-    2944  Asked: what the sample submission wants to know of each image
-    3125  Solution: what the test images show, where that is known
-    3173  Draws: a part of the images for rehearsals, and a test part where there is none
-    3222  Competition: from its files to one image table
-    3397  Decode: one image file to an upright square of uint8
-    3568  Cache: where decoded squares are kept
-    3780  Pixels: from image files to squares of uint8
-    3893  Duplicates: images that are nearly the same
-    4129  Folds: every training image is validated once, by a model that never saw it
-    4344  Tells: how well the values of a column alone tell the labels of images
-    4421  Leaks: what would make a score look better than the network is
-    4641  Split: training images to folds, near-duplicates together, and what may leak across
-    4697  Composes: chains of albumentations' transforms, by name or of the user's own
-    4919  Policies: what training images go through, by name
-    4995  Augmentation: what the device does to training images
-    5057  Workers: processes that run a Compose
-    5181  Crew: the workers of one fold, on all cores
-    5355  Mixing: two images and their targets in one
-    5428  Batches: from stored squares to what a training step takes
-    5607  Pace: whether the device waits for its images, or they for the device
-    5646  Handles: where pretrained weights lie
-    5749  Backbones: the table of networks that turn pixels into features
-    5888  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    5920  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    5987  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6213  Network: the backbone built, as its row of the table says
-    6289  Weights: what the backbone starts from
-    6470  Freezing: which variables train, and how fast
-    6598  Model: augment, normalise, backbone, head
-    6702  Schedule: how fast the weights move
-    6770  Training: one fold, in two phases
-    6933  Prediction: from a trained model to class probabilities
-    6987  Inference: the models of an earlier run answer a competition's test part
-    7091  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    7232  Submission: answers laid out as the sample is
-    7294  Card: the run at a glance, as a phone shows it
-    7532  Post: one request to a webhook, within a hard limit
-    7686  Sinks: who is told of the run, and in which words
-    7876  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-    8116  Delivery: from the record to a sink, at least once
-    8316  Address: which sink an address stands for
-    8422  Webhook: finds where the run is to be told, and tells it there
-    8544  Curves: one picture of all folds so far, for a phone
-    8573  Summary: the run in figures
-    8717  Results: what a run leaves in its folder, and what it must not leave of another
-    8790  Record: what a run folder holds, as far as the run has got
-    8863  Page: the pieces that the report is made of
-    9037  Mistakes: which classes a run mixes up, and the images it got most wrong
-    9119  Report: one page that shows the run
-    9307  The run: the stages in order
+     115  Settings: the block to edit on Kaggle
+     194  Declare: how a setting is written down
+     215  Learning: the settings of the model, its training and its answers
+     378  Configuration: every setting, its default and its limit
+     587  Knobs: the settings one by one, as help, override and report show them
+     657  Overrides: from defaults to the settings of this run
+     813  Devices: what the backend found, held against what was asked for
+     908  Hosts: several machines that train one network
+    1101  Runtime: the machine, and the Keras backend that suits it
+    1286  Libraries
+    1309  Storage: a file is there whole, or as it was before
+    1348  Attempts: an answer within a time limit, or none
+    1384  Events: what the run says, to the reader of the log and to programs
+    1517  Predictions: class probabilities, keyed by image id
+    1578  Task: what is asked of each image
+    1633  Tallies: what each image adds to a metric
+    1801  Metrics: how good the answers are, and how sure that figure is
+    1974  Evidence: whether answers are better than others, or only luckier
+    2063  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2148  Rules: how probabilities become answers
+    2318  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2384  Inputs: where the competition's files are
+    2591  Tables: which one is about training images, and what its columns are
+    2814  Annotations: the JSON of COCO as a table
+    2865  Labels: what each training image shows
+    3045  Archives: images that lie in zips or TFRecords alone
+    3180  Sample: the ids that are asked for, and their images
+    3259  Classes: their names and their order
+    3341  Asked: what the sample submission wants to know of each image
+    3522  Solution: what the test images show, where that is known
+    3570  Draws: a part of the images for rehearsals, and a test part where there is none
+    3619  Competition: from its files to one image table
+    3794  Decode: one image file to an upright square of uint8
+    3965  Cache: where decoded squares are kept
+    4177  Pixels: from image files to squares of uint8
+    4290  Duplicates: images that are nearly the same
+    4526  Folds: every training image is validated once, by a model that never saw it
+    4741  Tells: how well the values of a column alone tell the labels of images
+    4818  Leaks: what would make a score look better than the network is
+    5038  Split: training images to folds, near-duplicates together, and what may leak across
+    5094  Composes: chains of albumentations' transforms, by name or of the user's own
+    5316  Policies: what training images go through, by name
+    5392  Augmentation: what the device does to training images
+    5455  Workers: processes that run a Compose
+    5579  Crew: the workers of one fold, on all cores
+    5753  Mixing: two images and their targets in one
+    5826  Sharing: one batch over all devices, of all hosts
+    5878  Batches: from stored squares to what a training step takes
+    6081  Pace: whether the device waits for its images, or they for the device
+    6120  Handles: where pretrained weights lie
+    6223  Backbones: the table of networks that turn pixels into features
+    6362  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    6394  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    6461  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6687  Network: the backbone built, as its row of the table says
+    6763  Weights: what the backbone starts from
+    6944  Freezing: which variables train, and how fast
+    7077  Model: augment, normalise, backbone, head
+    7163  Prediction: from a trained model to class probabilities
+    7218  Marks: how well a model answers images whose labels are known
+    7242  Recipe: what learning takes where the settings leave it open
+    7369  Schedule: how fast the weights move
+    7463  Optimizers: gradients to updates, at rates that are known beforehand
+    7601  Objective: what training minimises, and what it is told to show
+    7676  Range test: which learning rates a network bears
+    7772  Fold data: what one fold trains on, and what validates it
+    7845  Recalibrate: batch norm's statistics, taken anew
+    8047  Truth: why a network answers new images worse than those it learned
+    8227  Budget: what still fits before the deadline
+    8468  Stretch: some updates in one go, watched
+    8547  Planner: what the run's parts cost, and how far each fold may go
+    8646  Epochs: how far a fold has got, and what comes next
+    8759  Diary: one row of figures for each epoch of a fold, as it goes
+    8859  Checkpoint: all that a fold has learned so far, in one file
+    9077  Keeper: checkpoints of a fold, by the clock
+    9127  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9173  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9258  Training: one fold, in two phases, and through what may come between
+    9562  Inference: the models of an earlier run answer a competition's test part
+    9666  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    9807  Submission: answers laid out as the sample is
+    9869  Card: the run at a glance, as a phone shows it
+   10101  Post: one request to a webhook, within a hard limit
+   10255  Sinks: who is told of the run, and in which words
+   10445  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   10685  Delivery: from the record to a sink, at least once
+   10885  Address: which sink an address stands for
+   10991  Webhook: finds where the run is to be told, and tells it there
+   11144  Histories: what each fold wrote down of its epochs
+   11228  Curves: one picture of all folds so far, for a phone
+   11277  Summary: the run in figures
+   11421  Results: what a run leaves in its folder, and what it must not leave of another
+   11509  Resume: a run that was cut off goes on where it was
+   11729  Record: what a run folder holds, as far as the run has got
+   11809  Page: the pieces that the report is made of
+   11952  Panels: how each fold learned, drawn one below the other
+   12129  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12211  Report: one page that shows the run
+   12412  Cross-validation: fold by fold, each trained on the others
+   12542  The run: the stages in order
 
-Sources: sha256 de585b194732c7196213bccace745574b4708ecd9cb7a077ea5f098294089a7b
+Sources: sha256 657d0e45c3729998072c6cc3b9e680229be07652b6a891364a03d6fbdb25538c
 """
 
 # ==================================================================================================
@@ -97,7 +123,7 @@ Sources: sha256 de585b194732c7196213bccace745574b4708ecd9cb7a077ea5f098294089a7b
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "de585b194732c7196213bccace745574b4708ecd9cb7a077ea5f098294089a7b"
+SOURCE = "657d0e45c3729998072c6cc3b9e680229be07652b6a891364a03d6fbdb25538c"
 
 
 import atexit
@@ -125,6 +151,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -135,19 +162,23 @@ import traceback
 import types
 import weakref
 import zipfile
+import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial, reduce
 from heapq import heapify, heappop, heappush
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from multiprocessing.connection import Connection, wait
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
+from statistics import median
 from types import ModuleType
 from typing import (
     Any,
+    BinaryIO,
     Literal,
     NamedTuple,
     Protocol,
@@ -161,9 +192,8 @@ from typing import (
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit
 
 # ==================================================================================================
-# Configuration: every setting, its default and its limit
+# Declare: how a setting is written down
 # ==================================================================================================
-# One frozen dataclass for each stage; a stage receives its own section and nothing else.
 
 Value = TypeVar("Value")
 
@@ -180,6 +210,175 @@ def setting(
     limits = {"meaning": meaning, "unit": unit, "low": low, "high": high}
     declared: Any = field(default=default, metadata=limits)
     return declared  # type: ignore[no-any-return]
+
+
+# ==================================================================================================
+# Learning: the settings of the model, its training and its answers
+# ==================================================================================================
+# One frozen dataclass for each stage, as in config; here are the stages after the pixels.
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The backbone: which, from which weights, and what of it trains."""
+
+    backbone: str = setting(
+        "keras:EfficientNetV2B0", "a name of the table (make backbones), or hub:folder"
+    )
+    weights: Literal["pretrained", "pretrained-if-found", "random"] = setting(
+        "pretrained", "what the backbone starts from; if-found is for rehearsals"
+    )
+    frozen_stages: int = setting(
+        0,
+        "stages that never train, from the first; a stage ends where the resolution halves; "
+        "5 is the whole backbone",
+        low=0,
+        high=5,
+    )
+    batch_norm: Literal["train", "frozen"] = setting(
+        "train", "frozen keeps its statistics, scale and offset as pretrained"
+    )
+    bn_momentum: float | None = setting(
+        None,
+        "share of the old statistics kept at each step; none is the network's own",
+        low=0.0,
+        high=0.9999,
+    )
+    drop_path: float | None = setting(
+        None, "stochastic depth of the last block; none is the network's own", low=0.0, high=0.9
+    )
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """From features to logits."""
+
+    pooling: Literal["avg", "gem"] = setting(
+        "avg", "mean over the feature map, or generalised mean with p = 3"
+    )
+    dropout: float = setting(0.2, "share of features dropped before the head", low=0.0, high=0.9)
+    hidden: int = setting(
+        0, "width of one more dense layer; 0 is none", unit="features", low=0, high=8192
+    )
+    activation: Literal["elu", "relu", "gelu", "swish"] = setting("elu", "of that layer")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """What turns gradients into updates; none is as the backbone's recipe says."""
+
+    name: Literal["auto", "adamw", "adamax", "sgd", "rmsprop", "lion"] = setting(
+        "auto", "optimizer; auto is the recipe's (docs/recipes.md), and sgd has momentum 0.9"
+    )
+    weight_decay: float | None = setting(
+        None, "decoupled weight decay; none is the recipe's", low=0.0, high=1.0
+    )
+    clip: float | None = setting(
+        None,
+        "largest norm of all gradients of an update; none is the recipe's, 0 is off",
+        low=0.0,
+        high=1000.0,
+    )
+    accumulate: int = setting(
+        1,
+        "parts of a batch that go through the network one by one before the weights move, if it "
+        "does not fit whole",
+        low=1,
+        high=1024,
+    )
+    ema: float = setting(
+        0.0,
+        "share of the averaged weights kept at each update, which then validate and predict; 0 is "
+        "off, 1 − 10 / updates is usual",
+        low=0.0,
+        high=0.99999,
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate."""
+
+    name: Literal["cosine", "constant", "plateau", "one-cycle"] = setting(
+        "cosine", "how the rate goes after its warm-up; plateau falls when validation stalls"
+    )
+    head_lr: float | None = setting(
+        None,
+        "peak learning rate while only the head trains; none is the recipe's",
+        low=0.0,
+        high=10.0,
+    )
+    peak_lr: float | None = setting(
+        None,
+        "peak learning rate while everything trains; none is the recipe's",
+        low=0.0,
+        high=10.0,
+    )
+    warmup: float = setting(0.1, "share of the updates that warm up linearly", low=0.0, high=0.9)
+    layer_decay: float = setting(
+        1.0,
+        "learning rate of each stage as a share of the next one's; 1 is the same for all",
+        low=0.1,
+        high=1.0,
+    )
+    range_test: bool = setting(
+        False, "whether a learning rate range test is drawn before the first fold trains"
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The two phases of the fine-tune, and what is saved on the way."""
+
+    head_epochs: int = setting(1, "epochs with the backbone frozen", low=0, high=1000)
+    epochs: int = setting(8, "epochs with everything training", low=1, high=1000)
+    clean_epochs: int = setting(
+        0, "of these, the last ones that see images as the test part does", low=0, high=1000
+    )
+    first_size: float = setting(
+        1.0,
+        "side of the squares in the first epochs as a share of image_size, which it reaches at "
+        "two thirds of the epochs; 1 is off",
+        low=0.25,
+        high=1.0,
+    )
+    label_smoothing: float | None = setting(
+        None,
+        "share of each target spread over all classes; none is the recipe's",
+        low=0.0,
+        high=0.9,
+    )
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "balanced weighs each class by the inverse of its share of the training images"
+    )
+    checkpoint_minutes: float = setting(
+        5.0, "time between two checkpoints", unit="min", low=0.0, high=600.0
+    )
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """The answer to the test part."""
+
+    run: str | None = setting(
+        None,
+        "folder of an earlier run whose models predict, and nothing is trained; attached finds it "
+        "under /kaggle/input",
+    )
+    recalibrate: Literal["if-better", "no"] = setting(
+        "if-better",
+        "whether batch norm's statistics are taken anew on clean training images after training, "
+        "where validation improves by more than its standard error",
+    )
+    test_size: Literal["if-better", "no"] = setting(
+        "no", "whether larger images answer, where validation improves likewise (FixRes)"
+    )
+
+
+# ==================================================================================================
+# Configuration: every setting, its default and its limit
+# ==================================================================================================
+# One frozen dataclass for each stage; a stage receives its own section and nothing else.
 
 
 @dataclass(frozen=True)
@@ -199,11 +398,36 @@ class RuntimeConfig:
         low=1,
         high=64,
     )
+    hosts: str | None = setting(
+        None,
+        "addresses of the machines that train together under jax, apart by commas, the first with "
+        "a port; none is this one alone; devices and batch_size are those of all",
+    )
+    host: int = setting(
+        0, "place of this machine among hosts; 0, the first, writes the run", low=0, high=63
+    )
     folder: str | None = setting(
         None, "run folder; none is /kaggle/working, or runs/<date and time> at home"
     )
     session_hours: float | None = setting(
-        None, "session limit; none is 9 on a TPU and 12 elsewhere", unit="h", low=0.05, high=24
+        None, "session limit; none is 9 on a TPU and 12 elsewhere", unit="h", low=0.005, high=24
+    )
+    reserve_minutes: float | None = setting(
+        None,
+        "kept free before the session's limit; none is a twentieth of the session",
+        unit="min",
+        low=0.0,
+        high=600.0,
+    )
+    resume: str = setting(
+        "auto",
+        "auto goes on with an unfinished run in the run folder, or attached under /kaggle/input; "
+        "no starts anew; or the folder of a run to go on with",
+    )
+    failure_exit: Literal["auto", "zero", "one"] = setting(
+        "auto",
+        "exit code of a run that failed; auto is zero on Kaggle, which may drop the output of "
+        "others, and one elsewhere",
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = setting(
         "auto",
@@ -324,88 +548,6 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The backbone: which, from which weights, and what of it trains."""
-
-    backbone: str = setting(
-        "keras:EfficientNetV2B0", "a name of the table (make backbones), or hub:folder"
-    )
-    weights: Literal["pretrained", "pretrained-if-found", "random"] = setting(
-        "pretrained", "what the backbone starts from; if-found is for rehearsals"
-    )
-    frozen_stages: int = setting(
-        0,
-        "stages that never train, from the first; a stage ends where the resolution halves; "
-        "5 is the whole backbone",
-        low=0,
-        high=5,
-    )
-    batch_norm: Literal["train", "frozen"] = setting(
-        "train", "frozen keeps its statistics, scale and offset as pretrained"
-    )
-    bn_momentum: float | None = setting(
-        None,
-        "share of the old statistics kept at each step; none is the network's own",
-        low=0.0,
-        high=0.9999,
-    )
-    drop_path: float | None = setting(
-        None, "stochastic depth of the last block; none is the network's own", low=0.0, high=0.9
-    )
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """From features to logits."""
-
-    pooling: Literal["avg", "gem"] = setting(
-        "avg", "mean over the feature map, or generalised mean with p = 3"
-    )
-    dropout: float = setting(0.2, "share of features dropped before the head", low=0.0, high=0.9)
-    hidden: int = setting(
-        0, "width of one more dense layer; 0 is none", unit="features", low=0, high=8192
-    )
-    activation: Literal["elu", "relu", "gelu", "swish"] = setting("elu", "of that layer")
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """The learning rate and the optimizer (AdamW)."""
-
-    head_lr: float = setting(
-        1e-3, "peak learning rate while only the head trains", low=0.0, high=1.0
-    )
-    peak_lr: float = setting(3e-4, "peak learning rate while everything trains", low=0.0, high=1.0)
-    warmup: float = setting(0.1, "share of the updates that warm up linearly", low=0.0, high=0.9)
-    weight_decay: float = setting(1e-4, "decoupled weight decay", low=0.0, high=1.0)
-    layer_decay: float = setting(
-        1.0,
-        "learning rate of each stage as a share of the next one's; 1 is the same for all",
-        low=0.1,
-        high=1.0,
-    )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The two phases of the fine-tune."""
-
-    head_epochs: int = setting(1, "epochs with the backbone frozen", low=0, high=1000)
-    epochs: int = setting(8, "epochs with everything training", low=1, high=1000)
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """The answer to the test part."""
-
-    run: str | None = setting(
-        None,
-        "folder of an earlier run whose models predict, and nothing is trained; attached finds it "
-        "under /kaggle/input",
-    )
-
-
-@dataclass(frozen=True)
 class Config:
     """All settings of one run."""
 
@@ -416,6 +558,7 @@ class Config:
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     head: HeadConfig = HeadConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
@@ -518,6 +661,8 @@ def list_settings(config: Config) -> dict[str, object]:
 # bundle of settings that its source applies first. All mistakes are reported together and before
 # Keras loads, because a round trip to Kaggle costs minutes.
 
+SWITCH = {"yes": True, "true": True, "no": False, "false": False}
+
 
 class SettingsError(ValueError):
     """Settings that cannot be used; the message has one line for each mistake."""
@@ -536,6 +681,10 @@ def convert_value(knob: Knob, value: object) -> object:
         if value not in get_args(kind):
             raise refusal
         return value
+    if kind is bool:
+        if str(value).lower() not in SWITCH:
+            raise refusal
+        return SWITCH[str(value).lower()]
     if kind is str:
         if not isinstance(value, str) or not value:
             raise refusal
@@ -662,91 +811,12 @@ def format_help() -> str:
 
 
 # ==================================================================================================
-# Runtime: the machine, and the Keras backend that suits it
+# Devices: what the backend found, held against what was asked for
 # ==================================================================================================
-# Keras reads its backend once, when it is first imported. So this section looks at the machine by
-# its files and environment alone, without loading TensorFlow or JAX (a TPU belongs to the first
-# library that opens it), and chooses before anything heavier is imported.
-#
-#     TPU, or a GPU    JAX; TensorFlow only reads files
-#     CPU              TensorFlow; JAX with virtual devices rehearses a TPU
-
-KAGGLE_INPUT, KAGGLE_WORKING = Path("/kaggle/input"), Path("/kaggle/working")
-SESSION_HOURS = {"tpu": 9.0, "gpu": 12.0, "cpu": 12.0}  # Kaggle's limits
 
 
 class DeviceError(RuntimeError):
     """The devices found are not the devices asked for."""
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What the run has got: the accelerator's kind, its devices, the backend and the deadline."""
-
-    accelerator: str  # "cpu", "gpu" or "tpu"
-    backend: str  # "tensorflow" or "jax"
-    devices: tuple[str, ...]  # as the backend names them
-    precision: str  # "float32", "mixed_bfloat16" or "mixed_float16"
-    folder: Path  # where everything is written
-    started: float  # seconds since 1970
-    deadline: float  # likewise
-
-
-def is_on_kaggle(environ: Mapping[str, str] = os.environ) -> bool:
-    """Is this one of Kaggle's sessions?"""
-    return "KAGGLE_KERNEL_RUN_TYPE" in environ
-
-
-def find_accelerator(environ: Mapping[str, str] = os.environ, dev: Path = Path("/dev")) -> str:
-    """Says "tpu", "gpu" or "cpu" from device files and environment, opening no library."""
-    if environ.get("ISTPUVM") == "1" or any(dev.glob("accel[0-9]*")):
-        return "tpu"
-    if environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(dev.glob("nvidia[0-9]*")):
-        return "gpu"
-    return "cpu"
-
-
-def choose_backend(config: RuntimeConfig, accelerator: str) -> str:
-    """Returns the backend asked for, else the one that suits the accelerator."""
-    if config.backend != "auto":
-        return config.backend
-    return "tensorflow" if accelerator == "cpu" else "jax"
-
-
-def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
-    """The environment variables that must stand before Keras, JAX or TensorFlow is imported."""
-    if config.accelerator != "auto":
-        accelerator = config.accelerator
-    backend = choose_backend(config, accelerator)
-    plan = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}  # warnings are not for users
-    if accelerator == "cpu":  # keeps both libraries quiet about the driver that is not there
-        plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    if accelerator == "cpu" and backend == "jax" and config.devices:
-        plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={config.devices}"
-    return plan
-
-
-def prepare_environment(argv: Sequence[str]) -> Config | SettingsError:
-    """Reads the settings and chooses the backend; what already stands in the environment wins.
-
-    `--help` and mistaken settings end the program here, before anything heavy is loaded; on Kaggle
-    mistakes are handed on, for a run there ends with a status, whatever becomes of it.
-    """
-    if "--help" in argv or "-h" in argv:
-        print(format_help())
-        raise SystemExit(0)
-    config: Config | SettingsError
-    try:
-        config = read_config(argv)
-    except SettingsError as error:
-        if not is_on_kaggle():
-            mistakes = "\n  ".join(str(error).splitlines())
-            raise SystemExit(f"These settings cannot be used:\n  {mistakes}") from None
-        config = error
-    chosen = config.runtime if isinstance(config, Config) else RuntimeConfig()
-    for name, value in plan_environment(chosen, find_accelerator()).items():
-        os.environ.setdefault(name, value)
-    return config
 
 
 class Devices(NamedTuple):
@@ -794,15 +864,6 @@ def choose_precision(config: RuntimeConfig, devices: Devices) -> str:
     return "mixed_float16" if devices.kind == "gpu" and devices.capability >= 7 else "float32"
 
 
-def is_first_host(backend: str) -> bool:
-    """Of several hosts that train together, is this the one that reports?"""
-    if backend != "jax":
-        return True
-    import jax
-
-    return int(jax.process_index()) == 0
-
-
 def check_devices(
     config: RuntimeConfig, backend: str, kind: str, devices: Sequence[str], present: str
 ) -> None:
@@ -844,6 +905,288 @@ def check_batch(batch_size: int, devices: int) -> None:
         )
 
 
+# ==================================================================================================
+# Hosts: several machines that train one network
+# ==================================================================================================
+# Each runs this script with the same settings and a number of its own (runtime.host). All draw the
+# same order, feed their part of every batch, and get the whole batch's loss and answers, and so
+# decide the same; where a clock decides, the first is asked. The first writes the run folder; the
+# others work in a copy of it, which is thrown away.
+
+JOIN_SECONDS = 300.0  # in which all must be there
+GO = b"go"
+
+
+def list_hosts(config: RuntimeConfig) -> list[str]:
+    """The addresses of all hosts; none where this machine trains alone."""
+    return [one.strip() for one in (config.hosts or "").split(",") if one.strip()]
+
+
+def check_hosts(config: RuntimeConfig, backend: str) -> None:
+    """Raises DeviceError unless the settings name hosts, and this one of them, that can join."""
+    hosts = list_hosts(config)
+    if config.host >= max(len(hosts), 1):
+        raise DeviceError(
+            f"runtime.host is {config.host}, but runtime.hosts names {len(hosts) or 'no'} "
+            f"machines, which are numbered from 0; correct one of them"
+        )
+    if len(hosts) > 1 and backend != "jax":
+        raise DeviceError(
+            f"runtime.hosts names {len(hosts)} machines, but {backend} trains on one; "
+            f"set runtime.backend to jax"
+        )
+    if len(hosts) > 1 and not hosts[0].rpartition(":")[2].isdigit():
+        raise DeviceError(
+            f"runtime.hosts begins with {hosts[0]}, which names no port where the others reach "
+            f"the first; write {hosts[0]}:18765"
+        )
+
+
+def join_hosts(config: RuntimeConfig, backend: str, seconds: float = JOIN_SECONDS) -> None:
+    """Joins the other hosts, if there are any; must come before a device is opened.
+
+    Raises DeviceError if the settings cannot be meant or not all hosts are there in time.
+    """
+    check_hosts(config, backend)
+    hosts = list_hosts(config)
+    if len(hosts) < 2:
+        return
+    if config.host:
+        call_first_host(hosts[0], config.host, seconds)
+    else:
+        await_hosts(hosts, seconds)
+    import jax
+    import keras
+
+    keras.utils.set_random_seed(config.seed)  # else Keras would have the hosts agree on one
+    keras.distribution.initialize(",".join(hosts), len(hosts), config.host)
+    if jax.device_count() != len(hosts) * jax.local_device_count():
+        raise DeviceError(
+            f"runtime.hosts names {len(hosts)} machines, which have {jax.device_count()} devices "
+            f"together, {jax.local_device_count()} of them here; each must have as many"
+        )
+
+
+def await_hosts(hosts: list[str], seconds: float) -> None:
+    """Waits, as the first host, until each of the others has called, and bids them go on.
+
+    JAX waits as well, but where a host is missing it ends the process without an exception.
+    """
+    end, port = time.monotonic() + seconds, int(hosts[0].rpartition(":")[2])
+    missing = set(range(1, len(hosts)))
+    with ExitStack() as lines:
+        try:
+            server = lines.enter_context(socket.create_server(("", port)))
+        except OSError as error:
+            raise DeviceError(
+                f"port {port}, which runtime.hosts names first, cannot be opened here "
+                f"({error.strerror}); name another"
+            ) from error
+        callers = []
+        while missing:
+            server.settimeout(max(end - time.monotonic(), 0.01))
+            try:
+                caller = lines.enter_context(server.accept()[0])
+                caller.settimeout(1.0)
+                missing.discard(int(caller.recv(8) or b"0"))
+                callers.append(caller)
+            except (OSError, ValueError):  # in time, or a caller that is no host
+                if time.monotonic() >= end:
+                    raise DeviceError(describe_missing(hosts, missing, seconds)) from None
+        for caller in callers:
+            caller.sendall(GO)
+
+
+def describe_missing(hosts: list[str], missing: set[int], seconds: float) -> str:
+    """Names the hosts that did not come, and what to do."""
+    names = ", ".join(f"{number} ({hosts[number]})" for number in sorted(missing))
+    return (
+        f"of the {len(hosts)} machines in runtime.hosts, {names} did not come within "
+        f"{seconds:.0f} s; start this script on each, with its number as runtime.host"
+    )
+
+
+def call_first_host(address: str, number: int, seconds: float) -> None:
+    """Calls the first host until it answers, and waits until it has heard from all."""
+    end, reply, (name, _, port) = time.monotonic() + seconds, b"", address.rpartition(":")
+    while not reply and time.monotonic() < end:
+        try:
+            with socket.create_connection((name.strip("[]"), int(port)), timeout=5.0) as line:
+                line.sendall(str(number).encode())
+                line.settimeout(max(end - time.monotonic(), 0.01))
+                reply = line.recv(8)
+        except OSError:
+            pass
+        if not reply:
+            time.sleep(min(1.0, max(end - time.monotonic(), 0.0)))
+    if reply != GO:
+        raise DeviceError(
+            f"the first of runtime.hosts, {address}, did not answer within {seconds:.0f} s; see "
+            f"that the script runs there with runtime.host 0, and that its port can be reached"
+        )
+
+
+def count_hosts() -> int:
+    """How many hosts have joined, this one among them; opens JAX's devices."""
+    import keras
+
+    if keras.backend.backend() != "jax":
+        return 1
+    import jax
+
+    return int(jax.process_count())
+
+
+def is_first_host(backend: str) -> bool:
+    """Of several hosts that train together, is this the one that reports?"""
+    if backend != "jax":
+        return True
+    import jax
+
+    return int(jax.process_index()) == 0
+
+
+def ask_first_host(value: float) -> float:
+    """Gives the first host's value, in single precision, to all; they must all ask.
+
+    Whatever is decided by a clock, or by a folder that the first alone writes, needs it: were one
+    host to train on where another stops, both would wait for ever.
+    """
+    if count_hosts() == 1:
+        return value
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+
+
+def copy_run_folder(config: RuntimeConfig) -> Path:
+    """Where a host that is not the first works: a copy of the run folder, with what a resume needs.
+
+    It goes when the process ends; where the run failed, it stays to be looked at.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"podium-host{config.host}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if config.folder and Path(config.folder).is_dir():
+        shutil.copytree(config.folder, folder, dirs_exist_ok=True)
+    return folder
+
+
+def check_same_folder(config: RuntimeConfig, folder: Path) -> None:
+    """Waits until each host has its copy; raises DeviceError if this one's is another folder's."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    text = " ".join(f"{path.relative_to(folder)} {path.stat().st_size}" for path in files)
+    mark = zlib.crc32(text.encode()) % 2**24  # as many bits as single precision keeps
+    if ask_first_host(mark) != mark:
+        raise DeviceError(
+            f"the run folder {config.folder or ''} of host {config.host} does not hold what the "
+            f"first host's does, with which the run would go on; set runtime.folder to a new one, "
+            f"or one that all hosts see"
+        )
+
+
+def leave_hosts(code: int) -> int:
+    """Gives back the exit code; of a run that failed on one of several hosts, ends the process.
+
+    The orderly end waits five minutes for the others, and they wait for this one; that it is gone
+    they notice at once.
+    """
+    if code and count_hosts() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+# ==================================================================================================
+# Runtime: the machine, and the Keras backend that suits it
+# ==================================================================================================
+# Keras reads its backend once, when it is first imported. So this section looks at the machine by
+# its files and environment alone, without loading TensorFlow or JAX (a TPU belongs to the first
+# library that opens it), and chooses before anything heavier is imported.
+#
+#     TPU, or a GPU    JAX; TensorFlow only reads files
+#     CPU              TensorFlow; JAX with virtual devices rehearses a TPU
+
+KAGGLE_INPUT, KAGGLE_WORKING = Path("/kaggle/input"), Path("/kaggle/working")
+SESSION_HOURS = {"tpu": 9.0, "gpu": 12.0, "cpu": 12.0}  # Kaggle's limits
+RESERVE_SHARE = 0.05  # of a session, which began before the run, and whose end takes its output
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the run has got: the accelerator's kind, its devices, the backend and the deadline."""
+
+    accelerator: str  # "cpu", "gpu" or "tpu"
+    backend: str  # "tensorflow" or "jax"
+    devices: tuple[str, ...]  # as the backend names them
+    precision: str  # "float32", "mixed_bfloat16" or "mixed_float16"
+    folder: Path  # where everything is written
+    started: float  # seconds since 1970
+    deadline: float  # likewise: when the run must be done
+    reserve: float = 0.0  # seconds of the session after that
+
+
+def is_on_kaggle(environ: Mapping[str, str] = os.environ) -> bool:
+    """Is this one of Kaggle's sessions?"""
+    return "KAGGLE_KERNEL_RUN_TYPE" in environ
+
+
+def find_accelerator(environ: Mapping[str, str] = os.environ, dev: Path = Path("/dev")) -> str:
+    """Says "tpu", "gpu" or "cpu" from device files and environment, opening no library."""
+    if environ.get("ISTPUVM") == "1" or any(dev.glob("accel[0-9]*")):
+        return "tpu"
+    if environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(dev.glob("nvidia[0-9]*")):
+        return "gpu"
+    return "cpu"
+
+
+def choose_backend(config: RuntimeConfig, accelerator: str) -> str:
+    """Returns the backend asked for, else the one that suits the accelerator."""
+    if config.backend != "auto":
+        return config.backend
+    return "tensorflow" if accelerator == "cpu" and len(list_hosts(config)) < 2 else "jax"
+
+
+def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
+    """The environment variables that must stand before Keras, JAX or TensorFlow is imported."""
+    if config.accelerator != "auto":
+        accelerator = config.accelerator
+    backend = choose_backend(config, accelerator)
+    plan = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}  # warnings are not for users
+    if accelerator == "cpu":  # keeps both libraries quiet about the driver that is not there
+        plan |= {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    if accelerator == "cpu" and backend == "jax" and config.devices:
+        here = max(config.devices // max(len(list_hosts(config)), 1), 1)
+        plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={here}"
+    if len(list_hosts(config)) > 1:
+        plan["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"  # what CPUs of several hosts talk by
+    return plan
+
+
+def prepare_environment(argv: Sequence[str]) -> Config | SettingsError:
+    """Reads the settings and chooses the backend; what already stands in the environment wins.
+
+    `--help` and mistaken settings end the program here, before anything heavy is loaded; on Kaggle
+    mistakes are handed on, for a run there ends with a status, whatever becomes of it.
+    """
+    if "--help" in argv or "-h" in argv:
+        print(format_help())
+        raise SystemExit(0)
+    config: Config | SettingsError
+    try:
+        config = read_config(argv)
+    except SettingsError as error:
+        if not is_on_kaggle():
+            mistakes = "\n  ".join(str(error).splitlines())
+            raise SystemExit(f"These settings cannot be used:\n  {mistakes}") from None
+        config = error
+    chosen = config.runtime if isinstance(config, Config) else RuntimeConfig()
+    for name, value in plan_environment(chosen, find_accelerator()).items():
+        os.environ.setdefault(name, value)
+    return config
+
+
 def find_run_folder(config: RuntimeConfig) -> Path:
     """The folder the run writes to, made if need be.
 
@@ -865,23 +1208,46 @@ def find_run_folder(config: RuntimeConfig) -> Path:
     return folder
 
 
-def open_runtime(config: Config, backend: str, started: float) -> Runtime:
-    """Opens the devices and the run folder and verifies both.
+def find_deadline(config: RuntimeConfig, kind: str, started: float) -> tuple[float, float]:
+    """When a run must be done, and the seconds kept free from then to the session's limit.
 
-    Raises DeviceError if the machine is not the one that was asked for.
+    Raises SettingsError if these are the whole session.
     """
+    minutes = 60 * (config.session_hours or SESSION_HOURS.get(kind, 12.0))
+    reserve = config.reserve_minutes
+    if reserve is None:
+        reserve = RESERVE_SHARE * minutes
+    if reserve >= minutes:
+        raise SettingsError(
+            f"runtime.reserve_minutes is {reserve:g}, but the session has {minutes:g} minutes; "
+            f"set it below that, or raise runtime.session_hours"
+        )
+    return started + 60 * (minutes - reserve), 60 * reserve
+
+
+def open_runtime(config: Config, backend: str, started: float) -> Runtime:
+    """Joins the other hosts, opens the devices and the run folder and verifies them.
+
+    Raises DeviceError if the machine is not the one that was asked for, SettingsError if no time
+    is left to run in.
+    """
+    join_hosts(config.runtime, backend)
     found = list_devices(backend)
     check_devices(config.runtime, backend, found.kind, found.names, find_accelerator())
     check_batch(config.pixels.batch_size, len(found.names))
-    hours = config.runtime.session_hours or SESSION_HOURS.get(found.kind, 12.0)
+    lead = is_first_host(backend)
+    folder = find_run_folder(config.runtime) if lead else copy_run_folder(config.runtime)
+    check_same_folder(config.runtime, folder)
+    deadline, reserve = find_deadline(config.runtime, found.kind, started)
     return Runtime(
         found.kind,
         backend,
         found.names,
         choose_precision(config.runtime, found),
-        find_run_folder(config.runtime),
+        folder,
         started,
-        started + hours * 3600,
+        deadline,
+        reserve,
     )
 
 
@@ -900,6 +1266,7 @@ def describe_runtime(runtime: Runtime) -> str:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     versions = ", ".join(f"{name} {version}" for name, version in read_versions().items())
     left = (runtime.deadline - time.time()) / 3600
+    deadline = time.strftime("%H:%M", time.localtime(runtime.deadline))
     first, count = runtime.devices[0], len(runtime.devices)
     rows = {
         "devices": f"{count} × {runtime.accelerator} ({first}{', …' if count > 1 else ''})",
@@ -907,7 +1274,7 @@ def describe_runtime(runtime: Runtime) -> str:
         "host": f"{os.cpu_count()} cores, {pages / 2**30:.1f} GiB of memory",
         "versions": versions,
         "run folder": str(runtime.folder),
-        "deadline": f"{time.strftime('%H:%M', time.localtime(runtime.deadline))}, in {left:.1f} h",
+        "deadline": f"{deadline}, in {left:.1f} h; {runtime.reserve / 60:.3g} min are kept free",
     }
     return "\n".join(f"  {name:<11} {text}" for name, text in rows.items())
 
@@ -929,7 +1296,7 @@ import pandas as pd
 import requests
 import tensorflow as tf
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy import sparse
@@ -948,16 +1315,34 @@ from scipy.stats import beta, binom, chi2_contingency
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file, or raises OSError and leaves an earlier one untouched."""
+    with open_whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes its place when the block ends, and is dropped if that raises."""
     half = path.with_name(f"{path.name}.half")
     try:
         with half.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         half.replace(path)
-    except OSError:
+    except BaseException:
         half.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes what was moved into a folder or out of it outlast a loss of power."""
+    with suppress(OSError):  # some network file systems cannot
+        entry = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(entry)
+        finally:
+            os.close(entry)
 
 
 # ==================================================================================================
@@ -1185,7 +1570,8 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
 
 def read_predictions(path: Path) -> Predictions:
     """Reads what `write_predictions` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
+    # A file of our own: of one that is no archive NumPy would leave its own open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return Predictions(arrays["ids"], arrays["probs"])
 
 
@@ -1637,6 +2023,17 @@ def compare_answers(
         bootstrap_scores(task, targets, answers, draws, seed) for answers in (plain, candidate)
     )
     return judge_draws(len(targets), sign * (after - before), sign * (other - one))
+
+
+def find_paired_error(
+    task: Task, targets: Truth, plain: Answers, candidate: Answers, seed: int = 0
+) -> float:
+    """The standard error of what a candidate gains, [N, C] answers each; NaN without a score."""
+    one, other = (
+        bootstrap_scores(task, targets, answers, seed=seed) for answers in (plain, candidate)
+    )
+    gains = (other - one)[np.isfinite(other - one)]
+    return float(gains.std()) if len(gains) else np.nan
 
 
 def count_changes(n: int, fixed: int, broken: int) -> Comparison:
@@ -5017,13 +5414,14 @@ class CropAndFlip(keras.layers.Layer):
     def __init__(self, size: int, flip: bool, seed: int = 0, **options: Any) -> None:
         super().__init__(dtype="float32", **{k: v for k, v in options.items() if k != "dtype"})
         self.size, self.flip, self.seed = size, flip, seed
+        self.still = False  # cuts the centre in training too; read when a model is compiled
         self.draws = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
         """Cuts and mirrors in training; cuts the centre otherwise."""
         images = keras.ops.cast(images, "float32")
         margin = images.shape[1] - self.size
-        if training and (margin or self.flip):
+        if training and not self.still and (margin or self.flip):
             return self.cut_at_random(images, margin)
         start = margin // 2
         return images[:, start : start + self.size, start : start + self.size, :]
@@ -5426,6 +5824,58 @@ def paste_boxes(
 
 
 # ==================================================================================================
+# Sharing: one batch over all devices, of all hosts
+# ==================================================================================================
+# Keras splits each batch over the devices on JAX alone, and takes the mean over the whole batch
+# wherever one is taken: in the loss, in the gradients and in batch norm's statistics. What is drawn
+# on the device is drawn for the whole batch too, so that eight devices learn what one learns, but
+# for the order in which floats are added.
+
+
+def share_devices(count: int) -> None:
+    """Splits every batch over all devices; Keras can do that on JAX alone.
+
+    Must come before the model is built, and not twice in a session. The devices of a host follow
+    each other, as its part of a batch does.
+    """
+    if count == 1 or keras.backend.backend() != "jax":
+        return
+    import jax
+
+    devices = sorted(jax.devices(), key=lambda device: int(device.process_index))
+    names = [f"{device.platform}:{device.id}" for device in devices]
+    spread = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
+    keras.distribution.set_distribution(spread)
+
+
+def own_part(batch_size: int) -> slice:
+    """The rows of each batch that this host feeds: all, unless hosts share their batches."""
+    if keras.distribution.distribution() is None or count_hosts() == 1:
+        return slice(0, batch_size)
+    import jax
+
+    size = batch_size // count_hosts()
+    return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
+
+
+def answer_everywhere(model: keras.Model) -> None:
+    """Has `model.predict` give the answers to the whole batch to each host, and not to its part.
+
+    Must come before the model predicts for the first time.
+    """
+    spread = keras.distribution.distribution()
+    if spread is None or count_hosts() == 1:
+        return
+    layout = keras.distribution.TensorLayout([None, None], spread.device_mesh)
+
+    def predict_step(*given: Any) -> Any:
+        answers, state = type(model).predict_step(model, *given)
+        return keras.distribution.distribute_tensor(answers, layout), state
+
+    model.predict_step = predict_step
+
+
+# ==================================================================================================
 # Batches: from stored squares to what a training step takes
 # ==================================================================================================
 # All batches have one static shape, so a TPU compiles once; they are the same on every backend, as
@@ -5473,6 +5923,10 @@ class Draw(NamedTuple):
     rows: NDArray[np.int64]  # [B]
     rounds: NDArray[np.int64]  # [B], how often each image has been in the epoch before
 
+    def cut(self, part: slice) -> Self:
+        """A part of its images."""
+        return self._replace(rows=self.rows[part], rounds=self.rounds[part])
+
 
 def draw_batches(
     rows: NDArray[np.int64], batch_size: int, seed: int, start_step: int = 0
@@ -5503,10 +5957,13 @@ class Host:
         policy, workers = find_policy(config.augment.policy), config.augment.workers
         self.pixels, self.mix = pixels, policy.mix
         self.margin = pixels.shape[1] - config.pixels.image_size
+        # Images are mixed with others of the batch, which each of several hosts must make whole.
+        batch_size = config.pixels.batch_size
+        self.made = slice(0, batch_size) if policy.mix else own_part(batch_size)
         self.crew: Crew | None = None
         if policy.compose:
-            batch_size, count = config.pixels.batch_size, workers or count_cores()
-            self.crew = Crew(policy.compose, pixels, batch_size, count, report)
+            size, count = self.made.stop - self.made.start, workers or count_cores()
+            self.crew = Crew(policy.compose, pixels, size, count, report)
 
     def __enter__(self) -> Self:
         return self
@@ -5544,45 +6001,62 @@ def copy_aligned(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return copy
 
 
+class Cut(NamedTuple):
+    """How the images of an update go through the network: all at once, or part by part."""
+
+    batch_size: int
+    parts: int = 1
+
+
 def make_train_batches(
     data: Labelled,
     rows: NDArray[np.int64],
-    batch_size: int,
+    cut: Cut,
     seed: int,
     host: Host | None = None,
     start_step: int = 0,
 ) -> tf.data.Dataset:
     """Endless shuffled batches (pixels [B, S, S, 3] uint8, targets [B, C] float32) of the rows.
 
-    Without a host, images are as they are stored. The stream depends on data, seed and policy
-    alone; from a later step on it is the same stream.
+    Cut into parts, each batch comes as so many of them, and B is that of a part. Without a host,
+    images are as they are stored. The stream depends on data, seed and policy alone; from a later
+    step on it is the same stream. Of several hosts each gives its part of it.
     """
+    fed = own_part(cut.batch_size)
+    made = host.made if host else fed
+    size = (fed.stop - fed.start) // cut.parts
     ids = np.arange(len(data.pixels)) if data.ids is None else data.ids
 
     def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        draws, ahead = itertools.tee(draw_batches(rows, batch_size, seed, start_step))
+        stream = draw_batches(rows, cut.batch_size, seed, start_step)
+        draws, ahead = itertools.tee(draw.cut(made) for draw in stream)
         stored = (data.pixels[draw.rows] for draw in ahead)
         images = host.take_images(ahead, ids, seed) if host else stored
-        for draw, made in zip(draws, images, strict=False):
-            batch = made, data.encode(draw.rows)
-            yield host.finish(draw, *batch, seed) if host else batch
+        for draw, fresh in zip(draws, images, strict=False):
+            batch = fresh, data.encode(draw.rows)
+            finished = host.finish(draw, *batch, seed) if host else batch
+            first = fed.start - made.start
+            for part in range(first, first + cut.parts * size, size):
+                yield tuple(array[part : part + size] for array in finished)
 
-    shape = (batch_size, data.pixels.shape[1], data.classes)
+    shape = (size, data.pixels.shape[1], data.classes)
     return batch_dataset(generate, shape, None)
 
 
 def make_eval_batches(data: Labelled, rows: NDArray[np.int64], batch_size: int) -> tf.data.Dataset:
     """Batches in row order (pixels, targets, weights [B] float32); the tail is filled up with
-    rows of weight 0, which weighted metrics do not see and predictions cut off.
+    rows of weight 0, which weighted metrics do not see and predictions cut off. Of several hosts
+    each gives its part of them.
     """
+    fed = own_part(batch_size)
     padded = np.resize(rows, (count_steps(len(rows), batch_size), batch_size))
     weights = (np.arange(padded.size) < len(rows)).astype(np.float32).reshape(padded.shape)
 
     def generate() -> Iterator[tuple[NDArray[Any], ...]]:
-        for batch, weight in zip(padded, weights, strict=True):
+        for batch, weight in zip(padded[:, fed], weights[:, fed], strict=True):
             yield data.pixels[batch], data.encode(batch), weight
 
-    shape = (batch_size, data.pixels.shape[1], data.classes)
+    shape = (fed.stop - fed.start, data.pixels.shape[1], data.classes)
     return batch_dataset(generate, shape, len(padded))
 
 
@@ -6570,6 +7044,11 @@ def set_drop_path(backbone: keras.layers.Layer, rate: float | None) -> None:
         layer.rate = rate * place / len(drops)
 
 
+def fit_momentum(steps: int) -> float:
+    """The largest momentum, to two digits, whose statistics follow within so many steps."""
+    return math.floor(round(100 * (1 - 3 / steps), 6)) / 100
+
+
 def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) -> None:
     """Warns if batch norm's running statistics need more than an epoch to follow the weights.
 
@@ -6587,7 +7066,7 @@ def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) ->
     slowest = max(momenta)
     needed = math.ceil(round(3 / (1 - slowest), 6))
     if steps < needed:
-        fitting = math.floor(round(100 * (1 - 3 / steps), 6)) / 100
+        fitting = fit_momentum(steps)
         remedy = f"model.bn_momentum to {fitting:g} or less, or " if fitting > 0 else ""
         report.warn(
             f"batch norm's statistics lag: with momentum {slowest:g} they need {needed} steps, "
@@ -6604,12 +7083,16 @@ def warn_of_slow_statistics(model: keras.Model, steps: int, report: Reporter) ->
 GEM_POWER = 3.0
 
 
-def build_model(config: Config, start: Start, classes: int, side: int, seed: int) -> keras.Model:
+def build_model(
+    config: Config, start: Start, classes: int, side: int, seed: int, size: int | None = None
+) -> keras.Model:
     """Builds the whole network: stored squares [B, side, side, 3] uint8 to logits [B, C].
 
-    Raises BackboneError if a setting asks of the backbone what it cannot do.
+    What is cut out of a square is `pixels.image_size` wide; it reaches the backbone in another
+    `size` if one is given. Raises BackboneError if a setting asks what the backbone cannot do.
     """
-    size = config.pixels.image_size
+    full = config.pixels.image_size
+    size = size or full
     keras.utils.set_random_seed(seed)
     backbone = build_network(start, size)
     set_bn_momentum(backbone, config.model.bn_momentum)
@@ -6617,7 +7100,9 @@ def build_model(config: Config, start: Start, classes: int, side: int, seed: int
     if config.head.pooling == "gem":
         backbone = pool_by_gem(backbone)
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
-    x = make_augmentation(config.augment, size, seed)(pixels)
+    x = make_augmentation(config.augment, full, seed)(pixels)
+    if size != full:
+        x = keras.layers.Resizing(size, size, antialias=True, dtype="float32", name="shrink")(x)
     x = backbone(scale_pixels(x, start.scaling))
     return keras.Model(pixels, add_head(x, config.head, classes, seed), name="podium")
 
@@ -6667,267 +7152,12 @@ def open_session(precision: str, devices: int) -> None:
     share_devices(devices)
 
 
-def share_devices(count: int) -> None:
-    """Splits every batch over all devices; Keras can do that on JAX alone."""
-    if count > 1 and keras.backend.backend() == "jax":
-        devices = keras.distribution.list_devices()
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-
-
-def compile_model(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    *,
-    jit: bool,
-    exclusive: bool = True,
-) -> None:
-    """Compiles for training on targets [B, C], which sum to one where classes exclude each other.
-
-    Else each class is a question by itself, and accuracy the share of such questions answered
-    rightly. The metrics are weighted ones, so that the padding of the last batch does not count.
-    """
-    kind = "Categorical" if exclusive else "Binary"
-    loss = getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True)
-    log_loss = getattr(keras.metrics, f"{kind}Crossentropy")(name="log_loss", from_logits=True)
-    accuracy = (
-        keras.metrics.CategoricalAccuracy(name="accuracy")
-        if exclusive
-        else keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of logits
-    )
-    model.compile(
-        optimizer=optimizer, loss=loss, weighted_metrics=[accuracy, log_loss], jit_compile=jit
-    )
-
-
-# ==================================================================================================
-# Schedule: how fast the weights move
-# ==================================================================================================
-# The learning rate climbs linearly from zero and falls along half a cosine to 1 % of its peak
-# (Loshchilov and Hutter 2017, arXiv 1608.03983), counted in updates. The optimizer is AdamW; biases
-# and normalisation parameters are not decayed.
-
-FINAL_SHARE = 0.01  # of the peak, at the last update
-
-
-def make_schedule(
-    peak: float, updates: int, warmup: float
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Learning rate as a function of the update, of which there are `updates`."""
-    climbing = min(round(warmup * updates), updates - 1)
-    if climbing < 1:
-        return keras.optimizers.schedules.CosineDecay(peak, updates, alpha=FINAL_SHARE)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0,  # a float: Keras fails on an integer here
-        updates - climbing,
-        alpha=FINAL_SHARE,
-        warmup_target=peak,
-        warmup_steps=climbing,
-    )
-
-
-@keras.saving.register_keras_serializable("podium")
-class StagewiseAdamW(keras.optimizers.AdamW):
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a learning rate for each variable.
-
-    `shares` gives each variable's share of the learning rate by its path; others have all of it.
-    """
-
-    def __init__(self, *args: Any, shares: Mapping[str, float] | None = None, **options: Any):
-        super().__init__(*args, **options)
-        self.shares = dict(shares or {})
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable at its share of the rate."""
-        # TensorFlow hands over its own variable here, which does not know its path.
-        path = self._trainable_variables[self._get_variable_index(variable)].path
-        super().update_step(gradient, variable, learning_rate * self.shares.get(path, 1.0))
-
-    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """Decays each variable at its share too: decoupled decay is measured in the rate."""
-        if not self.shares:
-            super()._apply_weight_decay(variables)
-            return
-        for variable in variables:
-            if self._use_weight_decay(variable):
-                pull = self.weight_decay * self.shares.get(variable.path, 1.0)
-                variable.assign(variable - variable * pull * self.learning_rate)
-
-    def get_config(self) -> dict[str, Any]:
-        """What rebuilds the optimizer."""
-        return {**super().get_config(), "shares": self.shares}
-
-
-def make_optimizer(
-    config: ScheduleConfig, peak: float, updates: int, shares: Mapping[str, float] | None = None
-) -> keras.optimizers.Optimizer:
-    """AdamW on the schedule above, each variable at its share of the rate."""
-    schedule = make_schedule(peak, updates, config.warmup)
-    optimizer = StagewiseAdamW(schedule, weight_decay=config.weight_decay, shares=shares)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
-# ==================================================================================================
-# Training: one fold, in two phases
-# ==================================================================================================
-# First the head alone, on the features of the frozen backbone, so that its first wild gradients do
-# not spoil pretrained weights; then everything, at a lower rate. The last epoch's weights are kept:
-# to pick the best epoch by validation would flatter the validation.
-
-SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
-
-
-class TrainingSet(NamedTuple):
-    """The training images, the fold [N] int64 that validates each, and what is asked of them."""
-
-    images: Images
-    folds: NDArray[np.int64]
-    task: Task
-
-
-class Phase(NamedTuple):
-    """One compiled stretch of training."""
-
-    name: str  # "head" or "all"
-    epochs: int
-    peak_lr: float
-
-
-class EpochLog(keras.callbacks.Callback):
-    """Writes one row an epoch to history.csv, and one line to the log."""
-
-    def __init__(self, path: Path, fold: int, images: int, epochs: int, report: Reporter) -> None:
-        super().__init__()
-        self.path, self.fold, self.report = path, fold, report
-        self.images, self.epochs = images, epochs
-        self.phase, self.epoch, self.diverged = "", 0, False
-        self.started = self.spoke = self.trained = self.rate = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Starts the clock."""
-        self.epoch += 1
-        self.started = self.spoke = time.monotonic()
-        self.trained = 0.0
-
-    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Training has ended where validation begins."""
-        self.trained = time.monotonic()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Says now and then that a long epoch is alive."""
-        if time.monotonic() - self.spoke > SPEAK_EVERY:
-            self.spoke = time.monotonic()
-            place = {"fold": self.fold, "epoch": self.epoch}
-            step, steps = batch + 1, self.params["steps"]
-            self.report.emit("step_reached", **place, step=step, steps=steps)
-            self.report.say(f"  fold {self.fold} epoch {self.epoch}: step {step} of {steps}")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the row, says the line."""
-        ended = time.monotonic()
-        seconds, training = ended - self.started, (self.trained or ended) - self.started
-        self.rate, logs = self.images / training, logs or {}
-        row = {
-            "phase": self.phase,
-            "epoch": self.epoch,
-            "train/loss": float(logs["log_loss"]),
-            "train/accuracy": float(logs["accuracy"]),
-            "valid/loss": float(logs["val_log_loss"]),
-            "valid/accuracy": float(logs["val_accuracy"]),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(self.rate, 1),
-        }
-        append_row(self.path, row)
-        self.report.emit("epoch_ended", fold=self.fold, epochs=self.epochs, **row)
-        self.report.say(
-            f"  fold {self.fold} epoch {self.epoch:>2}/{self.epochs} {self.phase:<4}  "
-            f"loss {row['train/loss']:.3f} → {row['valid/loss']:.3f}  "
-            f"accuracy {row['train/accuracy']:.3f} → {row['valid/accuracy']:.3f}  "
-            f"{row['images_per_second']:.0f} images/s  {seconds:.1f} s"
-        )
-        if not math.isfinite(float(logs["log_loss"])) and not self.diverged:
-            self.diverged = True
-            self.report.warn(
-                f"fold {self.fold} epoch {self.epoch}: the loss is no number any more; lower "
-                f"schedule.peak_lr, or set runtime.precision to float32"
-            )
-
-
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Appends a row to a CSV file, with a header if the file is new."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def list_phases(config: Config) -> Iterator[Phase]:
-    """The phases of the fine-tune that have epochs."""
-    for phase in (
-        Phase("head", config.train.head_epochs, config.schedule.head_lr),
-        Phase("all", config.train.epochs, config.schedule.peak_lr),
-    ):
-        if phase.epochs:
-            yield phase
-
-
-def train_fold(
-    config: Config, start: Start, data: TrainingSet, fold: int, folder: Path, report: Reporter
-) -> keras.Model:
-    """Trains on all folds but one and returns the model.
-
-    Validates on the fold left out after each epoch. Writes history.csv and model.keras into the
-    folder; that model takes raw uint8 pixels and loads where there is only Keras, unless its
-    backbone is a SavedModel. Raises PixelError if the pixels were scaled already.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "history.csv").unlink(missing_ok=True)
-    seed, batch_size = config.runtime.seed + fold, config.pixels.batch_size
-    pixels, task = data.images.pixels, data.task
-    table = data.images.table
-    ids, labels = table["id"].to_numpy(str), table["label"].to_numpy()
-    labelled = Labelled(pixels, labels, len(task.classes), ids)
-    training, validated = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
-    checks = make_eval_batches(labelled, validated, batch_size)
-    steps = count_steps(len(training), batch_size)
-    epochs = config.train.head_epochs + config.train.epochs
-    log = EpochLog(folder / "history.csv", fold, len(training), epochs, report)
-    check_pixels(pixels[training[:batch_size]])  # before tf.data, which would cast them
-    with Host(config, pixels, report) as host:  # its processes start while the model is built
-        batches = partial(make_train_batches, labelled, training, batch_size, seed, host)
-        model = build_model(config, start, len(task.classes), pixels.shape[1], seed)
-        supply = measure_rate(batches(0)) if fold == 0 else 0.0
-        for phase in list_phases(config):
-            log.phase = phase.name
-            prepare_phase(config, model, phase, steps, exclusive=task.exclusive)
-            if phase.name == "all" and fold == 0:
-                warn_of_slow_statistics(model, steps, report)
-            model.fit(
-                batches(log.epoch * steps),
-                epochs=phase.epochs,
-                steps_per_epoch=steps,
-                validation_data=checks,
-                callbacks=[log],
-                verbose=0,
-            )
-    if fold == 0:
-        report.say(f"  {describe_bottleneck(supply, log.rate)}")
-    strip_augmentation(model, config.pixels.image_size).save(folder / "model.keras")
-    return model
-
-
-def prepare_phase(
-    config: Config, model: keras.Model, phase: Phase, steps: int, *, exclusive: bool
-) -> None:
-    """Freezes what does not train in a phase, and compiles what does, with its own optimizer."""
-    freeze_backbone(model, config.model, frozen=phase.name == "head")
-    shares = share_rates(model, config.schedule.layer_decay)
-    optimizer = make_optimizer(config.schedule, phase.peak_lr, phase.epochs * steps, shares)
-    jit = keras.backend.backend() == "jax"
-    compile_model(model, optimizer, jit=jit, exclusive=exclusive)
+def reopen_session() -> None:
+    """Forgets earlier models, and goes on with the same precision and devices."""
+    precision, spread = keras.config.dtype_policy(), keras.distribution.distribution()
+    keras.backend.clear_session()
+    keras.config.set_dtype_policy(precision)
+    keras.distribution.set_distribution(spread)
 
 
 # ==================================================================================================
@@ -6949,6 +7179,7 @@ def predict_probs(
     """
     unlabelled = Labelled(pixels, np.zeros(len(pixels), np.int64), 1)
     batches = make_eval_batches(unlabelled, rows, batch_size)
+    answer_everywhere(model)
     logits = model.predict(batches, verbose=0)[: len(rows)]
     # A model that diverged answers NaN, which would spread to the other folds' average; it knows
     # nothing, so it says that all classes are equally likely.
@@ -6982,6 +7213,2350 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     odds = np.exp(shifted)
     return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
+
+
+# ==================================================================================================
+# Marks: how well a model answers images whose labels are known
+# ==================================================================================================
+
+
+class Marks(NamedTuple):
+    """Log loss in nats, accuracy, and the competition's metric by the plain rule."""
+
+    loss: float
+    accuracy: float  # of several classes: the share of all questions answered rightly
+    metric: float  # NaN where it is not defined
+
+
+def mark_probs(probs: NDArray[np.float32], truth: NDArray[np.uint8], task: Task) -> Marks:
+    """The marks of probabilities [N, C] against their truth [N, C]."""
+    if task.exclusive:
+        right = probs.argmax(axis=1) == truth.argmax(axis=1)
+    else:
+        right = (probs > 0.5) == truth.astype(bool)
+    answers = apply_rule(plain_rule(task), probs)
+    loss = score_answers(task._replace(metric="log_loss"), truth, probs)
+    return Marks(loss, float(right.mean()), score_answers(task, truth, answers))
+
+
+# ==================================================================================================
+# Recipe: what learning takes where the settings leave it open
+# ==================================================================================================
+# Each family of backbones has the optimizer it is usually fine-tuned with, and each optimizer its
+# rates, its decay and its clipping; docs/recipes.md names their sources. Rates hold for a batch of
+# 256 images and grow with it: in proportion, or as its root where each weight's step is normalised.
+# What a user sets is never changed, and an optimizer of their choice comes with its own rates.
+
+USUAL_BATCH = 256  # images of an update, at which the rates hold
+FAR = 10.0  # a rate that is so many times the usual one is worth a word
+
+OptimizerName = Literal["adamw", "adamax", "sgd", "rmsprop", "lion"]
+
+
+class Recipe(NamedTuple):
+    """The rates of one optimizer, for one family of backbones or for any."""
+
+    optimizer: OptimizerName
+    family: str  # as in the table of backbones; "any"
+    peak_lr: float  # at USUAL_BATCH, as the next one
+    head_lr: float
+    growth: float  # of the rates, as a power of the batch
+    weight_decay: float  # decoupled
+    clip: float  # norm of all gradients; 0 is off
+
+    def scale_rates(self, batch: int) -> tuple[float, float]:
+        """The rates of the head alone and of everything, for a batch of so many images."""
+        growth = (batch / USUAL_BATCH) ** self.growth
+        return self.head_lr * growth, self.peak_lr * growth
+
+
+class Custom(NamedTuple):
+    """What a family is usually fine-tuned with."""
+
+    optimizer: OptimizerName
+    label_smoothing: float
+
+
+CUSTOMS: dict[str, Custom] = {
+    "tiny": Custom("adamw", 0.0),
+    "EfficientNetV2": Custom("rmsprop", 0.1),
+    "ConvNeXt": Custom("adamw", 0.1),
+    "DenseNet": Custom("sgd", 0.1),
+    "ResNetV2": Custom("sgd", 0.1),
+    "ResNet": Custom("sgd", 0.1),
+    "MobileNet": Custom("sgd", 0.1),
+    "Inception": Custom("sgd", 0.1),
+    "NASNet": Custom("sgd", 0.1),
+    "VGG": Custom("sgd", 0.1),
+    "SavedModel": Custom("adamw", 0.1),
+}
+
+# The first that fits holds: a family's own before any's.
+RECIPES: tuple[Recipe, ...] = (
+    Recipe("adamw", "tiny", 3e-4, 1e-3, 0.0, 1e-4, 0.0),
+    Recipe("adamw", "ConvNeXt", 3.5e-5, 3.5e-4, 0.5, 0.05, 0.0),
+    Recipe("sgd", "VGG", 1e-3, 1e-2, 1.0, 1e-3, 1.0),
+    Recipe("adamw", "any", 1e-4, 1e-3, 0.5, 1e-3, 1.0),
+    Recipe("adamax", "any", 2e-3, 2e-3, 0.5, 1e-3, 0.0),
+    Recipe("sgd", "any", 1e-2, 1e-1, 1.0, 1e-3, 1.0),
+    Recipe("rmsprop", "any", 5e-4, 5e-3, 1.0, 0.0, 0.0),
+    Recipe("lion", "any", 1e-5, 1e-4, 0.5, 1e-2, 1.0),
+)
+
+
+def find_recipe(optimizer: str, family: str) -> Recipe:
+    """The recipe of an optimizer for a family; "auto" is the family's usual one."""
+    name = CUSTOMS[family].optimizer if optimizer == "auto" else optimizer
+    fitting = (row for row in RECIPES if row.optimizer == name and row.family in (family, "any"))
+    return next(fitting)
+
+
+def settle_recipe(config: Config, family: str, metric: str, *, exclusive: bool = True) -> Config:
+    """The config with everything said that it leaves to the recipe of the backbone's family.
+
+    Targets stay whole where log loss judges, which smoothing would cost, and where an image may
+    have several classes, as all those it has not would be smoothed too.
+    """
+    recipe = find_recipe(config.optimizer.name, family)
+    head_lr, peak_lr = recipe.scale_rates(config.pixels.batch_size)
+    whole = metric == "log_loss" or not exclusive
+    smoothing = 0.0 if whole else CUSTOMS[family].label_smoothing
+    optimizer, schedule, train = config.optimizer, config.schedule, config.train
+    return replace(
+        config,
+        optimizer=replace(
+            optimizer,
+            name=recipe.optimizer,
+            weight_decay=choose(optimizer.weight_decay, recipe.weight_decay),
+            clip=choose(optimizer.clip, recipe.clip),
+        ),
+        schedule=replace(
+            schedule,
+            head_lr=choose(schedule.head_lr, head_lr),
+            peak_lr=choose(schedule.peak_lr, peak_lr),
+        ),
+        train=replace(train, label_smoothing=choose(train.label_smoothing, smoothing)),
+    )
+
+
+def choose(given: float | None, usual: float) -> float:
+    """What is set, if it is, which 0 is too."""
+    return usual if given is None else given
+
+
+def describe_recipe(config: Config, family: str) -> str:
+    """Says in words what a settled config trains with, and which rate is far from the usual one."""
+    optimizer, schedule, smoothing = config.optimizer, config.schedule, config.train.label_smoothing
+    rates = (schedule.head_lr or 0.0, schedule.peak_lr or 0.0)
+    parts = [
+        f"{optimizer.name}",
+        f"learning rate {rates[0]:.2g} for the head, {rates[1]:.2g} for all ({schedule.name})",
+        f"weight decay {optimizer.weight_decay:g}",
+    ]
+    if optimizer.clip:
+        parts.append(f"gradients clipped at {optimizer.clip:g}")
+    if optimizer.ema:
+        parts.append(f"weights averaged by {optimizer.ema:g}")
+    if smoothing:
+        parts.append(f"labels smoothed by {smoothing:g}")
+    usual = find_recipe(optimizer.name, family).scale_rates(config.pixels.batch_size)
+    for name, given, common in zip(("head_lr", "peak_lr"), rates, usual, strict=True):
+        if not common / FAR <= given <= common * FAR:
+            parts.append(f"schedule.{name} is far from the usual {common:.2g} of {optimizer.name}")
+    return "; ".join(parts)
+
+
+# ==================================================================================================
+# Schedule: how fast the weights move
+# ==================================================================================================
+# The learning rate is a function of progress: 0 before the first update, 1 after the last. Each
+# update takes the rate of its middle, so that the first moves the weights too. Where the end moves,
+# because the deadline comes nearer or farther, the rest of the curve is run through at another
+# speed from the same rate on: it never jumps.
+#
+#     cosine      up over the warm-up, then down half a cosine to 1 % (arXiv 1608.03983)
+#     one-cycle   up half a cosine from 4 %, then down another to almost nothing (arXiv 1708.07120)
+#     constant    up, then level
+#     plateau     up, then level; times 0.3 after 3 checks without improvement
+
+FINAL_SHARE = 0.01  # of the peak, where the cosine ends
+CYCLE_ENDS = (1 / 25, 4e-6)  # shares of the peak where one-cycle begins and ends, as in fastai
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.3, 3
+
+
+class Schedule(NamedTuple):
+    """The learning rate of every update, and where in its course it is; JSON holds `_asdict()`.
+
+    Values, not tensors: the same on every backend and after every resume.
+    """
+
+    name: Literal["cosine", "constant", "plateau", "one-cycle"]
+    peak: float
+    warmup: float  # share of the course that climbs
+    slope: float  # progress of an update
+    update: int = 0  # at which the course has come to:
+    progress: float = 0.0  # 0 to 1
+    factor: float = 1.0  # what rollbacks and plateaus have left of the peak
+    best: float | None = None  # lowest validation loss; None before the first check
+    waited: int = 0  # checks since then
+
+    def rate(self, update: int) -> float:
+        """The learning rate of one update, counted from 0; after the last one it stays."""
+        return float(self.rates(update, 1)[0])
+
+    def rates(self, first: int, count: int) -> NDArray[np.float64]:
+        """The learning rates [count] of consecutive updates."""
+        progress = self.progress + self.slope * (np.arange(first, first + count) - self.update)
+        return self.peak * self.factor * self.draw_shape(np.clip(progress, 0.0, 1.0))
+
+    def draw_shape(self, progress: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shares of the peak, 0 to 1, at each progress."""
+        level = np.ones_like(progress)
+        climbed = np.minimum(progress, self.warmup) / self.warmup if self.warmup else level
+        fallen = np.clip((progress - self.warmup) / (1.0 - self.warmup), 0.0, 1.0)
+        if self.name == "cosine":
+            return np.where(progress < self.warmup, climbed, ease(fallen, 1.0, FINAL_SHARE))
+        if self.name == "one-cycle":
+            begin, end = CYCLE_ENDS
+            up, down = ease(climbed, begin, 1.0), ease(fallen, 1.0, end)
+            return np.where(progress < self.warmup, up, down)
+        return climbed
+
+    def shorten(self, update: int, updates_left: int) -> "Schedule":
+        """The same course from this update on, which now ends with the updates left, at least one.
+
+        The rate of the update itself stays; more updates than before lengthen the course.
+        """
+        progress = float(np.clip(self.progress + self.slope * (update - self.update), 0.0, 1.0))
+        slope = (1.0 - progress) / (max(updates_left, 1) - 0.5)
+        return self._replace(update=update, progress=progress, slope=slope)
+
+    def scaled(self, share: float) -> "Schedule":
+        """The same course at a share of its rates, 0 to 1, as after a loss that was no number."""
+        return self._replace(factor=self.factor * share)
+
+    def check(self, loss: float) -> "Schedule":
+        """What a validation loss makes of the course: plateau falls where it stalls, others not.
+
+        A loss that is no number is no improvement.
+        """
+        if self.name != "plateau":
+            return self
+        if loss < (np.inf if self.best is None else self.best):
+            return self._replace(best=float(loss), waited=0)
+        if self.waited + 1 < PLATEAU_PATIENCE:
+            return self._replace(waited=self.waited + 1)
+        return self._replace(waited=0).scaled(PLATEAU_FACTOR)
+
+
+def make_schedule(config: ScheduleConfig, peak: float, updates: int) -> Schedule:
+    """The course of so many updates, at least one, from its begin."""
+    return Schedule(config.name, peak, config.warmup, slope=1 / updates, progress=0.5 / updates)
+
+
+def ease(progress: NDArray[np.float64], begin: float, end: float) -> NDArray[np.float64]:
+    """Half a cosine from begin to end, as progress goes from 0 to 1."""
+    eased: NDArray[np.float64] = end + (begin - end) * (1.0 + np.cos(np.pi * progress)) / 2
+    return eased
+
+
+# ==================================================================================================
+# Optimizers: gradients to updates, at rates that are known beforehand
+# ==================================================================================================
+# The rates of the coming updates lie in a table on the device, written once for each stretch of
+# training, so that no update waits for the host. Each variable moves and decays at its share of the
+# rate; biases and normalisation do not decay. Averaged weights wait beside the weights until both
+# are swapped.
+#
+#     adamw     arXiv 1711.05101
+#     adamax    Kingma and Ba 2015, arXiv 1412.6980, section 7.1
+#     sgd       momentum 0.9
+#     rmsprop   momentum 0.9, rho 0.9, epsilon 0.001, as EfficientNetV2's authors set it
+#     lion      arXiv 2302.06675
+
+KINDS: dict[str, tuple[str, dict[str, float]]] = {
+    "adamw": ("AdamW", {}),
+    "adamax": ("Adamax", {}),
+    "sgd": ("SGD", {"momentum": 0.9}),
+    "rmsprop": ("RMSprop", {"momentum": 0.9, "rho": 0.9, "epsilon": 1e-3}),
+    "lion": ("Lion", {}),
+}
+
+
+class Staged(keras.optimizers.Optimizer):
+    """What every optimizer has more than Keras's own, which stands behind it as the other base.
+
+    `shares` gives each variable's share of the rate by its path; others have all of it. The table
+    and the update at which it was written are variables of the optimizer: JAX sees no others.
+    """
+
+    def __init__(self, updates_at_once: int, shares: Mapping[str, float], **options: Any) -> None:
+        super().__init__(self.read_rate, **options)
+        self.shares = dict(shares)
+        self.coming = self.add_variable((updates_at_once,), dtype="float32", name="coming_rates")
+        self.written = self.add_variable((), dtype="int32", name="rates_written")
+
+    def read_rate(self) -> Any:
+        """The rate of the present update; the last of the table stays."""
+        place = keras.ops.cast(self.iterations, "int32") - self.written
+        return keras.ops.take(self.coming, keras.ops.minimum(place, self.coming.shape[0] - 1))
+
+    def write_rates(self, rates: NDArray[np.float64]) -> None:
+        """Lays out the rates [U] of the updates that come, 1 or more, as set_rates says."""
+        room = self.coming.shape[0]
+        if not 0 < len(rates) <= room:
+            raise ValueError(f"{len(rates)} rates do not fit a table of {room} updates")
+        padded = np.pad(rates, (0, room - len(rates)), mode="edge")
+        self.coming.assign(padded.astype(np.float32))
+        self.written.assign(int(keras.ops.convert_to_numpy(self.iterations)))
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable at its share of the rate."""
+        # TensorFlow hands over its own variable here, which does not know its path.
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        share = self.shares.get(path, 1.0)
+        super().update_step(gradient, variable, learning_rate * share)
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Decays each variable at its share too: decoupled decay is measured in the rate."""
+        if not self.weight_decay:
+            return
+        rate = self.read_rate() * self.weight_decay
+        for variable in filter(self._use_weight_decay, variables):
+            pull = rate * self.shares.get(variable.path, 1.0)
+            variable.assign(variable - variable * keras.ops.cast(pull, variable.dtype))
+
+    def _update_model_variables_moving_average(self, variables: Sequence[Any]) -> None:
+        """Averages the weights once an update: Keras does so for each part of a batch.
+
+        The first update starts the average, which then keeps its share of itself.
+        """
+        parts = self.gradient_accumulation_steps or 1
+        moved = keras.ops.equal((self._iterations + 1) % parts, 0)
+        first = keras.ops.equal(self.iterations, 0)
+        kept = keras.ops.where(first, 0.0, keras.ops.where(moved, self.ema_momentum, 1.0))
+        for variable, average in zip(variables, self._model_variables_moving_average, strict=True):
+            share = keras.ops.cast(kept, variable.dtype)
+            average.assign(share * average + (1 - share) * variable)
+
+    def finalize_variable_values(self, variables: Sequence[Any]) -> None:
+        """Leaves the weights alone after a fit, where Keras would put their averages."""
+
+    def swap_averages(self) -> None:
+        """Exchanges the weights and their averages; before the first update there are none."""
+        if not self.use_ema or int(keras.ops.convert_to_numpy(self.iterations)) == 0:
+            return
+        averages = self._model_variables_moving_average
+        for variable, average in zip(self._trainable_variables, averages, strict=True):
+            weights = keras.ops.copy(variable)
+            variable.assign(average)
+            average.assign(weights)
+
+
+def make_optimizer(
+    config: OptimizerConfig, updates_at_once: int, shares: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
+    """The optimizer of settings that are settled, for stretches of so many updates.
+
+    Its rates are zero until set_rates writes some.
+    """
+    base, options = KINDS[config.name]
+    kind: Any = type(f"Staged{base}", (Staged, getattr(keras.optimizers, base)), {})
+    optimizer = kind(
+        updates_at_once,
+        shares or {},
+        weight_decay=config.weight_decay or 0.0,
+        global_clipnorm=config.clip or None,
+        gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
+        use_ema=config.ema > 0,
+        ema_momentum=config.ema,
+        **options,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def set_rates(optimizer: keras.optimizers.Optimizer, rates: NDArray[np.float64]) -> None:
+    """Writes the rates [U] of the coming updates; after these the last one stays.
+
+    U is at most the `updates_at_once` of the optimizer. Updates are counted by the optimizer: one
+    for all parts of a batch, none where half precision overflows.
+    """
+    find_inner(optimizer).write_rates(rates)
+
+
+def swap_averages(model: keras.Model) -> None:
+    """Exchanges the model's training weights and their averages, and with the next call back.
+
+    Does nothing where none are kept. Batch norm's statistics are not averaged.
+    """
+    find_inner(model.optimizer).swap_averages()
+
+
+def find_inner(optimizer: Any) -> Any:
+    """The optimizer itself, which Keras wraps in another where it computes in float16."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+# ==================================================================================================
+# Objective: what training minimises, and what it is told to show
+# ==================================================================================================
+# The loss may smooth its targets and weigh its classes; the metrics never do, so that figures of
+# runs with and without can be compared.
+
+
+class WeighedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of logits [B, C] with smoothed targets, each image weighed by its class.
+
+    The weight of an image that is mixed of several is mixed as its target is.
+    """
+
+    def __init__(self, smoothing: float, weights: NDArray[np.float64]) -> None:
+        super().__init__(name="weighed_crossentropy")
+        self.smoothing, self.weights = smoothing, weights.astype(np.float32)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The losses [B] of targets [B, C]."""
+        losses = keras.losses.categorical_crossentropy(
+            y_true, y_pred, from_logits=True, label_smoothing=self.smoothing
+        )
+        return losses * keras.ops.sum(y_true * self.weights, axis=-1)
+
+
+def compile_model(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    task: Task,
+    jit: bool,
+    smoothing: float = 0.0,
+    class_weights: NDArray[np.float64] | None = None,
+) -> None:
+    """Compiles for training on targets [B, C], which sum to one where classes exclude each other.
+
+    Else each class is a question by itself, and accuracy the share of such questions answered
+    rightly; classes have no weights [C] then. The metrics are weighted ones, so that the padding
+    of the last batch does not count. The optimizer is built, so that its state can be restored.
+    """
+    kind = "Categorical" if task.exclusive else "Binary"
+    log_loss = getattr(keras.metrics, f"{kind}Crossentropy")(name="log_loss", from_logits=True)
+    accuracy = (
+        keras.metrics.CategoricalAccuracy(name="accuracy")
+        if task.exclusive
+        else keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of logits
+    )
+    loss = (
+        getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True, label_smoothing=smoothing)
+        if class_weights is None
+        else WeighedCrossentropy(smoothing, class_weights)
+    )
+    model.compile(
+        optimizer=optimizer, loss=loss, weighted_metrics=[accuracy, log_loss], jit_compile=jit
+    )
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def weigh_classes(labels: NDArray[Any] | Sequence[Any], classes: int) -> NDArray[np.float64]:
+    """Balanced weights [C]: inverse to each class's share of the labels, 1 on average over images.
+
+    A class without images weighs nothing. Raises SettingsError where an image has several labels:
+    there is no share to weigh by, as each class is a question by itself.
+    """
+    if len(labels) and isinstance(labels[0], tuple):
+        raise SettingsError(
+            "train.class_weights is balanced, but here an image may have several classes, and "
+            "each is a question by itself; set it to none"
+        )
+    counts = np.bincount(np.asarray(labels, np.int64), minlength=classes)
+    present = np.count_nonzero(counts)
+    return np.where(counts, len(labels) / (present * np.maximum(counts, 1)), 0.0)
+
+
+# ==================================================================================================
+# Range test: which learning rates a network bears
+# ==================================================================================================
+# The rate climbs exponentially from one update to the next while the loss is watched (Smith 2017,
+# arXiv 1506.01186): too low and nothing moves, too high and the loss explodes. Then the model is
+# as it was before.
+
+EXPLODED = 4.0  # times the lowest loss so far, where the test ends
+BLUR = 0.03  # standard deviation of the smoothing, as a share of the updates
+MARGIN = 10.0  # from the rate of the lowest loss down to the suggested one
+
+
+class RangeTest(NamedTuple):
+    """The learning rates tried, and the training loss that each met [U]; all float64."""
+
+    rates: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    smoothed: NDArray[np.float64]
+
+
+def run_range_test(
+    model: keras.Model,
+    batches: Iterable[Any],
+    updates: int = 100,
+    low: float = 1e-7,
+    high: float = 10.0,
+) -> RangeTest:
+    """Trains a compiled model for so many updates, or until its loss explodes, and takes it back.
+
+    Batches are (images, targets) or (images, targets, weights); fewer than needed end the test.
+    """
+    held = [*model.variables, *model.optimizer.variables]
+    before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in held]
+    parts = find_inner(model.optimizer).gradient_accumulation_steps or 1
+    rates, losses, stream = np.geomspace(low, high, updates), list[float](), iter(batches)
+    smoothed = np.empty(0)
+    try:
+        for rate in rates:
+            set_rates(model.optimizer, np.array([rate]))
+            met = [train_once(model, batch) for _, batch in zip(range(parts), stream, strict=False)]
+            if len(met) < parts or not np.isfinite(met).all():
+                break
+            losses.append(float(np.mean(met)))
+            smoothed = smooth_losses(np.array(losses), BLUR * updates)
+            if smoothed[-1] > EXPLODED * smoothed.min():
+                break
+    finally:
+        for variable, value in zip(held, before, strict=True):
+            variable.assign(value)
+    return RangeTest(rates[: len(losses)], np.array(losses), smoothed)
+
+
+def train_once(model: keras.Model, batch: Any) -> float:
+    """The loss of one batch, on which the model then trains."""
+    model.reset_metrics()  # else Keras gives the mean over all batches so far
+    parts = [np.asarray(part) for part in batch]
+    return float(model.train_on_batch(*parts, return_dict=True)["loss"])
+
+
+def smooth_losses(losses: NDArray[np.float64], blur: float) -> NDArray[np.float64]:
+    """Means over neighbours on both sides, weighed by a normal curve, so that nothing lags."""
+    places = np.arange(len(losses))
+    weights = np.exp(-0.5 * ((places[:, None] - places) / max(blur, 1e-3)) ** 2)
+    return np.asarray(weights @ losses / weights.sum(axis=1))
+
+
+def suggest_rate(test: RangeTest) -> float:
+    """A peak rate: a tenth of the one with the lowest loss.
+
+    The loss has its lowest value just before the edge, far enough above where it falls steepest to
+    be found under noise: on simulated classifiers this was within 3 times the best rate in most
+    cases, the steepest fall often off by powers of ten. Where the last rate has the lowest loss,
+    the range was too short. Raises ValueError for an empty test.
+    """
+    if not len(test.rates):
+        raise ValueError(
+            "the range test has no finite loss; set runtime.precision to float32, or begin lower"
+        )
+    return float(test.rates[test.smoothed.argmin()]) / MARGIN
+
+
+def draw_range_test(test: RangeTest, path: Path) -> None:
+    """Draws the losses over the rates, with the suggested one, as a PNG."""
+    rate = suggest_rate(test)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(test.rates, test.losses, color="0.8", label="loss")
+    axes.plot(test.rates, test.smoothed, label="smoothed")
+    axes.axvline(rate, color="C3", linestyle="--", label=f"suggested: {rate:.2g}")
+    lowest, first = test.smoothed.min(), test.smoothed[0]
+    axes.set_ylim(lowest - 0.1 * abs(first - lowest) - 1e-9, first + 1.0 * abs(first - lowest))
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Range test")
+    axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+# ==================================================================================================
+# Fold data: what one fold trains on, and what validates it
+# ==================================================================================================
+
+
+class TrainingSet(NamedTuple):
+    """The training images, the fold [N] int64 that validates each, and what is asked of them."""
+
+    images: Images
+    folds: NDArray[np.int64]
+    task: Task
+
+
+class FoldData(NamedTuple):
+    """The images of all folds but one, and of the fold that is left out to validate."""
+
+    data: Labelled
+    training: NDArray[np.int64]  # rows
+    validated: NDArray[np.int64]  # rows
+    task: Task
+    batch_size: int
+    seed: int
+
+    @property
+    def pixels(self) -> Pixels:
+        """The squares of all folds: [N, S, S, 3]."""
+        return self.data.pixels
+
+    @property
+    def steps(self) -> int:
+        """Updates in an epoch."""
+        return count_steps(len(self.training), self.batch_size)
+
+    def check(self) -> None:
+        """Raises PixelError if the pixels were scaled already: tf.data would cast them."""
+        check_pixels(self.pixels[self.training[: self.batch_size]])
+
+    def make_batches(self, host: Host | None, parts: int, start_step: int) -> tf.data.Dataset:
+        """The training stream from an update on, each batch in parts."""
+        cut = Cut(self.batch_size, parts)
+        return make_train_batches(self.data, self.training, cut, self.seed, host, start_step)
+
+    def encode(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The truth of some rows: [len(rows), C]."""
+        return encode_targets(self.data.labels[rows], self.data.classes)
+
+    def predict(
+        self, model: keras.Model, rows: NDArray[np.int64], parts: int = 1
+    ) -> NDArray[np.float32]:
+        """What a model says of some rows: probabilities [len(rows), C]."""
+        size, exclusive = self.batch_size // parts, self.task.exclusive
+        return predict_probs(model, self.pixels, rows, size, exclusive=exclusive)
+
+    def mark(self, model: keras.Model, parts: int) -> Marks:
+        """How well a model answers the fold that is left out."""
+        probs = self.predict(model, self.validated, parts)
+        return mark_probs(probs, self.encode(self.validated), self.task)
+
+
+def take_fold(config: Config, given: TrainingSet, fold: int) -> FoldData:
+    """Leaves one fold out."""
+    table, task = given.images.table, given.task
+    labels, ids = table["label"].to_numpy(), table["id"].to_numpy(str)
+    return FoldData(
+        Labelled(given.images.pixels, labels, len(task.classes), ids),
+        np.flatnonzero(given.folds != fold),
+        np.flatnonzero(given.folds == fold),
+        task,
+        config.pixels.batch_size,
+        config.runtime.seed + fold,
+    )
+
+
+# ==================================================================================================
+# Recalibrate: batch norm's statistics, taken anew
+# ==================================================================================================
+# In training batch norm normalises by the batch it sees, and afterwards by averages that it kept of
+# such batches. Those lag where training was short, and are those of augmented images. Here they are
+# counted anew with the weights as they are, over images of one's choice (PreciseBN: Wu and Johnson
+# 2021, arXiv 2105.07576). No weight changes, and what was can be written back exactly.
+
+CLEAN_IMAGES = 10_000  # more move a mean by less than a hundredth of a deviation
+
+
+class Moments(NamedTuple):
+    """The statistics of one batch norm, [channels] float32 each."""
+
+    norm: keras.layers.BatchNormalization
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
+
+
+def find_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Every batch norm that trains, at any depth. One that is frozen keeps what it has."""
+    layers = dict.fromkeys(model._flatten_layers())
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in layers if isinstance(layer, kind) and layer.trainable]
+
+
+def read_statistics(model: keras.Model) -> list[Moments]:
+    """The statistics as they are, copied."""
+    return [copy_moments(norm) for norm in find_norms(model)]
+
+
+def copy_moments(norm: keras.layers.BatchNormalization) -> Moments:
+    """The statistics of one batch norm, in memory of their own."""
+    values = (norm.moving_mean, norm.moving_variance)
+    return Moments(norm, *(np.array(keras.ops.convert_to_numpy(value)) for value in values))
+
+
+def write_statistics(moments: Sequence[Moments]) -> None:
+    """Gives each batch norm its statistics; every model that shares the layer answers by them."""
+    for norm, mean, variance in moments:
+        norm.moving_mean.assign(mean)
+        norm.moving_variance.assign(variance)
+
+
+@contextmanager
+def lend_statistics(moments: Sequence[Moments]) -> Iterator[None]:
+    """Lets models answer by these statistics inside the with statement alone."""
+    kept = [copy_moments(norm) for norm, _, _ in moments]
+    try:
+        write_statistics(moments)
+        yield
+    finally:
+        write_statistics(kept)
+
+
+def draw_clean(
+    pixels: Pixels, rows: NDArray[np.int64], batch_size: int, seed: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Full batches [B, S, S, 3] of the rows as they are stored, shuffled, as many as are needed."""
+    order = order_epoch(rows, batch_size, seed, 0)
+    for batch in order[: max(1, CLEAN_IMAGES // batch_size)]:
+        yield pixels[batch]
+
+
+class Recalibrator:
+    """Counts a model's statistics anew; it compiles once, and whatever is frozen later.
+
+    Nothing is dropped out, unless `as_trained`: then all happens that does in training. Give it a
+    model without augmentation (`strip_augmentation`) or with it, as the question is.
+    """
+
+    def __init__(self, model: keras.Model, *, as_trained: bool = False) -> None:
+        self.model, self.as_trained = model, as_trained
+        self.step = compile_function(self.run_batch)
+
+    def estimate(self, batches: Iterable[NDArray[np.uint8]]) -> list[Moments]:
+        """The statistics over batches [B, S, S, 3], all of one size; the model stays as it is.
+
+        The variance is that within batches plus that of their means. Raises ValueError without
+        a batch.
+        """
+        norms = find_norms(self.model)
+        if not norms:  # a call as in training might move what is no batch norm of Keras's
+            return []
+        model, count = self.model, 0
+        trainable, fixed = read_values(model.trainable_variables), forget_statistics(model, norms)
+        means = squares = within = np.zeros(1)
+        with hold_still(model, norms, noise=self.as_trained):
+            for count, batch in enumerate(batches, start=1):  # noqa: B007
+                mean, variance, fixed = self.step(trainable, fixed, share_batch(batch))
+                wide = keras.ops.convert_to_numpy(mean).astype(np.float64)
+                means, squares = means + wide, squares + wide**2
+                within = within + keras.ops.convert_to_numpy(variance).astype(np.float64)
+        if not count:
+            raise ValueError("statistics cannot be taken of no images")
+        mean = means / count
+        variance = within / count + np.maximum(squares / count - mean**2, 0)
+        return split_moments(norms, mean, variance)
+
+    def run_batch(self, trainable: list[Any], fixed: list[Any], images: Any) -> tuple[Any, ...]:
+        """Means and variances of one batch, laid end to end; and the state after it.
+
+        Its seeds go on with the state, so that no two batches are augmented alike.
+        """
+        _, fixed = self.model.stateless_call(trainable, fixed, images, training=True)
+        places = place_variables(self.model)
+        norms = find_norms(self.model)
+        mean = keras.ops.concatenate([fixed[places[id(norm.moving_mean)]] for norm in norms])
+        variances = [fixed[places[id(norm.moving_variance)]] for norm in norms]
+        return mean, keras.ops.concatenate(variances), fixed
+
+
+def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as one program of the backend's."""
+    compiled: Callable[..., Any]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        compiled = jax.jit(function)
+    else:
+        import tensorflow as tf
+
+        compiled = tf.function(function)
+    return compiled
+
+
+def read_values(variables: Sequence[keras.Variable]) -> list[Any]:
+    """The variables' values, as the backend's tensors."""
+    return [keras.ops.convert_to_tensor(variable) for variable in variables]
+
+
+def place_variables(model: keras.Model) -> dict[int, int]:
+    """Where each variable stands among those that do not train, by its identity."""
+    return {id(one): place for place, one in enumerate(model.non_trainable_variables)}
+
+
+def forget_statistics(
+    model: keras.Model, norms: Sequence[keras.layers.BatchNormalization]
+) -> list[Any]:
+    """What does not train, with zeros for statistics: of an overflow not even 0 times is 0."""
+    values, places = read_values(model.non_trainable_variables), place_variables(model)
+    for norm in norms:
+        for variable in (norm.moving_mean, norm.moving_variance):
+            place = places[id(variable)]
+            values[place] = keras.ops.zeros_like(values[place])
+    return values
+
+
+def share_batch(batch: NDArray[np.uint8]) -> Any:
+    """A batch, split over the devices as training splits it."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return keras.ops.convert_to_tensor(batch)
+    return keras.distribution.distribute_tensor(batch, distribution.get_data_layout(batch.shape))
+
+
+@contextmanager
+def hold_still(
+    model: keras.Model, norms: Sequence[keras.layers.BatchNormalization], *, noise: bool
+) -> Iterator[None]:
+    """Sets momentum to 0, so that statistics are the last batch's, and without noise its rates.
+
+    Both are read while a function is traced, and so must be as they were before any other is.
+    """
+    held = [(norm, "momentum") for norm in norms]
+    if not noise:
+        held += list_noise(model)
+    kept = [(layer, name, getattr(layer, name)) for layer, name in held]
+    try:
+        for layer, name in held:
+            setattr(layer, name, 0.0)
+        yield
+    finally:
+        for layer, name, value in kept:
+            setattr(layer, name, value)
+
+
+def list_noise(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, str]]:
+    """Every layer that drops or adds at random, and its attribute that says how much.
+
+    Dropout is stochastic depth too, in the networks that have batch norm.
+    """
+    kinds = keras.layers
+    dropping = (kinds.Dropout, kinds.GaussianDropout, kinds.AlphaDropout)
+    for layer in dict.fromkeys(model._flatten_layers()):
+        if isinstance(layer, dropping):
+            yield layer, "rate"
+        elif isinstance(layer, kinds.GaussianNoise):
+            yield layer, "stddev"
+
+
+def split_moments(
+    norms: Sequence[keras.layers.BatchNormalization],
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+) -> list[Moments]:
+    """Cuts what was laid end to end, [sum of channels], back into each batch norm's part."""
+    ends = np.cumsum([norm.moving_mean.shape[0] for norm in norms])[:-1]
+    parts = (np.split(one.astype(np.float32), ends) for one in (mean, variance))
+    return [Moments(*three) for three in zip(norms, *parts, strict=True)]
+
+
+# ==================================================================================================
+# Truth: why a network answers new images worse than those it learned
+# ==================================================================================================
+# Between training and validation three things differ, and each has its own remedy. So validation is
+# answered three times with the same weights: by batch norm's statistics as training left them (e),
+# by statistics anew of images as training showed them (a), and of clean images (c); and training
+# images once, by the latter (t). The differences add up: lag = a − e, shift = c − a, gap = t − c.
+
+TRAINING_IMAGES = 1000  # that are answered for t: their accuracy is known to 1.6 points or better
+# A network always knows its training images somewhat better than others: a smaller gap is no fault.
+USUAL_GAP = 0.05
+
+Verdict = Literal["lag", "shift", "overfit", "none"]
+
+
+class Anew(NamedTuple):
+    """Statistics of clean images, and what they make of the validation images: probs [N, C]."""
+
+    moments: list[Moments]
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+
+
+class Finding(NamedTuple):
+    """The verdict in words, and the four figures behind it, of one metric that rises."""
+
+    verdict: Verdict
+    words: str
+    metric: str
+    e: float
+    a: float
+    c: float
+    t: float
+    lag: float
+    shift: float
+    gap: float
+
+
+class Examiner:
+    """Examines one fold's model, as often as one likes: what it compiles it keeps.
+
+    The model takes stored squares, and augments in training. It is left as it was.
+    """
+
+    def __init__(self, model: keras.Model, image_size: int, fold: FoldData) -> None:
+        self.model, self.fold = model, fold
+        self.clean = Recalibrator(strip_augmentation(model, image_size))
+        self.trained = Recalibrator(model, as_trained=True)
+
+    def recalibrate(self) -> Anew:
+        """Takes the statistics of clean training images, and answers validation with and without.
+
+        Without a batch norm that trains nothing changes.
+        """
+        fold = self.fold
+        batches = draw_clean(fold.data.pixels, fold.training, fold.batch_size, fold.seed)
+        moments = self.clean.estimate(batches)
+        before = fold.predict(self.model, fold.validated)
+        with lend_statistics(moments):
+            after = fold.predict(self.model, fold.validated)
+        return Anew(moments, before, after)
+
+    def examine(self, anew: Anew, augmented: Iterable[NDArray[np.uint8]]) -> Finding:
+        """Says what keeps validation below training.
+
+        `augmented` are batches [B, S, S, 3] as training takes them; every one is read.
+        """
+        fold = self.fold
+        shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
+        with lend_statistics(anew.moments):
+            learned = fold.predict(self.model, shown)
+        with lend_statistics(self.trained.estimate(augmented)):
+            likewise = fold.predict(self.model, fold.validated)
+        judged = find_judge(fold.task)
+        rule, truth = plain_rule(judged), fold.encode(fold.validated)
+        e, a, c, t = (
+            apply_rule(rule, probs) for probs in (anew.before, likewise, anew.after, learned)
+        )
+        scores = [score_answers(judged, truth, answers) for answers in (e, a, c)]
+        scores.append(score_answers(judged, fold.encode(shown), t))
+        harmed = compare_answers(judged, truth, e, c).adopted
+        gap = knows_better(judged, (fold.encode(shown), t), (truth, c))
+        verdict = judge(*scores, harmed=harmed, overfitted=gap)
+        return describe(verdict, judged, scores, find_norms(self.model), self.count_steps())
+
+    def count_steps(self) -> int:
+        """Updates in an epoch."""
+        return count_steps(len(self.fold.training), self.fold.batch_size)
+
+
+def find_judge(task: Task) -> Task:
+    """The task with a metric whose unit is known: accuracy in the place of log loss."""
+    return task if METRICS[task.metric].higher_is_better else task._replace(metric="accuracy")
+
+
+def knows_better(task: Task, learned: tuple[Truth, Answers], new: tuple[Truth, Answers]) -> bool:
+    """Whether the metric is higher on images that were learned, and not by luck (95 %, one-sided).
+
+    They are others, so that their bootstrap draws are too.
+    """
+    one, other = (
+        bootstrap_scores(task, *pair, seed=seed) for seed, pair in enumerate((new, learned))
+    )
+    difference = score_answers(task, *learned) - score_answers(task, *new)
+    return judge_draws(len(new[0]), difference, other - one).adopted
+
+
+def judge(e: float, a: float, c: float, t: float, *, harmed: bool, overfitted: bool) -> Verdict:
+    """The largest of the parts of t − e that are not luck.
+
+    `harmed` says so of c − e, which lag and shift share, and `overfitted` of t − c.
+    """
+    parts: dict[Verdict, float] = {"lag": a - e, "shift": c - a} if harmed else {}
+    if overfitted and t - c > USUAL_GAP:
+        parts["overfit"] = t - c
+    return max(parts, key=lambda name: parts[name], default="none")
+
+
+def describe(
+    verdict: Verdict,
+    task: Task,
+    scores: list[float],
+    norms: list[keras.layers.BatchNormalization],
+    steps: int,
+) -> Finding:
+    """The finding, with the words of the report."""
+    e, a, c, t = scores
+    title = METRICS[task.metric].title
+    figures = f"validation {title} {e:.3f} as trained, {c:.3f} with statistics of clean images"
+    words = {
+        "lag": f"batch norm lags behind the weights: {figures}; {advise_momentum(norms, steps)}",
+        "shift": f"augmentation shifts batch norm's statistics: {figures}, {a:.3f} of augmented "
+        f"ones; let predict.recalibrate mend it, raise train.clean_epochs, or augment less",
+        "overfit": f"the network knows training images better than others: {title} {t:.3f} "
+        f"against {c:.3f} in validation, of which batch norm explains {c - e:+.3f}; augment more "
+        f"(augment.policy), raise head.dropout or optimizer.weight_decay, or train fewer epochs",
+        "none": f"nothing keeps validation down that can be told from luck: {title} {t:.3f} on "
+        f"clean training images, {figures}",
+    }[verdict]
+    return Finding(verdict, words, task.metric, e, a, c, t, a - e, c - a, t - c)
+
+
+def advise_momentum(norms: list[keras.layers.BatchNormalization], steps: int) -> str:
+    """What to do about statistics that lag."""
+    slowest, fitting = max(norm.momentum for norm in norms), fit_momentum(steps)
+    lower = f"set model.bn_momentum to {fitting:g}, " if 0 < fitting < slowest else ""
+    return (
+        f"with momentum {slowest:g} they need {3 / (1 - slowest):.0f} updates to settle, and an "
+        f"epoch has {steps}; {lower}train more epochs, or let predict.recalibrate mend it"
+    )
+
+
+class Gain(NamedTuple):
+    """What a candidate gains on the competition metric, positive where it is better."""
+
+    difference: float
+    se: float  # standard error of the difference, image by image
+    kept: bool
+
+
+def measure_gain(task: Task, truth: Truth, before: Answers, after: Answers) -> Gain:
+    """Compares two sets of probabilities [N, C]; the latter is kept beyond one standard error.
+
+    One in six of candidates that change nothing passes, as they cost nothing.
+    """
+    rule = plain_rule(task)
+    one, other = apply_rule(rule, before), apply_rule(rule, after)
+    difference = compare_answers(task, truth, one, other).difference
+    se = find_paired_error(task, truth, one, other)
+    return Gain(difference, se, bool(difference > se))
+
+
+def keep_if_better(fold: FoldData, anew: Anew) -> dict[str, Any]:
+    """Leaves the model with the new statistics if validation gains by them; says what it gains."""
+    gain = measure_gain(fold.task, fold.encode(fold.validated), anew.before, anew.after)
+    if gain.kept:
+        write_statistics(anew.moments)
+    return gain._asdict()
+
+
+# ==================================================================================================
+# Budget: what still fits before the deadline
+# ==================================================================================================
+# A schedule that is cut off has not brought its learning rate down, so what does not fit is made
+# shorter from the outset, and planned anew as costs are measured: after each epoch, and within
+# one that falls behind. The first fold always ends with an answer; further folds are begun only
+# if they fit, whole ones before shortened ones.
+
+# What a plan leaves free, as shares: of all that is left, for updates are never all alike; and of
+# the last check and answer, which cannot be made shorter once they prove slow.
+SLACK, ENDING_SLACK = 0.03, 0.2
+# An update of everything costs three of the head alone until it is measured: the backbone's forward
+# pass, and backward about as much again for its activations and once more for its weights.
+BACKWARD = 3.0
+RECENT = 5  # stretches whose median is the cost of those to come: one that stalls is no trend
+LEAST_SHARE = 0.5  # of a further fold's updates: with fewer its model would not earn its place
+
+Done = tuple[int, int]  # updates of a fold so far, with the head alone and with everything
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The moment by which the run must be done, and the clock, both in seconds since 1970."""
+
+    deadline: float
+    now: Callable[[], float] = time.time
+
+    def left(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        return self.deadline - self.now()
+
+
+class Course(NamedTuple):
+    """Optimizer updates of one fold: with the head alone, with everything, and in one epoch."""
+
+    head: int
+    all: int
+    steps: int
+
+    @property
+    def updates(self) -> int:
+        """Of both phases together."""
+        return self.head + self.all
+
+
+class Costs(NamedTuple):
+    """Seconds of the parts of a fold."""
+
+    start: float  # to build and compile one phase
+    head: float  # an update of the head alone
+    all: float  # an update of everything
+    check: float  # the validation after an epoch
+    answer: float  # out-of-fold and test prediction, all views; saving, submission and report
+
+
+class Pacer:
+    """What the parts of a fold cost: guessed until measured, then the median of recent stretches.
+
+    Until then `all` is as far off its guess as `head` was, and `answer` as `check`, but not below.
+    """
+
+    def __init__(self, guess: Costs) -> None:
+        self.guess = guess
+        self.measured = {part: deque[float](maxlen=RECENT) for part in Costs._fields}
+
+    def note(self, part: str, seconds: float, count: int = 1) -> None:
+        """Notes that so many of a part, a field of Costs, took so many seconds together."""
+        self.measured[part].append(seconds / count)
+
+    def costs(self) -> Costs:
+        """The costs as they are known now."""
+        return Costs(
+            self.find("start"),
+            self.find("head"),
+            self.find("all", "head"),
+            self.find("check"),
+            self.find("answer", "check"),
+        )
+
+    def find(self, part: str, kin: str = "") -> float:
+        """The cost of a part; if it has not been measured, from its guess and what its kin cost."""
+        if self.measured[part]:
+            return median(self.measured[part])
+        guess, expected = getattr(self.guess, part), getattr(self.guess, kin, 0.0)
+        off = self.find(kin) / expected if expected else 1.0
+        return float(guess * (off if part == "all" else max(off, 1.0)))
+
+
+def guess_costs(step: float, supply: float, start: float, checked: float, answered: float) -> Costs:
+    """Costs before anything has trained.
+
+    `step` is the device's seconds for an update of the head, `supply` those in which the input
+    makes its batch, `start` those of the first update; `checked` and `answered` are the batches of
+    a validation and of an answer, each as dear as the head's update, which is a forward pass too.
+    """
+    head = max(step, supply)
+    return Costs(start, head, max(BACKWARD * step, supply), checked * head, answered * head)
+
+
+def time_course(course: Course, costs: Costs, done: Done = (0, 0)) -> float:
+    """Seconds of what is left of a fold after so many updates of each phase.
+
+    Each phase that has not begun is compiled first. Each epoch, a short last one too, has a check.
+    """
+    seconds = costs.answer
+    updates = (costs.head, costs.all)
+    for whole, begun, update in zip(course[:2], done, updates, strict=True):
+        if whole > begun:
+            checks = math.ceil(whole / course.steps) - begun // course.steps
+            start = 0.0 if begun else costs.start
+            seconds += start + (whole - begun) * update + checks * costs.check
+    return seconds
+
+
+def shorten_course(course: Course, updates: int) -> Course:
+    """The course with so many updates, both phases in proportion.
+
+    From two epochs on, each phase has at least one, and whole ones if `updates` is of whole ones.
+    """
+    if updates >= course.updates:
+        return course
+    unit = course.steps if updates >= 2 * course.steps else 1
+    head = unit * round(updates * course.head / course.updates / unit)
+    least, most = min(course.head, unit), updates - min(course.all, unit)
+    head = min(max(head, least), most)
+    return Course(head, updates - head, course.steps)
+
+
+def list_courses(course: Course, done: Done) -> Iterator[Course]:
+    """The courses that a fold can still take, from the longest on, none shorter than what is done.
+
+    Whole epochs down to the one in hand, then parts of that; the last one is to end at once, with
+    one update if there has been none. A head phase that is over stays as long as it was.
+    """
+    head, begun = done
+    rest = course._replace(head=0) if begun else course
+    first = (begun // course.steps + 1) * course.steps
+    yield Course(max(rest.head, head), max(rest.all, begun), course.steps)
+    last = (rest.updates - 1) // course.steps * course.steps
+    for updates in (
+        *range(last, first - 1, -course.steps),
+        *range(min(first, rest.updates) - 1, begun, -1),
+    ):
+        shorter = shorten_course(rest, updates)
+        yield Course(max(shorter.head, head), max(shorter.all, begun), course.steps)
+    if head or begun:
+        yield Course(head, begun, course.steps)
+
+
+def spare_ending(costs: Costs) -> float:
+    """Seconds that are kept free: of the ending, and of one update, after which one can replan."""
+    return ENDING_SLACK * (costs.check + costs.answer) + costs.all
+
+
+def still_fits(seconds: float, course: Course, costs: Costs, done: Done) -> bool:
+    """Whether what is left of a fold fits; if not, the rest of the epoch has to be planned anew."""
+    return time_course(course, costs, done) + spare_ending(costs) <= seconds
+
+
+def fit_course(seconds: float, course: Course, costs: Costs, done: Done = (0, 0)) -> Course:
+    """The longest course of a fold that takes no longer, or the shortest there is."""
+    shorter = course
+    for shorter in list_courses(course, done):
+        if time_course(shorter, costs, done) <= seconds:
+            break
+    return shorter
+
+
+def plan_folds(
+    seconds: float, course: Course, costs: Costs, folds: int, done: Done | None = (0, 0)
+) -> tuple[Course, ...]:
+    """The courses of the folds that fit, of those left; what has none is not to be begun.
+
+    `done` are the updates of the fold in hand, which is the first of those left: it gets what fits
+    of its course, and at least one update. None says that no fold is in hand and that none need be
+    begun, since an earlier one has left an answer. Only the last course is ever shortened.
+    """
+    left = (1 - SLACK) * seconds - spare_ending(costs)
+    plan = list[Course]()
+    for fold in range(folds):
+        begun = (done if fold == 0 else None) or (0, 0)
+        chosen = fit_course(left, course, costs, begun)
+        left -= time_course(chosen, costs, begun)
+        in_hand = fold == 0 and done is not None
+        if not in_hand and (left < 0 or chosen.updates < LEAST_SHARE * course.updates):
+            break
+        plan.append(chosen)
+        if chosen != next(list_courses(course, begun)):
+            break
+    return tuple(plan)
+
+
+def describe_plan(
+    plan: Sequence[Course],
+    course: Course,
+    costs: Costs,
+    folds: range,
+    seconds: float,
+    done: Done | None = (0, 0),
+) -> str:
+    """One line on what plan_folds made of the numbered folds that are left, and of the seconds."""
+    further = (len(folds) - 1) * time_course(course, costs)
+    need = format_hours(time_course(course, costs, done or (0, 0)) + further)
+    shares = [name_epochs(one) for one in plan] + [""] * (len(folds) - len(plan))
+    runs = groupby(zip(shares, folds, strict=True), key=itemgetter(0))
+    verdict = ", ".join(name_folds([fold for _, fold in pairs], share) for share, pairs in runs)
+    if tuple(plan) == (course,) * len(folds):
+        verdict = "all fit"
+    head, everything = (
+        f"{course.steps * update + costs.check:.1f} s" for update in (costs.head, costs.all)
+    )
+    head = f"{head} with the head alone, " if course.head else ""
+    return (
+        f"{len(folds)} fold{'s' if len(folds) > 1 else ''} × {name_epochs(course)} need {need} of "
+        f"the {format_hours(seconds)} left: {verdict} "
+        f"(an epoch takes {head}{everything} with everything)"
+    )
+
+
+def name_epochs(course: Course) -> str:
+    """A course's length in words: "9 epochs", "0.25 epochs"."""
+    epochs = f"{course.updates / course.steps:.3g}"
+    return f"{epochs} epoch{'' if epochs == '1' else 's'}"
+
+
+def name_folds(folds: Sequence[int], share: str) -> str:
+    """What neighbouring folds get, in words; no share is to be left out."""
+    if len(folds) == 1:
+        return f"fold {folds[0]} " + (f"gets {share}" if share else "is left out")
+    names = f"folds {folds[0]} {'and' if len(folds) == 2 else 'to'} {folds[-1]}"
+    return f"{names} " + (f"get {share}" if share else "are left out")
+
+
+def format_hours(seconds: float) -> str:
+    """Hours and minutes; seconds if there is no minute."""
+    if seconds < 60:
+        return f"{max(0, math.floor(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02}" if hours else f"{minutes} min"
+
+
+# ==================================================================================================
+# Stretch: some updates in one go, watched
+# ==================================================================================================
+# Keras's fit does the updates. After each one its callback list is asked, and this one stands in
+# its place: Keras's own would wait for each batch's figures, and the device would wait for it.
+
+# Why a stretch ended before its last update: the loss is no number, time is short, SIGTERM.
+Ending = Literal["", "diverged", "late", "stopped"]
+
+
+class Stretch(keras.callbacks.CallbackList):
+    """Counts updates and their time, and asks after each whether to go on.
+
+    Figures of an update are read when the next one is under way: that keeps the device busy, and a
+    host from running far ahead of it.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        parts: int,
+        after_update: Callable[["Stretch"], Ending],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(None, add_history=True, model=model)
+        self.parts, self.after_update, self.now = parts, after_update, now
+        self.updates = 0
+        self.ending: Ending = ""
+        self.started = self.ticked = now()
+        self.first = 0.0  # seconds until the first update was done, or on JAX compiled
+        self.times = list[float]()  # seconds of each update but the first two
+        self.latest: Any = None
+        self.read = {"log_loss": 0.0, "accuracy": 0.0}  # means over the updates before the last
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Nothing is told before a batch."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts an update once all parts of its batch went through."""
+        if (batch + 1) % self.parts:
+            return
+        self.updates += 1
+        previous, self.latest = self.latest, logs
+        if previous is not None:
+            self.read = read_figures(previous)
+            if self.updates > 2:
+                self.times.append(self.now() - self.ticked)
+        else:
+            self.first = self.now() - self.started
+        self.ticked = self.now()
+        if not math.isfinite(self.read["log_loss"]):
+            self.ending = "diverged"
+        else:
+            self.ending = self.after_update(self)
+        if self.ending:
+            self.model.stop_training = True
+
+    def figures(self) -> dict[str, float]:
+        """Mean log loss and accuracy of all updates so far; waits for the last one."""
+        if self.latest is not None:
+            self.read = read_figures(self.latest)
+        return self.read
+
+    @property
+    def seconds(self) -> float:
+        """Since the stretch began."""
+        return self.now() - self.started
+
+    def synchronise(self) -> None:
+        """Puts what was learned into the model's variables, where JAX does not keep it."""
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+
+
+def read_figures(logs: dict[str, Any]) -> dict[str, float]:
+    """The weighted metrics of a training step as numbers."""
+    return {name: float(logs[name]) for name in ("log_loss", "accuracy")}
+
+
+# ==================================================================================================
+# Planner: what the run's parts cost, and how far each fold may go
+# ==================================================================================================
+
+FIRST_UPDATES = 4  # timed before there is a plan
+
+
+class Planner:
+    """Measures the run as it goes, and plans what is left of it."""
+
+    def __init__(
+        self, budget: Budget, folds: int, batches: tuple[int, int], report: Reporter
+    ) -> None:
+        self.budget, self.folds, self.report = budget, folds, report
+        self.checked, self.answered = batches  # of a validation, and of a fold's answers
+        self.fold = 0  # in hand
+        self.supply = 0.0  # seconds in which the input makes a batch
+        self.pacer: Pacer | None = None
+        self.whole = Course(0, 0, 1)  # of a fold, as the settings have it
+        self.plans = list[str]()  # what was said, in words
+        self.planned: tuple[Course, ...] = ()
+        self.learned = 0.0  # when the fold in hand had come to its course's end
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self.budget.now()
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.budget.left()
+
+    def begin_fold(self, fold: int, whole: Course) -> None:
+        """Takes a fold in hand; those before it are done with."""
+        self.fold, self.whole, self.planned = fold, whole, ()
+
+    def plan(self, done: tuple[int, int]) -> Course:
+        """The course of the fold in hand, of which so many updates are done."""
+        if self.pacer is None:
+            return self.whole
+        folds, costs = range(self.fold, self.folds), self.pacer.costs()
+        plan = plan_folds(self.left(), self.whole, costs, len(folds), done)
+        if plan != self.planned and (self.planned or self.fold == 0):
+            text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
+            self.plans.append(text)
+            self.report.say(f"  {text}")
+        self.planned = plan
+        return plan[0]
+
+    def is_late(self, course: Course, done: tuple[int, int]) -> bool:
+        """Does what is left of the fold in hand no longer fit?"""
+        costs = self.pacer.costs() if self.pacer else None
+        return costs is not None and not still_fits(self.left(), course, costs, done)
+
+    def fits_another(self) -> bool:
+        """Is there time for a fold after the one in hand?"""
+        if self.pacer is None:
+            return True
+        costs = self.pacer.costs()
+        return bool(plan_folds(self.left(), self.whole, costs, 1, done=None))
+
+    def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> None:
+        """Plans for the first time once some updates have been timed."""
+        if self.pacer is None and len(stretch.times) >= FIRST_UPDATES:
+            self.open_pacer(phase, stretch)
+            self.plan(done)
+
+    def open_pacer(self, phase: str, stretch: Stretch) -> Pacer:
+        """Guesses all costs from those of the first updates."""
+        update = median(stretch.times or [stretch.first])
+        step = update if phase == "head" else update / BACKWARD
+        checked, answered = self.checked, self.answered
+        self.pacer = Pacer(guess_costs(step, self.supply, stretch.first, checked, answered))
+        return self.pacer
+
+    def end_stretch(self, phase: str, stretch: Stretch, started: float | None) -> None:
+        """Takes note of a stretch's updates, and of what came before the first one of a phase,
+        which started then.
+        """
+        pacer = self.pacer or self.open_pacer(phase, stretch)
+        if stretch.times:
+            pacer.note(phase, sum(stretch.times), len(stretch.times))
+        if started is not None:
+            pacer.note("start", stretch.started - started + stretch.first)
+
+    def end_check(self, seconds: float) -> None:
+        """Takes note of the validation after an epoch."""
+        if self.pacer:
+            self.pacer.note("check", seconds)
+
+    def end_course(self) -> None:
+        """From here on the fold in hand is answering."""
+        self.learned = self.now()
+
+    def end_fold(self) -> None:
+        """Takes note of what the answers took."""
+        if self.pacer:
+            self.pacer.note("answer", self.now() - self.learned)
+
+
+# ==================================================================================================
+# Epochs: how far a fold has got, and what comes next
+# ==================================================================================================
+# A fold's course is so many updates of its head alone, then so many of everything. Where it stands
+# is told in updates too, so that a course may be shortened, and a killed run go on, anywhere.
+
+SIZE_STAGES = 3  # of progressive resolution; each size is compiled anew
+
+
+class Epoch(NamedTuple):
+    """One epoch, or what is left of it."""
+
+    phase: str  # "head" or "all"
+    number: int  # from 1, over both phases
+    total: int
+    first: int  # update of the phase with which it begins, or goes on
+    updates: int  # that are left of it
+    size: int  # px, side of the squares that the network sees
+    clean: bool  # without augmentation
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a fold has got, and what its next update needs to know."""
+
+    schedule: Schedule  # of the phase at hand
+    end: int  # update of the phase, at which the schedule has come down
+    phase: str  # "head" or "all"; "" before the first
+    size: int  # px, side of the squares that the network sees
+    parts: int  # in which each batch goes through the network
+    head: int = 0  # updates done, the backbone frozen
+    all: int = 0  # and everything training
+    lowered: int = 0  # how often the loss was no number, and the rate was lowered
+    loss: float = 0.0  # sums over the updates of the epoch at hand
+    accuracy: float = 0.0
+    summed: int = 0  # such updates
+
+    @property
+    def done(self) -> tuple[int, int]:
+        """Updates of both phases."""
+        return self.head, self.all
+
+    @property
+    def updates(self) -> int:
+        """Updates since the fold began."""
+        return self.head + self.all
+
+    def move(self, phase: str, updates: int, loss: float, accuracy: float) -> Self:
+        """The place after more updates of a phase, of that mean loss and accuracy."""
+        if not updates:
+            return self
+        moved = replace(
+            self,
+            loss=self.loss + updates * loss,
+            accuracy=self.accuracy + updates * accuracy,
+            summed=self.summed + updates,
+        )
+        if phase == "head":
+            return replace(moved, head=self.head + updates)
+        return replace(moved, all=self.all + updates)
+
+    def close_epoch(self) -> Self:
+        """The place at the begin of the next epoch."""
+        return replace(self, loss=0.0, accuracy=0.0, summed=0)
+
+    def facts(self) -> dict[str, Any]:
+        """The place as JSON holds it."""
+        return asdict(self) | {"schedule": self.schedule._asdict()}
+
+
+def read_position(facts: dict[str, Any]) -> Position:
+    """Reads what `Position.facts` gave; raises KeyError or TypeError if it is no place."""
+    return Position(**facts | {"schedule": Schedule(**facts["schedule"])})
+
+
+def set_course(config: Config, steps: int) -> Course:
+    """The course as the settings have it, of that many updates an epoch."""
+    return Course(config.train.head_epochs * steps, config.train.epochs * steps, steps)
+
+
+def find_epoch(config: Config, course: Course, place: Position) -> Epoch | None:
+    """The epoch that a place is in, or None at the end of the course."""
+    heads, alls = -(-course.head // course.steps), -(-course.all // course.steps)
+    if place.head < course.head:
+        phase, done, end, before = "head", place.head, course.head, 0
+    elif place.all < course.all:
+        phase, done, end, before = "all", place.all, course.all, heads
+    else:
+        return None
+    number = done // course.steps
+    updates = min((number + 1) * course.steps, end) - done
+    clean = round(config.train.clean_epochs * alls / config.train.epochs)
+    return Epoch(
+        phase,
+        before + number + 1,
+        heads + alls,
+        done,
+        updates,
+        find_size(config, (number + 1 if phase == "all" else 0) / max(alls, 1)),
+        clean=phase == "all" and number >= alls - clean,
+    )
+
+
+def find_size(config: Config, progress: float) -> int:
+    """The side of the squares in the epoch that ends at a share of all: in equal steps up to
+    image_size (Tan and Le 2021, EfficientNetV2, arXiv 2104.00298, section 4.2), in whole eights.
+    """
+    full, first = config.pixels.image_size, config.train.first_size
+    stage = max(math.ceil(round(SIZE_STAGES * progress, 9)) - 1, 0)
+    share = first + (1 - first) * stage / (SIZE_STAGES - 1)
+    return full if share == 1 else max(8, round(full * share / 8) * 8)
+
+
+# ==================================================================================================
+# Diary: one row of figures for each epoch of a fold, as it goes
+# ==================================================================================================
+
+SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
+
+
+class EpochWatch:
+    """The time of one epoch, as far as this session did it."""
+
+    def __init__(self, began: float) -> None:
+        self.began, self.images, self.seconds = began, 0, 0.0
+
+    def add(self, images: int, seconds: float) -> None:
+        """Counts training images, and the time that they took."""
+        self.images += images
+        self.seconds += seconds
+
+    def read(self, now: float) -> dict[str, float]:
+        """Seconds of the whole epoch, and images per second of its training alone."""
+        rate = self.images / max(self.seconds, 1e-9)
+        return {"seconds": round(now - self.began, 3), "images_per_second": round(rate, 1)}
+
+
+class Diary:
+    """Writes history.csv, and says the same in log and events."""
+
+    def __init__(self, folder: Path, fold: int, metric: str, report: Reporter) -> None:
+        self.path, self.fold, self.metric, self.report = (
+            folder / "history.csv",
+            fold,
+            metric,
+            report,
+        )
+        self.spoke = time.monotonic()
+        self.torn = False  # a row could not be written
+
+    def start_at(self, updates: int) -> None:
+        """Forgets the epochs that ended after so many updates: they come again."""
+        kept = [row for row in self.read() if int(float(row["updates"])) <= updates]
+        if not kept:
+            self.path.unlink(missing_ok=True)
+            return
+        write_whole(self.path, format_rows(kept, header=True).encode())
+
+    def read(self) -> list[dict[str, str]]:
+        """The rows so far, but for one that a killed process left torn."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [row for row in rows if None not in row.values()]
+
+    def speak(self, epoch: int, step: int, steps: int) -> None:
+        """Says now and then that a long epoch is alive."""
+        if time.monotonic() - self.spoke > SPEAK_EVERY:
+            self.spoke = time.monotonic()
+            self.report.emit("step_reached", fold=self.fold, epoch=epoch, step=step, steps=steps)
+            self.report.say(f"  fold {self.fold} epoch {epoch}: step {step} of {steps}")
+
+    def add(self, row: dict[str, Any], epochs: int) -> None:
+        """Writes the row of an epoch, says it in a line, and in an event."""
+        self.spoke = time.monotonic()
+        self.append(row)
+        self.report.emit("epoch_ended", fold=self.fold, epochs=epochs, **row)
+        also = "" if self.metric in ("accuracy", "log_loss") else f"  {row['valid/metric']:.3f}"
+        self.report.say(
+            f"  fold {self.fold} epoch {row['epoch']:>2}/{epochs} {row['phase']:<4}  "
+            f"loss {row['train/loss']:.3f} → {row['valid/loss']:.3f}  "
+            f"accuracy {row['train/accuracy']:.3f} → {row['valid/accuracy']:.3f}{also}  "
+            f"{row['images_per_second']:.0f} images/s  {row['seconds']:.1f} s"
+        )
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Appends a row; a full disk costs the rest of the file, not the run."""
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                file.write(format_rows([row], header=file.tell() == 0))
+        except OSError as error:
+            if not self.torn:
+                self.report.warn(f"{self.path} cannot be written ({error.strerror})")
+            self.torn = True
+
+
+def format_rows(rows: list[dict[str, Any]], *, header: bool) -> str:
+    """Rows of one kind as the text of a CSV file; what is no number is left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    for row in rows:
+        writer.writerow({name: "" if is_missing(value) else value for name, value in row.items()})
+    return text.getvalue()
+
+
+def is_missing(value: Any) -> bool:
+    """Is this figure not there?"""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+# ==================================================================================================
+# Checkpoint: all that a fold has learned so far, in one file
+# ==================================================================================================
+# The state is every variable of the model and its optimizer: weights, statistics, moments,
+# averages, counters and the states of the random generators. What has been trained for k steps,
+# captured and restored into a new model trains on as if it had never stopped, to the bit where the
+# device computes the same thing twice. A checkpoint is an .npz file with a digest of all its bytes
+# at its end, so that one that is cut short or damaged is never taken for a whole one.
+
+CHECKPOINTS_KEPT = 2  # should the newest be damaged, there is one before it
+DIGEST_BYTES = 64
+PIECE = 1 << 24  # bytes read at once
+FACTS_MEMBER = "facts.json"
+SUMMED = "_gradient_accumulator"
+ACCUMULATION = "accumulator/parts"  # batches that make one update
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is not whole, or of another model."""
+
+
+class Checkpoint(NamedTuple):
+    """What is known of a fold, fit for JSON, and the variables of its model by name."""
+
+    facts: dict[str, Any]
+    state: dict[str, NDArray[Any]]
+
+
+def capture_state(model: keras.Model) -> dict[str, NDArray[Any]]:
+    """Copies every variable of a compiled model and its optimizer, by place and path.
+
+    Inside fit on JAX, `model.jax_state_sync()` must have come before.
+    """
+    state = {name: copy_value(variable) for name, variable in list_variables(model).items()}
+    return {**state, ACCUMULATION: np.array(count_parts(model))}
+
+
+def copy_value(variable: keras.Variable) -> NDArray[Any]:
+    """The value, which stays as it is when the variable changes."""
+    return np.array(keras.ops.convert_to_numpy(variable.value))
+
+
+def restore_state(
+    model: keras.Model, state: Mapping[str, NDArray[Any]], *, accumulators: bool = True
+) -> None:
+    """Assigns what `capture_state` copied, all of it or none.
+
+    Without accumulators, what an unfinished update has summed up is left out, and the model may
+    take another number of batches for an update. Raises CheckpointError naming the first variable
+    that is missing, foreign, or of another shape or type.
+    """
+    parts, count = int(state[ACCUMULATION]), count_parts(model)
+    if accumulators and parts != count:
+        raise CheckpointError(
+            f"the checkpoint sums the gradients of {parts} batches for an update, this model of "
+            f"{count}; set optimizer.accumulate back, or runtime.resume to no"
+        )
+    ours = list_variables(model)
+    theirs = {name: value for name, value in state.items() if name != ACCUMULATION}
+    if not accumulators:
+        ours, theirs = drop_accumulators(ours), drop_accumulators(theirs)
+    check_state(ours, theirs)
+    for name, variable in ours.items():
+        variable.assign(theirs[name])
+    if parts != count:
+        counter = find_optimizer(model)._iterations
+        counter.assign(counter // parts * count)
+
+
+def find_optimizer(model: keras.Model) -> Any:
+    """The optimizer that moves the weights: inside one that scales the loss, if there is one."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
+def count_parts(model: keras.Model) -> int:
+    """Batches whose gradients are summed up for one update."""
+    return find_optimizer(model).gradient_accumulation_steps or 1
+
+
+def list_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Every variable of the model and its optimizer, which is built if need be, by name.
+
+    Accumulators are numbered apart, so that other names are the same without them.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    owned = model.optimizer.variables
+    summed = [variable for variable in owned if variable.name.endswith(SUMMED)]
+    others = [variable for variable in owned if not variable.name.endswith(SUMMED)]
+    groups = {"model": model.variables, "optimizer": others, "accumulator": summed}
+    return {
+        # An optimizer's path tells when it was built and how many there were before, its names not.
+        f"{group}/{place:04} {variable.path if group == 'model' else variable.name}": variable
+        for group, variables in groups.items()
+        for place, variable in enumerate(variables)
+    }
+
+
+def drop_accumulators(named: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not an accumulator."""
+    return {name: one for name, one in named.items() if not name.startswith("accumulator/")}
+
+
+def check_state(ours: Mapping[str, keras.Variable], theirs: Mapping[str, NDArray[Any]]) -> None:
+    """Raises CheckpointError unless the state holds exactly the model's variables."""
+    remedy = "the checkpoint is of another model: set the settings back, or runtime.resume to no"
+    for name, variable in ours.items():
+        if name not in theirs:
+            raise CheckpointError(f"the checkpoint lacks {name}; {remedy}")
+        value, kind = theirs[name], keras.backend.standardize_dtype(variable.dtype)
+        if value.shape != tuple(variable.shape) or value.dtype.name != kind:
+            raise CheckpointError(
+                f"{name} is {value.dtype} of shape {value.shape} in the checkpoint, {kind} of "
+                f"shape {tuple(variable.shape)} in the model; {remedy}"
+            )
+    foreign = [name for name in theirs if name not in ours]
+    if foreign:
+        raise CheckpointError(f"the model lacks the checkpoint's {foreign[0]}; {remedy}")
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Writes the next checkpoint of a folder and removes all but the two newest.
+
+    Returns its path. Raises OSError if there is no room, and then leaves the earlier ones.
+    """
+    earlier = list_checkpoints(folder)
+    path = folder / f"checkpoint-{read_number(earlier[0]) + 1 if earlier else 1}.npz"
+    with open_whole(path) as file:
+        stream = DigestStream(file)
+        write_arrays(stream, checkpoint)
+        file.write(stream.digest.digest())
+    for old in earlier[CHECKPOINTS_KEPT - 1 :]:
+        old.unlink()
+    return path
+
+
+class DigestStream:
+    """A stream that cannot seek, as a zip archive needs it, and knows the digest of what passed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+    def write(self, content: bytes) -> int:
+        """Passes bytes on."""
+        self.digest.update(content)
+        return self.file.write(content)
+
+    def flush(self) -> None:
+        """Passes it on."""
+        self.file.flush()
+
+
+def write_arrays(stream: Any, checkpoint: Checkpoint) -> None:
+    """Writes an uncompressed .npz, piece by piece, with the facts as one more member."""
+    # NumPy's format knows no bfloat16, and would read its bytes back as nothing in particular.
+    kinds = {name: array.dtype.name for name, array in checkpoint.state.items()}
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(FACTS_MEMBER, json.dumps({"facts": checkpoint.facts, "kinds": kinds}))
+        for name, array in checkpoint.state.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def read_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint of a folder that is whole, or None; and in words what is not."""
+    halves = sorted(folder.glob("checkpoint-*.npz.half"))
+    notes = [f"{path.name} was cut off while it was written" for path in halves]
+    for path in list_checkpoints(folder):
+        try:
+            return read_arrays(path), notes
+        except (CheckpointError, OSError) as error:
+            notes.append(f"{path.name} is not used: {error}")
+    return None, notes
+
+
+def read_arrays(path: Path) -> Checkpoint:
+    """Reads one checkpoint; raises CheckpointError if a byte of it is not as it was written."""
+    with path.open("rb") as file:
+        check_digest(file)
+        with np.load(file, allow_pickle=False) as arrays:
+            told = json.loads(arrays[FACTS_MEMBER])
+            state = {name: arrays[name].view(kind) for name, kind in told["kinds"].items()}
+    return Checkpoint(told["facts"], state)
+
+
+def check_digest(file: BinaryIO) -> None:
+    """Raises CheckpointError unless a file ends with the digest of what comes before."""
+    left = file.seek(0, io.SEEK_END) - DIGEST_BYTES
+    if left <= 0:
+        raise CheckpointError("it is empty, or nearly so")
+    file.seek(0)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    while left and (piece := file.read(min(left, PIECE))):
+        digest.update(piece)
+        left -= len(piece)
+    if file.read() != digest.digest():
+        raise CheckpointError("it is cut short or damaged, as its digest does not fit")
+    file.seek(0)
+
+
+def list_checkpoints(folder: Path) -> Sequence[Path]:
+    """The files of a folder's checkpoints, from the newest."""
+    paths = [path for path in folder.glob("checkpoint-*.npz") if read_number(path)]
+    return sorted(paths, key=read_number, reverse=True)
+
+
+def read_number(path: Path) -> int:
+    """The number of a checkpoint, from 1 on; 0 if the file's name is no checkpoint's."""
+    found = re.fullmatch(r"checkpoint-(\d+)\.npz", path.name)
+    return int(found[1]) if found else 0
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Removes all checkpoints of a folder, also what a write that was cut off has left."""
+    for path in folder.glob("checkpoint-*.npz*"):
+        path.unlink()
+
+
+# ==================================================================================================
+# Keeper: checkpoints of a fold, by the clock
+# ==================================================================================================
+# A full disk costs checkpoints, not the run: what was kept before stays, and training goes on.
+
+
+class Keeper:
+    """Writes the checkpoints of a fold, and reads the newest that is whole."""
+
+    def __init__(self, folder: Path, minutes: float, report: Reporter) -> None:
+        self.folder, self.report, self.every = folder, report, 60 * minutes
+        self.kept = time.monotonic()
+        self.refused = False  # the disk took no checkpoint last time
+
+    def is_due(self) -> bool:
+        """Is it time for a checkpoint?"""
+        return time.monotonic() - self.kept >= self.every
+
+    def keep(self, model: keras.Model, place: Position) -> bool:
+        """Keeps model and place; returns False if weights are no numbers, which is not kept."""
+        state = capture_state(model)
+        if not all(np.isfinite(values).all() for values in state.values() if is_real(values)):
+            return False
+        try:
+            write_checkpoint(self.folder, Checkpoint(place.facts(), state))
+        except OSError as error:
+            if not self.refused:
+                self.report.warn(
+                    f"no checkpoint could be written to {self.folder} ({error.strerror}): training "
+                    f"goes on, but a killed run would lose what comes now"
+                )
+            self.refused = True
+        else:
+            self.refused = False
+        self.kept = time.monotonic()
+        return True
+
+    def latest(self) -> tuple[Position, dict[str, Any]] | None:
+        """The newest place and state that are whole, or None; warns of those that are not."""
+        checkpoint, notes = read_checkpoint(self.folder)
+        for note in notes:
+            self.report.warn(note)
+        return (read_position(checkpoint.facts), checkpoint.state) if checkpoint else None
+
+
+def is_real(values: Any) -> bool:
+    """Are these floating-point numbers, of whatever width?"""
+    return bool(np.issubdtype(values.dtype, np.floating)) or values.dtype.name == "bfloat16"
+
+
+# ==================================================================================================
+# Setbacks: what a fold does after too little memory, and after a loss that is no number
+# ==================================================================================================
+# Neither costs the run. Of images that do not fit on the device at once, fewer go through at a
+# time, and as many make an update. From a loss that is no number, a fold goes back to its last
+# checkpoint and on at a lower rate, twice at most; then the weights before it answer.
+
+MOST_LOWERED = 2
+LOWER = 0.5  # the rate then, as a share
+ADVICE = "lower schedule.peak_lr, or set runtime.precision to float32"
+
+
+class DivergedError(RuntimeError):
+    """The loss was no number before there was anything to go back to."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """Not even the smallest part of a batch fits on the device."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Did the device run out of memory? TensorFlow and JAX say so in the same words."""
+    return "RESOURCE_EXHAUSTED" in str(error) or type(error).__name__ == "ResourceExhaustedError"
+
+
+def lower_rate(now: Position, saved: Position) -> Position | None:
+    """The place to go on from, at a lower rate than there; None if that was tried often enough."""
+    lowered = now.lowered + 1
+    if lowered > MOST_LOWERED:
+        return None
+    share = LOWER ** (lowered - saved.lowered)
+    return replace(saved, lowered=lowered, schedule=saved.schedule.scaled(share))
+
+
+def halve_parts(place: Position, batch_size: int, devices: int) -> Position:
+    """The place with half as many images at once; OutOfMemoryError if they cannot be fewer."""
+    parts, images = 2 * place.parts, batch_size // place.parts
+    if batch_size % (parts * devices):
+        raise OutOfMemoryError(
+            f"{images} images at once, of {batch_size} for an update, are too many for the memory "
+            f"of {devices} device{'s' * (devices > 1)}, and cannot be halved; lower "
+            f"pixels.image_size, or choose a smaller model.backbone"
+        )
+    return replace(place, parts=parts)
+
+
+# ==================================================================================================
+# Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+# ==================================================================================================
+
+
+class Shape(NamedTuple):
+    """What a network is built and compiled for."""
+
+    phase: str
+    size: int
+    clean: bool
+    parts: int
+
+
+class Trainee:
+    """One network through all epochs of a fold; weights and optimizer go with it."""
+
+    def __init__(self, config: Config, start: Start, data: FoldData) -> None:
+        self.config, self.start, self.data = config, start, data
+        self.class_weights: NDArray[np.float64] | None = None
+        if config.train.class_weights == "balanced":
+            labels = data.data.labels[data.training]
+            self.class_weights = weigh_classes(labels, data.data.classes)
+        self.model: Any = None  # a keras.Model, once there is one
+        self.shape: Shape | None = None
+
+    def prepare(self, shape: Shape, updates: int) -> keras.Model:
+        """The network in a shape, for so many updates at once; what it has learned goes with it.
+
+        Another size is another network with the same weights and optimizer; another phase, or
+        other parts, are another optimizer.
+        """
+        was = self.shape
+        if self.model is None or was is None:
+            self.build(shape)
+            self.compile(shape, updates)
+        elif shape != was:
+            if shape.size != was.size:
+                self.resize(was._replace(size=shape.size), updates)
+            same = (shape.phase, shape.parts) == (was.phase, was.parts)
+            self.compile(shape, updates, self.model.optimizer if same else None)
+        self.shape = shape
+        return self.model
+
+    def resize(self, shape: Shape, updates: int) -> None:
+        """Builds the network for squares of another size."""
+        state = capture_state(self.model)
+        self.build(shape)
+        self.compile(shape, updates)
+        restore_state(self.model, state)
+
+    def build(self, shape: Shape) -> None:
+        """Builds the network, with the weights that all start from."""
+        reopen_session()  # else Keras numbers the layers on, and no weight finds its place
+        classes, side = self.data.data.classes, self.data.pixels.shape[1]
+        self.model = build_model(self.config, self.start, classes, side, self.data.seed, shape.size)
+
+    def compile(
+        self, shape: Shape, updates: int, optimizer: keras.optimizers.Optimizer | None = None
+    ) -> None:
+        """Freezes what does not train in a shape, and compiles what does.
+
+        What is frozen, and whether images are augmented, is read when a model is compiled.
+        """
+        config, model = self.config, self.model
+        freeze_backbone(model, config.model, frozen=shape.phase == "head")
+        model.get_layer("augment").still = shape.clean
+        if optimizer is None:
+            shares = share_rates(model, config.schedule.layer_decay)
+            in_parts = replace(config.optimizer, accumulate=shape.parts)
+            optimizer = make_optimizer(in_parts, updates, shares)
+        compile_model(
+            model,
+            optimizer,
+            task=self.data.task,
+            smoothing=config.train.label_smoothing or 0.0,
+            class_weights=self.class_weights,
+            jit=keras.backend.backend() == "jax",
+        )
+
+    def forget(self) -> None:
+        """Drops the network: what is on the device may be lost, as after out-of-memory on JAX."""
+        self.model, self.shape = None, None
+
+
+# ==================================================================================================
+# Training: one fold, in two phases, and through what may come between
+# ==================================================================================================
+# First the head alone, on the features of the frozen backbone, so that its first wild gradients do
+# not spoil pretrained weights; then everything, at a lower rate. The last epoch's weights are kept:
+# to pick the best epoch by validation would flatter the validation.
+#
+# What a killed run needs in order to go on lies in checkpoints: weights, optimizer, generators, and
+# the place in the course. Everything else, the order of the images too, follows from the seed.
+
+
+class Session(NamedTuple):
+    """What all folds of a run share."""
+
+    folder: Path
+    devices: int
+    report: Reporter
+    planner: Planner
+    stopping: Callable[[], bool]  # has the run been asked to end?
+
+
+class Trained(NamedTuple):
+    """A fold's network, as it answers."""
+
+    model: keras.Model
+    complete: bool  # or stopped before its course's end
+    parts: int  # in which a batch fits on the device
+
+
+def train_fold(
+    config: Config, start: Start, data: TrainingSet, fold: int, session: Session
+) -> Trained:
+    """Trains on all folds but one and returns the model.
+
+    Validates on the fold left out after each epoch. Writes history.csv, checkpoints and, at the
+    end, model.keras into fold0 … of the session's folder; that model takes raw uint8 pixels and
+    loads where there is only Keras, unless its backbone is a SavedModel. Goes on from a checkpoint
+    if there is one. Raises PixelError if the pixels were scaled already, OutOfMemoryError and
+    DivergedError if nothing helps.
+    """
+    training = FoldTraining(config, start, data, fold, session)
+    return training.finish(complete=training.run())
+
+
+class FoldTraining:
+    """The training of one fold: what does not change, and how far it has got."""
+
+    def __init__(
+        self, config: Config, start: Start, data: TrainingSet, fold: int, session: Session
+    ) -> None:
+        self.config, self.fold, self.session = config, fold, session
+        self.report, self.planner = session.report, session.planner
+        self.folder = session.folder / f"fold{fold}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = take_fold(config, data, fold)
+        self.course = set_course(config, self.data.steps)
+        self.planner.begin_fold(fold, self.course)
+        self.trainee = Trainee(config, start, self.data)
+        self.diary = Diary(self.folder, fold, self.data.task.metric, self.report)
+        self.keeper = Keeper(self.folder, config.train.checkpoint_minutes, self.report)
+        self.position = Position(
+            self.start_schedule("head"),
+            self.course.head,
+            "",
+            find_size(config, 0.0),
+            config.optimizer.accumulate,
+        )
+        self.watch = EpochWatch(self.planner.now())
+        self.over = False  # the course ends before its end
+        self.supply = self.rate = 0.0  # images per second that the input gives, training takes
+
+    # The way through the course.
+
+    def run(self) -> bool:
+        """Goes through the course; returns False if it was stopped before its end."""
+        self.data.check()
+        with Host(self.config, self.data.pixels, self.report) as host:
+            self.resume()
+            if self.fold == 0:
+                self.supply = measure_rate(self.data.make_batches(host, self.position.parts, 0))
+            while epoch := self.find_epoch():
+                if not self.run_epoch(epoch, host):
+                    return False
+        return True
+
+    def find_epoch(self) -> Epoch | None:
+        """What comes next, as far as time goes."""
+        if self.over:
+            return None
+        was = find_epoch(self.config, self.course, self.position)
+        self.course = self.planner.plan(self.position.done)
+        epoch = find_epoch(self.config, self.course, self.position)
+        if was and self.position.summed and (epoch is None or epoch.phase != was.phase):
+            self.close_epoch(was)  # time was short, and its phase has ended within it
+        return epoch
+
+    def run_epoch(self, epoch: Epoch, host: Host) -> bool:
+        """Does the updates of an epoch, or as many as can be; returns False to end the fold."""
+        started = self.planner.now() if epoch.first == 0 else None
+        try:
+            self.enter(epoch)
+            stretch = self.run_stretch(epoch, host)
+            figures = stretch.figures()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.take_less(error)
+            return True
+        if stretch.ending == "diverged" or not math.isfinite(figures["log_loss"]):
+            self.go_back(epoch)
+            return True
+        self.planner.end_stretch(epoch.phase, stretch, started)
+        self.position = self.position_after(stretch, epoch)
+        self.watch.add(stretch.updates * self.data.batch_size, stretch.seconds)
+        if stretch.updates == epoch.updates:
+            self.close_epoch(epoch)
+        if stretch.ending == "stopped":
+            self.keeper.keep(stretch.model, self.position)
+            return False
+        return True
+
+    def enter(self, epoch: Epoch) -> None:
+        """Gives a phase its schedule when it begins, and a shorter one when time is short."""
+        begins = epoch.phase != self.position.phase
+        schedule, end = self.position.schedule, self.course_of(epoch.phase)
+        if begins:
+            schedule = self.start_schedule(epoch.phase)
+        elif end != self.position.end:
+            schedule = schedule.shorten(epoch.first, end - epoch.first)
+        self.position = replace(
+            self.position, schedule=schedule, end=end, phase=epoch.phase, size=epoch.size
+        )
+        model = self.prepare(clean=epoch.clean)
+        if begins:
+            self.keeper.keep(model, self.position)
+            if epoch.phase == "all" and self.fold == 0:
+                warn_of_slow_statistics(model, self.data.steps, self.report)
+
+    def run_stretch(self, epoch: Epoch, host: Host) -> Stretch:
+        """The updates of an epoch by Keras's fit, which may end before the last of them."""
+        place, model = self.position, self.prepare(clean=epoch.clean)
+        set_rates(model.optimizer, place.schedule.rates(epoch.first, epoch.updates))
+        batches = self.data.make_batches(None if epoch.clean else host, place.parts, place.updates)
+        stretch = Stretch(model, place.parts, partial(self.look_up, epoch), self.planner.now)
+        steps = epoch.updates * place.parts
+        model.fit(batches, steps_per_epoch=steps, callbacks=stretch, verbose=0)
+        return stretch
+
+    def look_up(self, epoch: Epoch, stretch: Stretch) -> Ending:
+        """After each update: speaks, keeps, and says whether the stretch must end here."""
+        self.diary.speak(
+            epoch.number, epoch.first % self.data.steps + stretch.updates, self.data.steps
+        )
+        done = self.position.move(epoch.phase, stretch.updates, 0.0, 0.0).done
+        self.planner.time_updates(epoch.phase, stretch, done)
+        if self.session.stopping():
+            return "stopped"
+        if stretch.updates == epoch.updates:
+            return ""
+        if self.keeper.is_due():
+            stretch.synchronise()
+            if not self.keeper.keep(stretch.model, self.position_after(stretch, epoch)):
+                return "diverged"
+        return "late" if self.planner.is_late(self.course, done) else ""
+
+    def close_epoch(self, epoch: Epoch) -> None:
+        """Validates, lets the schedule know, and writes the epoch's row."""
+        model, place, began = self.prepare(clean=epoch.clean), self.position, self.planner.now()
+        swap_averages(model)
+        marks = self.data.mark(model, place.parts)
+        swap_averages(model)
+        self.planner.end_check(self.planner.now() - began)
+        row: dict[str, Any] = {
+            "phase": epoch.phase,
+            "epoch": epoch.number,
+            "updates": place.updates,
+            "train/loss": place.loss / place.summed,
+            "train/accuracy": place.accuracy / place.summed,
+            "valid/loss": marks.loss,
+            "valid/accuracy": marks.accuracy,
+            "valid/metric": marks.metric,
+            "clean/metric": None,
+            "recalibrated/metric": None,
+            "learning_rate": place.schedule.rate(place.done[epoch.phase == "all"] - 1),
+            "image_size": epoch.size,
+            **self.watch.read(self.planner.now()),
+            "left": round(self.planner.left(), 1),
+        }
+        self.rate = row["images_per_second"]
+        self.diary.add(row, epoch.total)
+        self.watch = EpochWatch(self.planner.now())
+        self.position = replace(place, schedule=place.schedule.check(marks.loss)).close_epoch()
+        if self.keeper.is_due():
+            self.keeper.keep(model, self.position)
+
+    # What may come between.
+
+    def resume(self) -> None:
+        """Goes on from the newest checkpoint, if there is one."""
+        kept = self.keeper.latest()
+        self.diary.start_at(kept[0].updates if kept else 0)
+        if kept:
+            self.restore(*kept)
+            done, whole = self.position.updates, self.course.head + self.course.all
+            self.report.emit("fold_resumed", fold=self.fold, updates=done, of=whole)
+            self.report.say(f"  fold {self.fold} goes on after {done} of {whole} updates")
+
+    def restore(self, place: Position, state: Mapping[str, Any]) -> None:
+        """Goes to a place, with a network in the state that was kept there."""
+        self.trainee.forget()
+        self.position = place
+        restore_state(self.prepare(), state, accumulators=False)
+
+    def go_back(self, epoch: Epoch) -> None:
+        """After a loss that is no number: back to the last checkpoint, at a lower rate.
+
+        Where that was tried often enough, the course ends there.
+        """
+        where = f"fold {self.fold} epoch {epoch.number}: the loss is no number any more"
+        kept = self.keeper.latest()
+        if kept is None:
+            raise DivergedError(f"{where}, and there is no checkpoint to go back to; {ADVICE}")
+        saved, state = kept
+        lower = lower_rate(self.position, saved)
+        if lower is None:
+            self.report.warn(f"{where}, for the third time; the weights before it answer; {ADVICE}")
+            self.restore(saved, state)
+            self.over = True
+            return
+        share = LOWER**lower.lowered
+        self.report.warn(
+            f"{where}; back to update {saved.updates}, at {share:g} of the rate; {ADVICE}"
+        )
+        self.restore(lower, state)
+        self.keeper.keep(self.prepare(), lower)
+
+    def take_less(self, error: Exception) -> None:
+        """After out-of-memory: half as many images at once, and as many for an update."""
+        whole, was = self.data.batch_size, self.position
+        place = halve_parts(was, whole, self.session.devices)
+        self.report.warn(
+            f"fold {self.fold}: {whole // was.parts} images at once are too many for the device's "
+            f"memory; each batch of {whole} goes through in {place.parts} parts from now on, and "
+            f"batch norm sees {whole // place.parts} images; optimizer.accumulate={place.parts} "
+            f"does so from the start"
+        )
+        kept = self.keeper.latest()
+        if kept:
+            self.restore(replace(kept[0], parts=place.parts), kept[1])
+        else:
+            self.trainee.forget()
+            self.position = place
+
+    def finish(self, *, complete: bool) -> Trained:
+        """The network as it answers: kept, and written where its course is complete."""
+        self.planner.end_course()
+        model = self.prepare()
+        if self.supply and self.rate:
+            self.report.say(f"  {describe_bottleneck(self.supply, self.rate)}")
+        if complete:
+            self.keeper.keep(model, self.position)
+        swap_averages(model)
+        answering = strip_augmentation(model, self.config.pixels.image_size)
+        if complete:
+            self.write_model(answering)
+        return Trained(answering, complete, self.position.parts)
+
+    # What follows from the settings.
+
+    def start_schedule(self, phase: str) -> Schedule:
+        """The schedule of a phase, as the settings have it."""
+        config = self.config.schedule
+        peak = config.head_lr if phase == "head" else config.peak_lr
+        return make_schedule(config, peak or 0.0, max(self.course_of(phase), 1))
+
+    def course_of(self, phase: str) -> int:
+        """Updates that a phase has now."""
+        return self.course.head if phase == "head" else self.course.all
+
+    def prepare(self, *, clean: bool = False) -> keras.Model:
+        """The network as the place needs it."""
+        shape = Shape(self.position.phase, self.position.size, clean, self.position.parts)
+        return self.trainee.prepare(shape, self.data.steps)
+
+    def position_after(self, stretch: Stretch, epoch: Epoch) -> Position:
+        """Where the fold stands after what a stretch has done so far."""
+        figures = stretch.figures()
+        return self.position.move(
+            epoch.phase, stretch.updates, figures["log_loss"], figures["accuracy"]
+        )
+
+    def write_model(self, answering: keras.Model) -> None:
+        """Writes model.keras, whole or not at all; a full disk costs it, not the answers."""
+        half, path = self.folder / "half.keras", self.folder / "model.keras"
+        try:
+            answering.save(half)
+            half.replace(path)
+        except OSError as error:
+            half.unlink(missing_ok=True)
+            self.report.warn(
+                f"{path} cannot be written ({error.strerror}); the answers are not lost"
+            )
 
 
 # ==================================================================================================
@@ -7515,12 +10090,6 @@ def name_metric(event: Mapping[str, Any]) -> str:
 def format_accuracy(figure: float | None) -> str:
     """A score, or what stands for one that is no number."""
     return "?" if figure is None else f"{figure:.4f}"
-
-
-def format_hours(seconds: float) -> str:
-    """Hours and minutes."""
-    hours, minutes = divmod(max(0, round(seconds / 60)), 60)
-    return f"{hours} h {minutes:02}" if hours else f"{minutes} min"
 
 
 def clean_text(text: object, most: int) -> str:
@@ -8439,6 +11008,9 @@ class Watch:
         self.report, self.on_stop, self.process = report, on_stop, os.getpid()
         self.deliveries: list[Delivery] = []
         self.opened = False
+        self.patient = False  # SIGTERM only asks to end, once
+        self.asked = 0  # the signal that did
+        self.farewell = threading.Thread(target=lambda: None, daemon=True)
         if threading.current_thread() is threading.main_thread():
             self.on_sigterm = signal.signal(signal.SIGTERM, self.stop)
 
@@ -8503,8 +11075,36 @@ class Watch:
             self.open()
         self.deliver_rest()
 
+    def is_asked(self) -> bool:
+        """Has the run been asked to end? What it does until then is its own affair."""
+        return self.asked != 0
+
     def stop(self, number: int, frame: types.FrameType | None) -> None:
-        """Says that the session was ended, unless it had, then does what SIGTERM did before."""
+        """Says that the session was ended, unless it had, then does what SIGTERM did before.
+
+        A run that can end by itself is only asked to, and what there is to say is said meanwhile; a
+        second SIGTERM ends it at once.
+        """
+        if self.patient and not self.asked and os.getpid() == self.process:
+            self.asked = number
+            self.farewell = threading.Thread(target=self.say_quietly, args=[number], daemon=True)
+            self.farewell.start()
+            return
+        self.end(number, frame)
+
+    def say_quietly(self, number: int) -> None:
+        """Says that the session was ended; whatever goes wrong."""
+        with contextlib.suppress(Exception):
+            self.say_stopped(number)
+
+    def leave(self) -> None:
+        """Ends a run that was asked to end, and has done what it could."""
+        self.farewell.join(CLOSING_SECONDS + 2)
+        self.on_stop()
+        self.end(self.asked, None)
+
+    def end(self, number: int, frame: types.FrameType | None) -> None:
+        """The last words, and the end."""
         if os.getpid() == self.process and self.report.last not in ENDINGS:
             # In a thread of its own, with a limit: the signal may have come while the main thread
             # held a lock that is needed for it.
@@ -8542,32 +11142,136 @@ def ask_kaggle() -> str:
 
 
 # ==================================================================================================
+# Histories: what each fold wrote down of its epochs
+# ==================================================================================================
+# A table of one row an epoch, as far as the run has got; what an older run did not write is empty.
+
+HISTORY_COLUMNS = [
+    *("phase", "epoch", "updates", "train/loss", "train/accuracy", "valid/loss", "valid/accuracy"),
+    *("valid/metric", "clean/metric", "recalibrated/metric"),
+    *("learning_rate", "image_size", "seconds", "images_per_second", "left"),
+]
+# How a column is drawn, by the part of the data before its slash; marks stand where batch norm
+# was examined. Blue and vermilion differ for every eye, and so do line, dashes and shapes.
+TRACES = {
+    "train": {"color": "#d55e00", "linestyle": "--", "label": "training"},
+    "valid": {"color": "#0072b2", "linestyle": "-", "label": "validation"},
+    "clean": {"color": "#d55e00", "linestyle": "", "marker": "s", "label": "training, clean"},
+    "recalibrated": {"color": "#0072b2", "linestyle": "", "marker": "D", "label": "recalibrated"},
+}
+MARKS = ("clean/metric", "recalibrated/metric")
+
+
+class Followed(NamedTuple):
+    """A figure that is followed over the epochs, by its name, and the columns that hold it."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+def read_histories(folder: Path) -> dict[int, pd.DataFrame]:
+    """The table of each fold that has ended an epoch, in the order of folds."""
+    tables = {
+        int(path.parent.name[4:]): read_history(path)
+        for path in folder.glob("fold*/history.csv")
+        if path.parent.name[4:].isdecimal()
+    }
+    return {fold: tables[fold] for fold in sorted(tables) if len(tables[fold])}
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """A fold's table: HISTORY_COLUMNS; what is no finite number is empty.
+
+    It has no rows where the file cannot be read, which an epoch that ends just now may cause.
+    """
+    try:
+        table = pd.read_csv(path).reindex(columns=HISTORY_COLUMNS)
+    except (OSError, ValueError):
+        return pd.DataFrame(columns=HISTORY_COLUMNS)
+    numbers = table.drop(columns="phase").apply(pd.to_numeric, errors="coerce")
+    table = numbers.replace([np.inf, -np.inf], np.nan).assign(phase=table["phase"])
+    whole: pd.DataFrame = table.dropna(subset="epoch")[HISTORY_COLUMNS].reset_index(drop=True)
+    return whole.astype({"epoch": np.int64})
+
+
+def has_values(histories: Mapping[int, pd.DataFrame], column: str) -> bool:
+    """Does any fold hold a number in that column?"""
+    return any(bool(history[column].notna().any()) for history in histories.values())
+
+
+def list_followed(
+    histories: Mapping[int, pd.DataFrame], metric: MetricName | None
+) -> tuple[Followed, Followed]:
+    """Loss, and the metric; accuracy where the folds hold none, or where it is the loss itself.
+
+    Without its name the metric is called so. Training has it only where it is accuracy.
+    """
+    loss = Followed("loss", ("train/loss", "valid/loss"))
+    accuracy = Followed("accuracy", ("train/accuracy", "valid/accuracy"))
+    if not any(has_values(histories, column) for column in ("valid/metric", *MARKS)):
+        return loss, accuracy
+    if metric == "log_loss":
+        return loss._replace(columns=loss.columns + MARKS), accuracy
+    trained = ("train/accuracy",) if metric == "accuracy" else ()
+    name = METRICS[metric].title if metric else "metric"
+    return loss, Followed(name, (*trained, "valid/metric", *MARKS))
+
+
+def list_changes(history: pd.DataFrame, column: str, axis: str = "epoch") -> list[float]:
+    """Where a column's value changes, on the axis "epoch" or "updates": between two epochs."""
+    values = history[column]
+    changed = (values != values.shift()) & values.notna() & values.shift().notna()
+    middle = 0.5 if axis == "epoch" else 0.0
+    return [float(history[axis].iloc[row - 1]) + middle for row in np.flatnonzero(changed)]
+
+
+# ==================================================================================================
 # Curves: one picture of all folds so far, for a phone
 # ==================================================================================================
 
 
-def write_curves(folder: Path) -> None:
-    """Draws loss and accuracy of every fold in the run folder into curves.png."""
-    paths = sorted(folder.glob("fold*/history.csv"), key=lambda path: int(path.parent.name[4:]))
-    histories = [pd.read_csv(path) for path in paths]
+def write_curves(folder: Path, metric: MetricName | None = None) -> None:
+    """Draws loss and the metric of every fold in the run folder into curves.png.
+
+    The newest fold is in front, the others are pale. Dotted lines are where everything trains, and
+    where the size of images changes.
+    """
+    histories = read_histories(folder)
     figure = Figure(figsize=(5.2, 2.6), dpi=140, layout="constrained")
-    for panel, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        panel.set(title=name, xlabel="epoch")
+    panels = figure.subplots(1, 2)
+    last = max((history["epoch"].max() for history in histories.values()), default=1)
+    for panel, followed in zip(panels, list_followed(histories, metric), strict=True):
+        panel.set(title=followed.name, xlabel="epoch", xlim=(0.5, last + 0.5))
         panel.spines[["top", "right"]].set_visible(False)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         panel.grid(alpha=0.3)
-        for place, history in enumerate(histories):
-            newest = place == len(histories) - 1
-            style = {"alpha": 1.0 if newest else 0.35, "linewidth": 1.8 if newest else 1.0}
-            for part, colour, dash in (("train", "#d55e00", "--"), ("valid", "#0072b2", "-")):
-                label = f"{part}, fold {place}" if newest else None
-                values = history[f"{part}/{name}"]
-                panel.plot(history["epoch"], values, dash, color=colour, label=label, **style)
-        if histories:
+        for fold, history in histories.items():
+            draw_fold(panel, followed.columns, history, fold, newest=fold == max(histories))
+        if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False, fontsize=7)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     write_whole(folder / CURVES_FILE, drawn.getvalue())
+
+
+def draw_fold(
+    panel: Any, columns: Sequence[str], history: pd.DataFrame, fold: int, *, newest: bool
+) -> None:
+    """Draws a fold into one panel: in front with all there is, or as pale lines."""
+    look: dict[str, Any] = {"markersize": 4, "alpha": 0.35, "linewidth": 1.0}
+    if newest:
+        look |= {"alpha": 1.0, "linewidth": 1.8}
+        for place in (*list_changes(history, "phase"), *list_changes(history, "image_size")):
+            panel.axvline(place, color="#5c6675", linestyle=":", linewidth=0.8)
+    for column in columns:
+        style = dict(TRACES[column.split("/")[0]])
+        style["label"] = f"{style['label']}, fold {fold}" if newest else ""
+        if "marker" in style:
+            style["markerfacecolor"] = "none"
+        elif len(history) == 1:
+            style["marker"] = "o"  # a line of one point would not be seen
+        if history[column].notna().any() and (newest or style["linestyle"]):
+            panel.plot(history["epoch"], history[column], **look | style)
 
 
 # ==================================================================================================
@@ -8724,7 +11428,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
 TRAINING_FILES = (
     *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
-    *("fold*/model.keras", "fold*/history.csv"),
+    *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
+    *("fold*/truth.json", "fold*/checkpoint-*.npz*", "run.json"),
 )
 
 
@@ -8750,6 +11455,20 @@ def write_status(folder: Path, state: str, error: str | None = None) -> None:
         write_json(folder / "status.json", status)
     except OSError as fault:
         print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
+
+
+def write_fold_answers(folder: Path, oof: Predictions, test: Predictions) -> None:
+    """Writes what one fold answers; test.npz comes last, and says that the fold is done with."""
+    write_predictions(oof, folder / "oof.npz")
+    write_predictions(test, folder / "test.npz")
+
+
+def read_fold_answers(folder: Path) -> tuple[Predictions, Predictions] | None:
+    """What `write_fold_answers` wrote; None if a file is damaged, or the fold was not done with."""
+    try:
+        return read_predictions(folder / "oof.npz"), read_predictions(folder / "test.npz")
+    except Exception:  # NumPy and zipfile raise many kinds on what is torn
+        return None
 
 
 def write_answers(
@@ -8788,11 +11507,228 @@ def write_submission_of(
 
 
 # ==================================================================================================
+# Resume: a run that was cut off goes on where it was
+# ==================================================================================================
+# A folder holds an unfinished run if there is run.json, something that was learned (a finished
+# fold or a checkpoint), and either fewer finished folds than were asked for or no "finished" in
+# status.json. run.json says what a later session must find equal, so that no fold is trained or
+# judged otherwise than those before it.
+
+RUN_FILE = "run.json"
+
+# Settings that may change between two sessions of a run: where things lie and on what machine they
+# are computed, how long a session lasts, and what is only shown. Backend and precision are compared
+# as they were settled.
+FREE_SETTINGS = frozenset({
+    *("runtime.accelerator", "runtime.devices", "runtime.folder", "runtime.session_hours"),
+    *("runtime.reserve_minutes", "runtime.resume", "runtime.failure_exit"),
+    *("data.folder", "data.sample_submission", "data.solution"),
+    *("pixels.cache", "pixels.cache_share", "augment.workers"),
+    *("schedule.range_test", "train.checkpoint_minutes", "predict.run"),
+})  # fmt: skip
+
+
+class ResumeError(RuntimeError):
+    """A run cannot go on as it was."""
+
+
+def describe_run(config: Config, runtime: Runtime, competition: Competition) -> dict[str, Any]:
+    """What run.json says of a run, fit for JSON: settings, files and machine.
+
+    Files count by what is in them, not by where they lie.
+    """
+    settings = {k: v for k, v in list_settings(config).items() if k not in FREE_SETTINGS}
+    settings |= {"runtime.backend": runtime.backend, "runtime.precision": runtime.precision}
+    if config.folds.file is not None:
+        content = read_folds(config.folds.file).to_csv().encode()
+        settings["folds.file"] = f"a file of digest {digest_parts([content])}"
+    task = json.dumps(competition.task._asdict())
+    return {
+        "settings": settings,
+        "files": {
+            "the training images' ids, labels and groups": digest_table(competition.train),
+            "the test images' ids": digest_table(competition.test[["id"]]),
+            "the classes and what is asked": digest_parts([task.encode()]),
+        },
+        "devices": len(runtime.devices),
+        "source": SOURCE,
+    }
+
+
+def digest_table(table: pd.DataFrame) -> str:
+    """A digest of what a table says of each image, but for where its file lies."""
+    rows = table[[name for name in ("id", "label", "group") if name in table]]
+    return digest_parts(f"{row}\n".encode() for row in rows.astype(str).itertuples(index=False))
+
+
+def digest_parts(parts: Iterable[bytes]) -> str:
+    """16 hex digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def write_run(description: dict[str, Any], folder: Path) -> None:
+    """Writes run.json: from here on the folder's folds and checkpoints are this run's."""
+    write_json(folder / RUN_FILE, description)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Reads run.json; raises ResumeError if it is not what a run writes."""
+    try:
+        told = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        return {name: told[name] for name in ("settings", "files", "devices", "source")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResumeError(
+            f"{folder / RUN_FILE} does not tell how that run was begun ({describe_error(error)}); "
+            f"set runtime.resume to no to start anew, which loses what is in a run folder"
+        ) from error
+
+
+def check_same_run(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Says in words what differs between two sessions of a run and may: machine and script.
+
+    Raises ResumeError naming all that differs and may not. A setting that one of two versions of
+    the script does not know is not compared.
+    """
+    changed = name_changes(was["settings"], now["settings"])
+    if changed:
+        raise ResumeError(
+            f"the unfinished run was begun with other settings: {'; '.join(changed)}; set "
+            f"{'them' if len(changed) > 1 else 'it'} back, or runtime.resume to no to start anew"
+        )
+    files = [name for name, digest in now["files"].items() if was["files"].get(name) != digest]
+    if files:
+        raise ResumeError(
+            f"the unfinished run is of other files: {' and '.join(files)} differ; attach the files "
+            f"that it was begun with (data.folder), or set runtime.resume to no to start anew"
+        )
+    notes = []
+    if was["devices"] != now["devices"]:
+        notes.append(
+            f"the run was begun on {was['devices']} devices and goes on on {now['devices']}: sums "
+            f"are taken in another order, so the last digits differ from a run in one piece"
+        )
+    if was["source"] != now["source"]:
+        notes.append(
+            f"the run was begun by another version of the script ({was['source'][:12]}, now "
+            f"{now['source'][:12]}): its folds are of one recipe only if none of that changed"
+        )
+    return notes
+
+
+def name_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each setting that differs, with both values, in words."""
+    words = {"None": "none", "True": "yes", "False": "no"}
+    changed = [name for name in now if name in was and was[name] != now[name]]
+    values = [[words.get(str(one[name]), one[name]) for one in (was, now)] for name in changed]
+    return [f"{name} was {a} and is {b}" for name, (a, b) in zip(changed, values, strict=True)]
+
+
+def find_unfinished(config: Config, folder: Path, inputs: Path = KAGGLE_INPUT) -> Path | None:
+    """The folder of the run to go on with, as runtime.resume says; None starts anew.
+
+    auto prefers the run folder to what is attached; a run that is there for its folds (folds.file)
+    is none to go on with, and who predicts with one (predict.run) trains none. Raises ResumeError
+    if the folder named holds no unfinished run, or if several are attached.
+    """
+    resume = config.runtime.resume
+    if config.predict.run is not None or resume == "no":
+        return None
+    if resume != "auto":
+        if not is_unfinished(Path(resume)):
+            raise ResumeError(
+                f"runtime.resume is {resume}, which holds no unfinished run ({RUN_FILE} beside a "
+                f"finished fold or a checkpoint, and folds still to train); name its folder, or "
+                f"set runtime.resume to auto"
+            )
+        return Path(resume)
+    used = config.folds.file and find_folds(config.folds.file).resolve().parent
+    if is_unfinished(folder) and folder.resolve() != used:
+        return folder
+    found = sorted(path for path in list_attached(inputs) if path.resolve() != used)
+    if len(found) > 1:
+        raise ResumeError(
+            f"runtime.resume is auto, and several unfinished runs are attached: "
+            f"{', '.join(map(str, found))}; set runtime.resume to one of them, or to no"
+        )
+    return found[0] if found else None
+
+
+def list_attached(inputs: Path) -> Iterator[Path]:
+    """Yields the folders below that hold an unfinished run."""
+    for name, below, files in os.walk(inputs):
+        folder = Path(name)
+        if len(folder.relative_to(inputs).parts) >= RUN_DEPTH:
+            below.clear()
+        if RUN_FILE in files and is_unfinished(folder):
+            yield folder
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Does a folder hold a run that has learned something and has folds or answers left to do?
+
+    Raises ResumeError if its run.json cannot be read.
+    """
+    learned = (folder.glob(f"fold[0-9]*/{name}") for name in ("test.npz", "checkpoint-*.npz"))
+    if not (folder / RUN_FILE).is_file() or not any(map(any, learned)):
+        return False
+    count = read_run(folder)["settings"]["folds.count"]
+    return read_state(folder) != "finished" or len(list_finished_folds(folder, count)) < count
+
+
+def read_state(folder: Path) -> str:
+    """How a run stands by its status.json; empty if that cannot be read."""
+    try:
+        return str(json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def list_finished_folds(folder: Path, count: int) -> list[int]:
+    """The folds, of 0 … count − 1, whose answers are there and can be read."""
+    return [fold for fold in range(count) if read_fold_answers(folder / f"fold{fold}")]
+
+
+def adopt_run(source: Path, folder: Path) -> None:
+    """Copies what a run needs to go on, from where it can only be read, into the run folder.
+
+    Folds that are there already are removed. run.json goes first and comes last, so that a copy
+    which is cut off is no run. Raises ResumeError if there is no room.
+    """
+    if source.resolve() == folder.resolve():
+        return
+    (folder / RUN_FILE).unlink(missing_ok=True)
+    sync_folder(folder)
+    for path in list_files(folder):
+        path.unlink()
+    try:
+        for path in [*list_files(source), source / "folds.csv", source / RUN_FILE]:
+            copy_whole(path, folder / path.relative_to(source))
+    except OSError as error:
+        raise ResumeError(
+            f"the unfinished run in {source} cannot be copied to {folder} "
+            f"({describe_error(error)}); free room there, or set runtime.folder to a larger disk"
+        ) from error
+
+
+def list_files(folder: Path) -> list[Path]:
+    """The files of a run's folds, but for what a write that was cut off has left."""
+    paths = sorted(folder.glob("fold[0-9]*/*"))
+    return [path for path in paths if path.is_file() and path.suffix != ".half"]
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copies the content of a file, whole or not at all, and not that it can only be read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as content, open_whole(target) as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+
+
+# ==================================================================================================
 # Record: what a run folder holds, as far as the run has got
 # ==================================================================================================
-
-CURVES = ["phase", "epoch", "learning_rate", "seconds"]
-CURVES += ["train/loss", "valid/loss", "train/accuracy", "valid/accuracy"]
 
 
 class RunRecord(NamedTuple):
@@ -8802,6 +11738,7 @@ class RunRecord(NamedTuple):
     settings: dict[str, Any]  # dotted names
     folds: dict[str, int]  # image id → fold
     curves: dict[int, pd.DataFrame]  # fold → one row an epoch
+    truths: dict[int, dict[str, Any]]  # fold → what was found of batch norm
     task: Task
     oof: Predictions  # [N], [N, C]
     targets: NDArray[np.uint8]  # [N, C], the truth of oof
@@ -8814,20 +11751,11 @@ class RunRecord(NamedTuple):
 
 def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     """Reads what there is; what is not there yet is empty."""
-    settings, summary = (
-        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        for path in (folder / "config.json", folder / "summary.json")
-    )
+    settings, summary = (read_fields(folder / f"{name}.json") for name in ("config", "summary"))
     folds = dict[str, int]()
     if (folder / "folds.csv").is_file():
         table = pd.read_csv(folder / "folds.csv", dtype={"id": str}, keep_default_na=False)
         folds = dict(zip(table["id"], table["fold"].astype(int), strict=True))
-    curves = {
-        int(path.parent.name[4:]): pd.read_csv(path).reindex(columns=CURVES)
-        for path in folder.glob("fold*/history.csv")
-        if path.parent.name[4:].isdecimal()
-    }
-    curves = {fold: curves[fold] for fold in sorted(curves) if len(curves[fold])}
     task = competition.task
     oof = Predictions(np.array([], np.str_), np.zeros((0, len(task.classes)), np.float32))
     if (folder / "oof.npz").is_file():
@@ -8837,7 +11765,25 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     oof = Predictions(oof.ids[known], oof.probs[known])
     targets = encode_targets(labels[known].tolist(), len(task.classes))
     answers = apply_rule(find_rule(summary, task), oof.probs)
-    return RunRecord(summary, settings, folds, curves, task, oof, targets, answers)
+    curves, truths = read_histories(folder), read_truths(folder)
+    return RunRecord(summary, settings, folds, curves, truths, task, oof, targets, answers)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """What a JSON file says by name; nothing where there is no file."""
+    fields: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    return fields
+
+
+def read_truths(folder: Path) -> dict[int, dict[str, Any]]:
+    """What was found of batch norm in each fold that examined it, in the order of folds."""
+    found = dict[int, dict[str, Any]]()
+    for path in folder.glob("fold*/truth.json"):
+        with suppress(OSError, ValueError):  # half a report is better than none
+            truth = json.loads(path.read_text(encoding="utf-8"))
+            if path.parent.name[4:].isdecimal() and isinstance(truth, dict):
+                found[int(path.parent.name[4:])] = truth
+    return dict(sorted(found.items()))
 
 
 def score_record(run: RunRecord, chosen: NDArray[np.bool_] | None = None) -> Score:
@@ -8949,37 +11895,6 @@ def format_figure(value: object, style: str) -> str:
     return f"{value:{style}}"
 
 
-def plot_curves(fold: int, history: pd.DataFrame, limits: Sequence[tuple[float, float]]) -> str:
-    """One fold's loss, accuracy and learning rate over the epochs, as inline SVG."""
-    epochs, head = history["epoch"], history["phase"] == "head"
-    with mpl.rc_context(CHART_STYLE | {"font.size": 9.0, "axes.grid": True}):
-        figure = Figure(figsize=(3.7, 4.1), layout="constrained")
-        panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
-        for panel, name, limit in zip(panels, ("loss", "accuracy", "rate"), limits, strict=True):
-            panel.set(ylabel=name, ylim=limit)
-            panel.spines[["top", "right"]].set_visible(False)
-            if head.any() and not head.all():
-                border = float(epochs[head].max()) + 0.5
-                panel.axvline(border, color="#5c6675", linestyle=":", linewidth=1)
-                if name == "accuracy":
-                    above = {"transform": panel.get_xaxis_transform(), "fontsize": 8}
-                    panel.text(border, 1.02, "head\u00a0", ha="right", **above)
-                    panel.text(border, 1.02, "\u00a0all", **above)
-        for panel, name in zip(panels, ("loss", "accuracy"), strict=False):
-            panel.plot(epochs, history[f"train/{name}"], "--", color="#d55e00", label="training")
-            style = {"color": "#0072b2", "marker": "o" if len(history) < 25 else "", "ms": 3}
-            panel.plot(epochs, history[f"valid/{name}"], label="validation", **style)
-        panels[2].plot(epochs, history["learning_rate"], color="#5c6675", drawstyle="steps-mid")
-        panels[2].yaxis.set_major_locator(MaxNLocator(2))
-        panels[2].yaxis.set_major_formatter("{x:g}")
-        panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
-        panels[2].set_xlabel("epoch (rate: the learning rate)")
-        panels[0].set_title(f"Fold {fold}", loc="left", fontweight="bold")
-        panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-        figure.align_ylabels()
-        return export_chart(figure, f"fold{fold}", f"Learning curves of fold {fold}")
-
-
 def export_chart(figure: Figure, prefix: str, label: str) -> str:
     """Turns a figure into inline SVG in the page's colours; its ids start with the prefix."""
     drawn = io.StringIO()
@@ -9032,6 +11947,183 @@ def render_thumbnail(path: object) -> str:
     kind, text = "png" if tiny else "jpeg", base64.b64encode(data.getvalue()).decode()
     style = "thumb pixels" if tiny else "thumb"
     return f'<img class="{style}" alt="" src="data:image/{kind};base64,{text}">'
+
+
+# ==================================================================================================
+# Panels: how each fold learned, drawn one below the other
+# ==================================================================================================
+# Loss, the metric, speed and what was left of the session against epochs; the learning rate against
+# updates. All folds have the same panels on the same scales, so that they can be compared.
+
+Limits = tuple[float, float]
+DECADES = 100.0  # largest over smallest value from which an axis is logarithmic
+DEEPEST = 1e-4  # of the largest value, the smallest that such an axis shows
+MARKED = 25  # epochs from which validation is a line without dots
+MINUTES = 2 * 3600.0  # seconds up to which time is shown in minutes
+
+
+class Panel(NamedTuple):
+    """One of a fold's panels: its name, what it draws, and its scale, which all folds share."""
+
+    name: str
+    columns: tuple[str, ...]
+    limits: Limits
+    height: float = 1.0
+    axis: str = "epoch"  # or "updates"
+    span: Limits = (0.5, 1.5)  # of that axis
+    log: bool = False
+    unit: float = 1.0  # that the columns are divided by
+
+
+def render_curves(curves: Mapping[int, pd.DataFrame], metric: MetricName | None) -> str:
+    """A chart for each fold, side by side; nothing where no epoch has ended."""
+    if not curves:
+        return ""
+    panels = list_panels(curves, metric)
+    charts = "".join(plot_fold(fold, history, panels) for fold, history in curves.items())
+    hint = (
+        "Dashed: training images, augmented. Solid: validation images. The dotted line is where "
+        "the whole network joins the head. A widening gap is overfitting."
+    )
+    if has_values(curves, "clean/metric"):
+        hint += " Squares: training images as the test part is seen."
+    if has_values(curves, "recalibrated/metric"):
+        hint += " Diamonds: validation with batch norm's statistics taken anew."
+    return render_section(
+        "Learning curves", hint, f'<div class="grid" style="--w:18.5rem">{charts}</div>'
+    )
+
+
+def list_panels(curves: Mapping[int, pd.DataFrame], metric: MetricName | None) -> list[Panel]:
+    """The panels that these folds have values for, with scales that hold all of them."""
+    loss, score = list_followed(curves, metric)
+    whole = pd.concat([one.dropna(axis=1, how="all") for one in curves.values()])
+    epochs = (0.5, float(whole["epoch"].max()) + 0.5)
+    panels = [
+        Panel(*loss, find_limits(whole, loss.columns), 3, span=epochs),
+        Panel(*score, limit_score(whole, score.columns, metric), 3, span=epochs),
+    ]
+    if has_values(curves, "images_per_second"):
+        columns = ("images_per_second",)
+        panels += [Panel("images/s", columns, find_limits(whole, columns), 1.1, span=epochs)]
+    if has_values(curves, "left"):
+        short = whole["left"].max() < MINUTES
+        unit, name = (60.0, "min left") if short else (3600.0, "h left")
+        low, high = (bound / unit for bound in find_limits(whole, ("left",)))
+        low = min(low, -0.3 * high)  # the deadline is named below its line
+        panels += [Panel(name, ("left",), (low, high), 1.4, span=epochs, unit=unit)]
+    if has_values(curves, "learning_rate"):
+        panels += [make_rate_panel(whole, epochs, updates=has_values(curves, "updates"))]
+    return panels
+
+
+def make_rate_panel(whole: pd.DataFrame, epochs: Limits, *, updates: bool) -> Panel:
+    """The learning rate, against epochs where an older run did not count updates.
+
+    Its scale is logarithmic where it spans decades.
+    """
+    rates = whole["learning_rate"][whole["learning_rate"] > 0]
+    log = bool(len(rates)) and rates.max() > DECADES * rates.min()
+    limits = find_limits(whole, ("learning_rate",))
+    if log:
+        limits = (max(rates.min() / 1.5, rates.max() * DEEPEST), rates.max() * 1.5)
+    axis, span = "epoch", epochs
+    if updates:
+        axis, span = "updates", (0.0, 1.02 * float(whole["updates"].max()))
+    return Panel("rate", ("learning_rate",), limits, 1.4, axis, span, log)
+
+
+def find_limits(whole: pd.DataFrame, columns: Iterable[str]) -> Limits:
+    """From zero, or below it, to a little above the largest value."""
+    values = whole.reindex(columns=list(columns))
+    low, high = float(values.min().min()), float(values.max().max())
+    return min(0.0, 1.05 * low if low < 0 else 0.0), 1.05 * high if high > 0 else 1.0
+
+
+def limit_score(whole: pd.DataFrame, columns: Iterable[str], metric: MetricName | None) -> Limits:
+    """From a little below the smallest value to the best that the metric can be."""
+    best = METRICS[metric].perfect if metric and metric != "log_loss" else 1.0
+    low = float(whole.reindex(columns=list(columns)).min().min())
+    return (low - 0.05 * (best - low) if low < best else best - 0.1), best + 0.01
+
+
+def plot_fold(fold: int, history: pd.DataFrame, panels: Sequence[Panel]) -> str:
+    """One fold's panels as inline SVG."""
+    heights = [panel.height for panel in panels]
+    with mpl.rc_context(CHART_STYLE | {"font.size": 9.0, "axes.grid": True}):
+        figure = Figure(figsize=(3.7, 0.62 * sum(heights)), layout="constrained")
+        places = figure.subplots(len(panels), 1, height_ratios=heights)
+        for place, panel in zip(places, panels, strict=True):
+            draw_panel(place, panel, history)
+        last = [panel.axis for panel in panels].count("epoch") - 1
+        for place in places[:last]:
+            place.tick_params(labelbottom=False)
+        if panels[last].name != "rate":
+            places[last].set_xlabel("epoch")
+        places[0].set_title(f"Fold {fold}", loc="left", fontweight="bold")
+        draw_legends(places[0], places[1])
+        figure.align_ylabels()
+        return export_chart(figure, f"fold{fold}", f"Learning curves of fold {fold}")
+
+
+def draw_panel(place: Any, panel: Panel, history: pd.DataFrame) -> None:
+    """Draws one panel: its scale, where training changes, its values."""
+    place.set(ylabel=panel.name, ylim=panel.limits, xlim=panel.span)
+    place.spines[["top", "right"]].set_visible(False)
+    place.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    if panel.log:
+        place.set_yscale("log")
+        place.yaxis.set_minor_formatter(NullFormatter())
+    elif panel.height < 2:
+        place.yaxis.set_major_locator(MaxNLocator(2))
+        place.yaxis.set_major_formatter("{x:g}")
+    if panel.name == "rate":
+        place.set_xlabel(f"{panel.axis} (rate: the learning rate)")
+    mark_changes(place, panel, history)
+    for column in panel.columns:
+        style = TRACES.get(column.split("/")[0], {"color": "#5c6675", "label": ""})
+        look = {"markersize": 3.0 if "/" in column else 2.0} | style
+        if "marker" in style:
+            look |= {"markersize": 4.5, "markerfacecolor": "none"}
+        elif (len(history) < MARKED and not column.startswith("train/")) or len(history) == 1:
+            look["marker"] = "o"
+        if history[column].notna().any():
+            place.plot(history[panel.axis], history[column] / panel.unit, **look)
+
+
+def mark_changes(place: Any, panel: Panel, history: pd.DataFrame) -> None:
+    """Dotted lines where a phase ends or the size of images changes, and the deadline as one."""
+    above: dict[str, Any] = {"transform": place.get_xaxis_transform(), "fontsize": 8}
+    dotted: dict[str, Any] = {"color": "#5c6675", "linestyle": ":", "linewidth": 1}
+    borders = list_changes(history, "phase", panel.axis)
+    sizes = list_changes(history, "image_size", panel.axis)
+    for border in {*borders, *sizes}:
+        place.axvline(border, **dotted)
+    if borders and panel.height == 3 and panel.name != "loss":
+        place.text(borders[0], 1.02, "head\u00a0", ha="right", **above)
+        place.text(borders[0], 1.02, "\u00a0all", **above)
+    if sizes and panel.name == "images/s":
+        sides = history["image_size"].dropna().astype(int).tolist()
+        place.text(panel.span[0], 1.04, f"{sides[0]} px", **above)
+        place.text(panel.span[1], 1.04, f"{sides[-1]} px", ha="right", **above)
+    if panel.name.endswith("left"):
+        place.axhline(0, color="#d55e00", linewidth=1)
+        place.text(panel.span[0], 0, "\u00a0deadline", color="#d55e00", va="top", fontsize=8)
+
+
+def draw_legends(loss: Any, score: Any) -> None:
+    """Names the lines above the loss, and the marks inside the panel that has them."""
+    for place in (loss, score):
+        handles, labels = place.get_legend_handles_labels()
+        named = dict(zip(labels, handles, strict=True))
+        marks = {name: one for name, one in named.items() if one.get_linestyle() == "None"}
+        if marks:
+            box = {"loc": "best", "fontsize": 7.5, "handletextpad": 0.2, "frameon": False}
+            place.add_artist(place.legend(marks.values(), marks.keys(), **box))
+        lines = {name: one for name, one in named.items() if name not in marks}
+        if place is loss and lines:
+            above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2, "frameon": False}
+            place.legend(lines.values(), lines.keys(), **above)
 
 
 # ==================================================================================================
@@ -9124,6 +12216,7 @@ def name_classes(
 # looking at those is where the next idea comes from. It shows half a run as well as a whole one.
 
 IDS_SHOWN, VALUES_SHOWN = 200, 12
+TRUTH_COLUMNS = ("moving", "anew", "augmented", "training", "lag", "shift", "gap", "± se", "kept")
 
 
 def write_report(folder: Path, competition: Competition) -> Path:
@@ -9133,7 +12226,10 @@ def write_report(folder: Path, competition: Competition) -> Path:
     body = [
         render_headline(run, competition),
         render_warnings(run),
-        render_curves(run.curves),
+        render_lines(run, "plan", "Plan", "What fits before the deadline."),
+        render_lines(run, "faults", "Faults", "What failed on the way and was overcome."),
+        render_curves(run.curves, run.task.metric),
+        render_truths(run.truths),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
         render_leaks(run),
         render_decision(run),
@@ -9217,22 +12313,31 @@ def render_warnings(run: RunRecord) -> str:
     return box.replace("<section>", '<section class="warn">', 1)
 
 
-def render_curves(curves: Mapping[int, pd.DataFrame]) -> str:
-    """One chart for each fold, all on the same scales, so that folds can be compared."""
-    if not curves:
-        return ""
-    values = pd.concat(curves.values()).replace([np.inf, -np.inf], np.nan)
-    tops = [values[["train/loss", "valid/loss"]].max().max(), values["learning_rate"].max()]
-    low = values[["train/accuracy", "valid/accuracy"]].min().min()
-    loss, rate = (1.05 * top if top > 0 else 1.0 for top in tops)
-    limits = ((0.0, loss), (low - 0.05 * (1 - low) if low < 1 else 0.9, 1.01), (0.0, rate * 1.1))
-    charts = "".join(plot_curves(fold, history, limits) for fold, history in curves.items())
-    return render_section(
-        "Learning curves",
-        "Dashed: training images, augmented. Solid: validation images. The dotted line is where "
-        "the whole network joins the head. A widening gap is overfitting.",
-        f'<div class="grid" style="--w:18.5rem">{charts}</div>',
+def render_lines(run: RunRecord, part: str, title: str, hint: str) -> str:
+    """A list of words that the summary holds; nothing where it has none."""
+    lines = run.summary.get(part)
+    return render_section(title, hint, render_list(lines if isinstance(lines, list) else []))
+
+
+def render_truths(truths: Mapping[int, Mapping[str, Any]]) -> str:
+    """What batch norm does to each fold's validation: its parts as differences of the metric."""
+    words, rows = list[str](), list[list[str]]()
+    for fold, truth in truths.items():
+        words += [f"Fold {fold}: {truth['words']}"] if truth.get("words") else []
+        kept = "–" if truth.get("kept") is None else "yes" if truth["kept"] else "no"
+        figures = [format_figure(truth.get(name), ".4f") for name in ("e", "c", "a", "t")]
+        parts = [format_figure(truth.get(name), "+.4f") for name in ("lag", "shift", "gap")]
+        error = format_figure(truth.get("se"), ".4f")
+        cells = [html.escape(str(truth.get("verdict", "–"))), *figures, *parts, error, kept]
+        rows.append([str(fold), *cells])
+    head = ["fold", "verdict", *TRUTH_COLUMNS]
+    hint = (
+        "The metric on validation images with the moving statistics, with statistics taken anew on "
+        "clean and on augmented training images, and on clean training images. Lag is anew minus "
+        "moving, shift clean minus augmented, gap training minus anew."
     )
+    table = render_table(head, rows) if rows else ""
+    return render_section("Batch norm", hint, render_list(words) + table)
 
 
 def render_folds(run: RunRecord) -> str:
@@ -9305,16 +12410,150 @@ def render_settings(settings: Mapping[str, Any]) -> str:
 
 
 # ==================================================================================================
+# Cross-validation: fold by fold, each trained on the others
+# ==================================================================================================
+# After each fold there is a submission, of all models so far, and a report; the next fold only
+# makes them better. A fold that was done with before a run was killed is read, not trained again.
+
+
+class Plan(NamedTuple):
+    """What all folds of a run have in common."""
+
+    config: Config
+    runtime: Runtime
+    competition: Competition
+    start: Start
+    data: TrainingSet
+    test: Images
+    leaks: list[Leak]
+
+
+def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -> dict[str, Any]:
+    """Trains and answers as many folds as fit before the deadline; returns the summary.
+
+    Told to stop, it leaves a checkpoint and, if there is none yet, a submission.
+    """
+    config, runtime, count = plan.config, plan.runtime, plan.config.folds.count
+    planner = Planner(Budget(runtime.deadline), count, count_batches(plan), report)
+    session = Session(runtime.folder, len(runtime.devices), report, planner, stopping)
+    oof, answers, summary = list[Predictions](), list[Predictions](), dict[str, Any]()
+    for fold in range(count):
+        pair = read_fold_answers(runtime.folder / f"fold{fold}")
+        if pair is None:
+            if fold and not planner.fits_another():
+                report.warn(
+                    f"there is no time for more than {fold} of {count} folds; a run that goes on "
+                    f"with this one trains the rest"
+                )
+                break
+            open_session(runtime.precision, len(runtime.devices))
+            trained = train_fold(config, plan.start, plan.data, fold, session)
+            pair = answer_fold(plan, trained, fold, len(oof) == 0)
+            if pair is None:
+                break
+        oof.append(pair[0])
+        answers.append(pair[1])
+        summary = show_results(plan, oof, answers, planner, report)
+        planner.end_fold()
+    return summary
+
+
+def count_batches(plan: Plan) -> tuple[int, int]:
+    """Batches of a validation, and of all that a fold answers."""
+    size, count = plan.config.pixels.batch_size, plan.config.folds.count
+    checked = -(-len(plan.data.images.table) // (count * size))
+    return checked, checked + -(-len(plan.test.table) // size)
+
+
+def answer_fold(
+    plan: Plan, trained: Trained, fold: int, first: bool
+) -> tuple[Predictions, Predictions] | None:
+    """What a fold's model answers to its own part and to the test part, kept in its folder.
+
+    A model that was stopped answers the test part alone, and only where nothing else has.
+    """
+    config, task, folder = plan.config, plan.competition.task, plan.runtime.folder
+    size = config.pixels.batch_size // trained.parts
+    predict = partial(predict_images, batch_size=size, exclusive=task.exclusive)
+    if not trained.complete:
+        if first:
+            answers = predict(trained.model, plan.test, None)
+            write_submission_of(plan.competition, answers, plain_rule(task), folder)
+        return None
+    own = predict(trained.model, plan.data.images, plan.data.folds == fold)
+    pair = own, predict(trained.model, plan.test, None)
+    write_fold_answers(folder / f"fold{fold}", *pair)
+    forget_checkpoints(folder / f"fold{fold}")
+    return pair
+
+
+def show_results(
+    plan: Plan,
+    oof: list[Predictions],
+    answers: list[Predictions],
+    planner: Planner,
+    report: Reporter,
+) -> dict[str, Any]:
+    """Scores the folds so far, writes the submission of their average, and shows both."""
+    config, competition, folder = plan.config, plan.competition, plan.runtime.folder
+    task, images = competition.task, plan.data.images
+    decision = decide_answers(task, images.table, oof)
+    warnings = write_answers(competition, oof, answers, decision, folder)
+    scores = summarise_scores(task, images, plan.test, oof, answers, decision)
+    report_fold(scores["folds"][-1], folder, report)
+    whole = len(oof) == config.folds.count
+    if whole:
+        say_decision(task, decision, warnings, report)
+    state = "complete" if whole else "running"
+    summary = summarise_run(config, plan.runtime, competition, report, state) | scores
+    summary["plan"] = planner.plans
+    summary["leaks"] = [leak._asdict() for leak in plan.leaks]
+    write_json(folder / "summary.json", summary)
+    show_run(competition, folder, report)
+    return summary
+
+
+def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
+    """Writes the report as far as the run has got, so that a run that is cut off has one too."""
+    try:
+        write_report(folder, competition)
+    except Exception as error:  # a page must not cost the folds to come, nor a finished run
+        report.warn(f"the report could not be written ({describe_error(error)})")
+
+
+def say_decision(task: Task, decision: Decision, warnings: list[str], report: Reporter) -> None:
+    """Says how probabilities became answers, and what is odd about the submission."""
+    if decision.comparison.difference:
+        report.say(f"Answers\n  {describe_decision(task, decision)}")
+    for warning in warnings:
+        report.warn(warning)
+
+
+def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
+    """Draws the curves and says how a fold went."""
+    try:
+        write_curves(folder)
+    except Exception as error:  # a picture must not cost the folds to come
+        report.warn(f"the curves could not be drawn ({describe_error(error)})")
+    report.emit("fold_ended", **score)
+    report.say(f"  fold {score['fold']}: {format_score(score)}; submission.csv is up to date")
+
+
+# ==================================================================================================
 # The run: the stages in order
 # ==================================================================================================
 
 # Errors whose message says what to do; the rest are bugs and keep their traceback.
 EXPECTED_ERRORS = (
     BackboneError,
+    CheckpointError,
     CompetitionError,
     DeviceError,
+    DivergedError,
     FoldError,
+    OutOfMemoryError,
     PixelError,
+    ResumeError,
     SettingsError,
     SubmissionError,
 )
@@ -9360,25 +12599,31 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
     try:
         run_stages(config, runtime, report, watch)
     except BaseException as error:
-        code = end_failed(error, runtime.folder, report)
+        code = end_failed(error, runtime.folder, report, config.runtime.failure_exit)
         if not isinstance(error, Exception):
             raise
         return code
+    if watch.is_asked():
+        watch.leave()
+        return 128 + watch.asked
     write_status(runtime.folder, "finished")
     return 0
 
 
-def end_failed(error: BaseException, folder: Path, report: Reporter) -> int:
+def end_failed(
+    error: BaseException, folder: Path, report: Reporter, failure_exit: str = "auto"
+) -> int:
     """Makes what stopped a run its last event, and says it; returns the exit code.
 
-    On Kaggle that is 0 as well, since Kaggle may drop what a run that ends otherwise has written;
-    status.json tells the two apart.
+    On Kaggle that is 0 as well, if nothing else is set, since Kaggle may drop what a run that ends
+    otherwise has written; status.json tells the two apart.
     """
     reason = "".join(traceback.format_exception(error))
     report.emit("run_failed", error=type(error).__name__, reason=reason)
     write_status(folder, "failed", report.hide(f"{type(error).__name__}: {error}"))
     print(report.hide(describe_failure(error)), file=sys.stderr, flush=True)
-    return 0 if is_on_kaggle() else 1
+    zero = is_on_kaggle() if failure_exit == "auto" else failure_exit == "zero"
+    return 0 if zero else 1
 
 
 def describe_failure(error: BaseException) -> str:
@@ -9391,7 +12636,9 @@ def describe_failure(error: BaseException) -> str:
 def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch) -> None:
     """The competition; then training, or the answer of a run that was trained before."""
     try:
-        forget_results(runtime.folder, config.predict.run, config.folds.file)
+        unfinished = find_unfinished(config, runtime.folder)
+        if unfinished != runtime.folder:
+            forget_results(runtime.folder, config.predict.run, config.folds.file)
         write_status(runtime.folder, "running")
         wait_for_inputs(config.data, report)
     finally:  # the webhook's address may lie in an input that was mounted late
@@ -9403,8 +12650,23 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
     if config.predict.run:
         infer(config, runtime, competition, report)
-    else:
-        train(config, runtime, competition, report)
+        return
+    go_on(unfinished, describe_run(config, runtime, competition), runtime.folder, report)
+    train(config, runtime, competition, report, watch)
+
+
+def go_on(
+    unfinished: Path | None, description: dict[str, Any], folder: Path, report: Reporter
+) -> None:
+    """Takes over what an unfinished run has learned, if there is one, and it is the same run."""
+    if unfinished:
+        notes = check_same_run(read_run(unfinished), description)
+        adopt_run(unfinished, folder)
+        report.emit("run_resumed", folder=str(unfinished))
+        report.say(f"Resume\n  the run in {unfinished} goes on")
+        for note in notes:
+            report.warn(note)
+    write_run(description, folder)
 
 
 def infer(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
@@ -9422,7 +12684,9 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     report.say(f"Submission  {runtime.folder / 'submission.csv'}")
 
 
-def train(config: Config, runtime: Runtime, competition: Competition, report: Reporter) -> None:
+def train(
+    config: Config, runtime: Runtime, competition: Competition, report: Reporter, watch: Watch
+) -> None:
     """Pixels and folds; then training, prediction, submission and report, fold by fold."""
     augment = settle_augmentation(
         config.augment, competition.classes, config.pixels.image_size, report
@@ -9430,6 +12694,9 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     config = replace(config, augment=augment)
     report.say("Backbone")
     start = prepare_backbone(config.model, config.pixels.image_size, runtime.folder, report)
+    family, task = start.backbone.family, competition.task
+    config = settle_recipe(config, family, task.metric, exclusive=task.exclusive)
+    report.say(f"  recipe: {describe_recipe(config, family)}")
 
     report.say("Pixels")
     side = config.pixels.image_size + crop_margin(config.augment, config.pixels.image_size)
@@ -9441,58 +12708,17 @@ def train(config: Config, runtime: Runtime, competition: Competition, report: Re
     write_folds(images.table, folds, runtime.folder / "folds.csv")
 
     report.say("Training: loss and accuracy, training → validation")
-    oof, answers, task = list[Predictions](), list[Predictions](), competition.task
-    predict = partial(predict_images, batch_size=config.pixels.batch_size, exclusive=task.exclusive)
-    for fold in range(config.folds.count):
-        open_session(runtime.precision, len(runtime.devices))
-        data = TrainingSet(images, folds, task)
-        model = train_fold(config, start, data, fold, runtime.folder / f"fold{fold}", report)
-        oof.append(predict(model, images, folds == fold))
-        answers.append(predict(model, test, None))
-        del model  # the next one needs the room that it and its optimizer take on the device
-        decision = decide_answers(task, images.table, oof)
-        warnings = write_answers(competition, oof, answers, decision, runtime.folder)
-        scores = summarise_scores(task, images, test, oof, answers, decision)
-        report_fold(scores["folds"][-1], runtime.folder, report)
-        if len(oof) == config.folds.count:
-            say_decision(task, decision, warnings, report)
-        state = "complete" if len(oof) == config.folds.count else "running"
-        summary = summarise_run(config, runtime, competition, report, state) | scores
-        summary["leaks"] = [leak._asdict() for leak in leaks]
-        write_json(runtime.folder / "summary.json", summary)
-        show_run(competition, runtime.folder, report)
-
+    data = TrainingSet(images, folds, competition.task)
+    plan = Plan(config, runtime, competition, start, data, test, leaks)
+    watch.patient = True
+    summary = cross_validate(plan, report, watch.is_asked)
+    if watch.is_asked():
+        return
     figures = {"rows": len(competition.test), **summary["out_of_fold"]}
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))
     report.say("Submission  {}\nReport      {}".format(*places))
 
 
-def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
-    """Writes the report as far as the run has got, so that a run that is cut off has one too."""
-    try:
-        write_report(folder, competition)
-    except Exception as error:  # a page must not cost the folds to come, nor a finished run
-        report.warn(f"the report could not be written ({describe_error(error)})")
-
-
-def say_decision(task: Task, decision: Decision, warnings: list[str], report: Reporter) -> None:
-    """Says how probabilities became answers, and what is odd about the submission."""
-    if decision.comparison.difference:
-        report.say(f"Answers\n  {describe_decision(task, decision)}")
-    for warning in warnings:
-        report.warn(warning)
-
-
-def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
-    """Draws the curves and says how a fold went."""
-    try:
-        write_curves(folder)
-    except Exception as error:  # a picture must not cost the folds to come
-        report.warn(f"the curves could not be drawn ({describe_error(error)})")
-    report.emit("fold_ended", **score)
-    report.say(f"  fold {score['fold']}: {format_score(score)}; submission.csv is up to date")
-
-
 if __name__ == "__main__":
-    sys.exit(main(CONFIG))
+    sys.exit(leave_hosts(main(CONFIG)))

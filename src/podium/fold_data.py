@@ -8,11 +8,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from podium.batches import Cut, Host, Labelled, count_steps, make_train_batches
+from podium.cache import Pixels
 from podium.config import Config
-from podium.marks import Marks, mark_model
-from podium.objective import weigh_classes
+from podium.marks import Marks, mark_probs
 from podium.pixels import Images, check_pixels
-from podium.task import Task
+from podium.predict import predict_probs
+from podium.task import Task, encode_targets
 
 
 class TrainingSet(NamedTuple):
@@ -23,21 +24,25 @@ class TrainingSet(NamedTuple):
     task: Task
 
 
-class FoldData:
-    """The images of all folds but one, in the order of the seed, and the fold left out."""
+class FoldData(NamedTuple):
+    """The images of all folds but one, and of the fold that is left out to validate."""
 
-    def __init__(self, config: Config, data: TrainingSet, fold: int) -> None:
-        table, self.task = data.images.table, data.task
-        labels, ids = table["label"].to_numpy(), table["id"].to_numpy(str)
-        self.pixels = data.images.pixels
-        self.labelled = Labelled(self.pixels, labels, len(self.task.classes), ids)
-        self.training = np.flatnonzero(data.folds != fold)
-        self.validated = np.flatnonzero(data.folds == fold)
-        self.batch_size, self.seed = config.pixels.batch_size, config.runtime.seed + fold
-        self.steps = count_steps(len(self.training), self.batch_size)
-        self.class_weights: NDArray[np.float64] | None = None
-        if config.train.class_weights == "balanced":
-            self.class_weights = weigh_classes(labels[self.training], len(self.task.classes))
+    data: Labelled
+    training: NDArray[np.int64]  # rows
+    validated: NDArray[np.int64]  # rows
+    task: Task
+    batch_size: int
+    seed: int
+
+    @property
+    def pixels(self) -> Pixels:
+        """The squares of all folds: [N, S, S, 3]."""
+        return self.data.pixels
+
+    @property
+    def steps(self) -> int:
+        """Updates in an epoch."""
+        return count_steps(len(self.training), self.batch_size)
 
     def check(self) -> None:
         """Raises PixelError if the pixels were scaled already: tf.data would cast them."""
@@ -46,9 +51,34 @@ class FoldData:
     def make_batches(self, host: Host | None, parts: int, start_step: int) -> tf.data.Dataset:
         """The training stream from an update on, each batch in parts."""
         cut = Cut(self.batch_size, parts)
-        return make_train_batches(self.labelled, self.training, cut, self.seed, host, start_step)
+        return make_train_batches(self.data, self.training, cut, self.seed, host, start_step)
+
+    def encode(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The truth of some rows: [len(rows), C]."""
+        return encode_targets(self.data.labels[rows], self.data.classes)
+
+    def predict(
+        self, model: keras.Model, rows: NDArray[np.int64], parts: int = 1
+    ) -> NDArray[np.float32]:
+        """What a model says of some rows: probabilities [len(rows), C]."""
+        size, exclusive = self.batch_size // parts, self.task.exclusive
+        return predict_probs(model, self.pixels, rows, size, exclusive=exclusive)
 
     def mark(self, model: keras.Model, parts: int) -> Marks:
         """How well a model answers the fold that is left out."""
-        size = self.batch_size // parts
-        return mark_model(model, self.labelled, self.validated, size, self.task)
+        probs = self.predict(model, self.validated, parts)
+        return mark_probs(probs, self.encode(self.validated), self.task)
+
+
+def take_fold(config: Config, given: TrainingSet, fold: int) -> FoldData:
+    """Leaves one fold out."""
+    table, task = given.images.table, given.task
+    labels, ids = table["label"].to_numpy(), table["id"].to_numpy(str)
+    return FoldData(
+        Labelled(given.images.pixels, labels, len(task.classes), ids),
+        np.flatnonzero(given.folds != fold),
+        np.flatnonzero(given.folds == fold),
+        task,
+        config.pixels.batch_size,
+        config.runtime.seed + fold,
+    )

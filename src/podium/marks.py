@@ -2,13 +2,10 @@
 
 from typing import NamedTuple
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.batches import Labelled
 from podium.metrics import score_answers
-from podium.predict import predict_probs
 from podium.rules import apply_rule, plain_rule
 from podium.task import Task
 
@@ -21,17 +18,8 @@ class Marks(NamedTuple):
     metric: float  # NaN where it is not defined
 
 
-def mark_model(
-    model: keras.Model, data: Labelled, rows: NDArray[np.int64], batch_size: int, task: Task
-) -> Marks:
-    """Predicts the given rows, and compares with their labels."""
-    probs = predict_probs(model, data.pixels, rows, batch_size, exclusive=task.exclusive)
-    return mark_probs(probs, data.encode(rows), task)
-
-
-def mark_probs(probs: NDArray[np.float32], targets: NDArray[np.float32], task: Task) -> Marks:
-    """The marks of probabilities [N, C] against targets [N, C]."""
-    truth = targets.astype(np.uint8)
+def mark_probs(probs: NDArray[np.float32], truth: NDArray[np.uint8], task: Task) -> Marks:
+    """The marks of probabilities [N, C] against their truth [N, C]."""
     if task.exclusive:
         right = probs.argmax(axis=1) == truth.argmax(axis=1)
     else:

@@ -23,7 +23,7 @@ from podium.config import Config
 from podium.diary import Diary, EpochWatch
 from podium.epochs import Epoch, Position, find_epoch, find_size, set_course
 from podium.events import Reporter
-from podium.fold_data import FoldData, TrainingSet
+from podium.fold_data import TrainingSet, take_fold
 from podium.freezing import warn_of_slow_statistics
 from podium.keeper import Keeper
 from podium.model import strip_augmentation
@@ -87,7 +87,7 @@ class FoldTraining:
         self.report, self.planner = session.report, session.planner
         self.folder = session.folder / f"fold{fold}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.data = FoldData(config, data, fold)
+        self.data = take_fold(config, data, fold)
         self.course = set_course(config, self.data.steps)
         self.planner.begin_fold(fold, self.course)
         self.trainee = Trainee(config, start, self.data)

@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from podium.checkpoint import capture_state, restore_state
 from podium.config import Config
@@ -11,7 +13,7 @@ from podium.fold_data import FoldData
 from podium.freezing import freeze_backbone, share_rates
 from podium.model import build_model, reopen_session
 from podium.network import Start
-from podium.objective import compile_model
+from podium.objective import compile_model, weigh_classes
 from podium.optimizers import make_optimizer
 
 
@@ -29,6 +31,10 @@ class Trainee:
 
     def __init__(self, config: Config, start: Start, data: FoldData) -> None:
         self.config, self.start, self.data = config, start, data
+        self.class_weights: NDArray[np.float64] | None = None
+        if config.train.class_weights == "balanced":
+            labels = data.data.labels[data.training]
+            self.class_weights = weigh_classes(labels, data.data.classes)
         self.model: Any = None  # a keras.Model, once there is one
         self.shape: Shape | None = None
 
@@ -60,7 +66,7 @@ class Trainee:
     def build(self, shape: Shape) -> None:
         """Builds the network, with the weights that all start from."""
         reopen_session()  # else Keras numbers the layers on, and no weight finds its place
-        classes, side = self.data.labelled.classes, self.data.pixels.shape[1]
+        classes, side = self.data.data.classes, self.data.pixels.shape[1]
         self.model = build_model(self.config, self.start, classes, side, self.data.seed, shape.size)
 
     def compile(
@@ -82,7 +88,7 @@ class Trainee:
             optimizer,
             task=self.data.task,
             smoothing=config.train.label_smoothing or 0.0,
-            class_weights=self.data.class_weights,
+            class_weights=self.class_weights,
             jit=keras.backend.backend() == "jax",
         )
 

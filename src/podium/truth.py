@@ -13,12 +13,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.batches import Labelled, count_steps
+from podium.batches import count_steps
 from podium.evidence import compare_answers, find_paired_error, judge_draws
+from podium.fold_data import FoldData
 from podium.freezing import fit_momentum
 from podium.metrics import METRICS, bootstrap_scores, score_answers
 from podium.model import strip_augmentation
-from podium.predict import predict_probs
 from podium.recalibrate import (
     Moments,
     Recalibrator,
@@ -29,33 +29,13 @@ from podium.recalibrate import (
 )
 from podium.rules import apply_rule, plain_rule
 from podium.tallies import Answers, Truth
-from podium.task import Task, encode_targets
+from podium.task import Task
 
 TRAINING_IMAGES = 1000  # that are answered for t: their accuracy is known to 1.6 points or better
 # A network always knows its training images somewhat better than others: a smaller gap is no fault.
 USUAL_GAP = 0.05
 
 Verdict = Literal["lag", "shift", "overfit", "none"]
-
-
-class FoldData(NamedTuple):
-    """What the model of a fold learned from, and is judged by."""
-
-    data: Labelled
-    training: NDArray[np.int64]  # rows
-    validated: NDArray[np.int64]  # rows
-    task: Task
-    batch_size: int
-    seed: int
-
-    def encode(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The truth of some rows: [len(rows), C]."""
-        return encode_targets(self.data.labels[rows], self.data.classes)
-
-    def predict(self, model: keras.Model, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What a model says of some rows: probabilities [len(rows), C]."""
-        exclusive = self.task.exclusive
-        return predict_probs(model, self.data.pixels, rows, self.batch_size, exclusive=exclusive)
 
 
 class Anew(NamedTuple):
