@@ -73,43 +73,43 @@ competition → pixels → folds → augment → backbones → model → train �
     7463  Optimizers: gradients to updates, at rates that are known beforehand
     7601  Objective: what training minimises, and what it is told to show
     7676  Range test: which learning rates a network bears
-    7772  Fold data: what one fold trains on, and what validates it
-    7845  Recalibrate: batch norm's statistics, taken anew
-    8047  Truth: why a network answers new images worse than those it learned
-    8227  Budget: what still fits before the deadline
-    8468  Stretch: some updates in one go, watched
-    8547  Planner: what the run's parts cost, and how far each fold may go
-    8646  Epochs: how far a fold has got, and what comes next
-    8759  Diary: one row of figures for each epoch of a fold, as it goes
-    8859  Checkpoint: all that a fold has learned so far, in one file
-    9077  Keeper: checkpoints of a fold, by the clock
-    9127  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9173  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9258  Training: one fold, in two phases, and through what may come between
-    9562  Inference: the models of an earlier run answer a competition's test part
-    9666  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    9807  Submission: answers laid out as the sample is
-    9869  Card: the run at a glance, as a phone shows it
-   10101  Post: one request to a webhook, within a hard limit
-   10255  Sinks: who is told of the run, and in which words
-   10445  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   10685  Delivery: from the record to a sink, at least once
-   10885  Address: which sink an address stands for
-   10991  Webhook: finds where the run is to be told, and tells it there
-   11144  Histories: what each fold wrote down of its epochs
-   11228  Curves: one picture of all folds so far, for a phone
-   11277  Summary: the run in figures
-   11421  Results: what a run leaves in its folder, and what it must not leave of another
-   11509  Resume: a run that was cut off goes on where it was
-   11729  Record: what a run folder holds, as far as the run has got
-   11809  Page: the pieces that the report is made of
-   11952  Panels: how each fold learned, drawn one below the other
-   12129  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12211  Report: one page that shows the run
-   12412  Cross-validation: fold by fold, each trained on the others
-   12542  The run: the stages in order
+    7794  Fold data: what one fold trains on, and what validates it
+    7867  Recalibrate: batch norm's statistics, taken anew
+    8069  Truth: why a network answers new images worse than those it learned
+    8249  Budget: what still fits before the deadline
+    8490  Stretch: some updates in one go, watched
+    8569  Planner: what the run's parts cost, and how far each fold may go
+    8673  Epochs: how far a fold has got, and what comes next
+    8786  Diary: one row of figures for each epoch of a fold, as it goes
+    8886  Checkpoint: all that a fold has learned so far, in one file
+    9104  Keeper: checkpoints of a fold, by the clock
+    9154  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9200  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9285  Training: one fold, in two phases, and through what may come between
+    9599  Inference: the models of an earlier run answer a competition's test part
+    9703  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+    9844  Submission: answers laid out as the sample is
+    9906  Card: the run at a glance, as a phone shows it
+   10138  Post: one request to a webhook, within a hard limit
+   10292  Sinks: who is told of the run, and in which words
+   10482  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   10722  Delivery: from the record to a sink, at least once
+   10922  Address: which sink an address stands for
+   11028  Webhook: finds where the run is to be told, and tells it there
+   11181  Histories: what each fold wrote down of its epochs
+   11265  Curves: one picture of all folds so far, for a phone
+   11314  Summary: the run in figures
+   11458  Results: what a run leaves in its folder, and what it must not leave of another
+   11552  Resume: a run that was cut off goes on where it was
+   11772  Record: what a run folder holds, as far as the run has got
+   11852  Page: the pieces that the report is made of
+   11995  Panels: how each fold learned, drawn one below the other
+   12172  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12254  Report: one page that shows the run
+   12455  Cross-validation: fold by fold, each trained on the others
+   12585  The run: the stages in order
 
-Sources: sha256 657d0e45c3729998072c6cc3b9e680229be07652b6a891364a03d6fbdb25538c
+Sources: sha256 15d2e8fce1cd17c5b5db28270511d8a61b0e338389ef810e40e983e8ba06c273
 """
 
 # ==================================================================================================
@@ -123,7 +123,7 @@ Sources: sha256 657d0e45c3729998072c6cc3b9e680229be07652b6a891364a03d6fbdb25538c
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "657d0e45c3729998072c6cc3b9e680229be07652b6a891364a03d6fbdb25538c"
+SOURCE = "15d2e8fce1cd17c5b5db28270511d8a61b0e338389ef810e40e983e8ba06c273"
 
 
 import atexit
@@ -7682,6 +7682,7 @@ def weigh_classes(labels: NDArray[Any] | Sequence[Any], classes: int) -> NDArray
 
 EXPLODED = 4.0  # times the lowest loss so far, where the test ends
 BLUR = 0.03  # standard deviation of the smoothing, as a share of the updates
+SUSPECT = 10.0  # a peak that is so many times the suggested one is worth a warning
 MARGIN = 10.0  # from the rate of the lowest loss down to the suggested one
 
 
@@ -7723,6 +7724,27 @@ def run_range_test(
         for variable, value in zip(held, before, strict=True):
             variable.assign(value)
     return RangeTest(rates[: len(losses)], np.array(losses), smoothed)
+
+
+def show_range_test(
+    model: keras.Model, batches: Iterable[Any], peak: float, folder: Path, report: Reporter
+) -> None:
+    """Runs the range test, leaves its figures and picture in a folder, and compares with a peak."""
+    test = run_range_test(model, batches)
+    try:
+        rate = suggest_rate(test)
+    except ValueError as error:
+        report.warn(str(error))
+        return
+    np.savetxt(folder / "range-test.csv", np.transpose(test), delimiter=",", comments="",
+               header="learning_rate,loss,smoothed")  # fmt: skip
+    draw_range_test(test, folder / "range-test.png")
+    report.say(f"  range test: {rate:.2g} is suggested, schedule.peak_lr is {peak:.2g}")
+    if not rate / SUSPECT <= peak <= rate * SUSPECT:
+        report.warn(
+            f"schedule.peak_lr is {peak:.2g}, and the range test suggests {rate:.2g}: look at "
+            f"{folder / 'range-test.png'}"
+        )
 
 
 def train_once(model: keras.Model, batch: Any) -> float:
@@ -8547,6 +8569,7 @@ def read_figures(logs: dict[str, Any]) -> dict[str, float]:
 # ==================================================================================================
 # Planner: what the run's parts cost, and how far each fold may go
 # ==================================================================================================
+# Of several hosts each measures its own costs, and all do as the first decides.
 
 FIRST_UPDATES = 4  # timed before there is a plan
 
@@ -8585,6 +8608,8 @@ class Planner:
             return self.whole
         folds, costs = range(self.fold, self.folds), self.pacer.costs()
         plan = plan_folds(self.left(), self.whole, costs, len(folds), done)
+        head, everything = (int(ask_first_host(updates)) for updates in plan[0][:2])
+        plan = (plan[0]._replace(head=head, all=everything), *plan[1:])
         if plan != self.planned and (self.planned or self.fold == 0):
             text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
             self.plans.append(text)
@@ -8595,14 +8620,16 @@ class Planner:
     def is_late(self, course: Course, done: tuple[int, int]) -> bool:
         """Does what is left of the fold in hand no longer fit?"""
         costs = self.pacer.costs() if self.pacer else None
-        return costs is not None and not still_fits(self.left(), course, costs, done)
+        late = costs is not None and not still_fits(self.left(), course, costs, done)
+        return bool(ask_first_host(late))
 
     def fits_another(self) -> bool:
         """Is there time for a fold after the one in hand?"""
         if self.pacer is None:
             return True
         costs = self.pacer.costs()
-        return bool(plan_folds(self.left(), self.whole, costs, 1, done=None))
+        plan = plan_folds(self.left(), self.whole, costs, 1, done=None)
+        return bool(ask_first_host(len(plan)))
 
     def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> None:
         """Plans for the first time once some updates have been timed."""
@@ -9345,6 +9372,8 @@ class FoldTraining:
         if self.over:
             return None
         was = find_epoch(self.config, self.course, self.position)
+        if was is None and self.position.updates % self.data.steps:
+            return None  # a shortened course is over; what time is left is too short for more
         self.course = self.planner.plan(self.position.done)
         epoch = find_epoch(self.config, self.course, self.position)
         if was and self.position.summed and (epoch is None or epoch.phase != was.phase):
@@ -9355,7 +9384,7 @@ class FoldTraining:
         """Does the updates of an epoch, or as many as can be; returns False to end the fold."""
         started = self.planner.now() if epoch.first == 0 else None
         try:
-            self.enter(epoch)
+            self.enter(epoch, host)
             stretch = self.run_stretch(epoch, host)
             figures = stretch.figures()
         except Exception as error:
@@ -9376,7 +9405,7 @@ class FoldTraining:
             return False
         return True
 
-    def enter(self, epoch: Epoch) -> None:
+    def enter(self, epoch: Epoch, host: Host) -> None:
         """Gives a phase its schedule when it begins, and a shorter one when time is short."""
         begins = epoch.phase != self.position.phase
         schedule, end = self.position.schedule, self.course_of(epoch.phase)
@@ -9391,7 +9420,15 @@ class FoldTraining:
         if begins:
             self.keeper.keep(model, self.position)
             if epoch.phase == "all" and self.fold == 0:
-                warn_of_slow_statistics(model, self.data.steps, self.report)
+                self.look_ahead(model, host)
+
+    def look_ahead(self, model: keras.Model, host: Host) -> None:
+        """Says what can be said of the settings before everything trains for the first time."""
+        warn_of_slow_statistics(model, self.data.steps, self.report)
+        if self.config.schedule.range_test:
+            batches = self.data.make_batches(host, self.position.parts, 0)
+            peak = self.position.schedule.peak
+            show_range_test(model, batches, peak, self.folder, self.report)
 
     def run_stretch(self, epoch: Epoch, host: Host) -> Stretch:
         """The updates of an epoch by Keras's fit, which may end before the last of them."""
@@ -11429,7 +11466,13 @@ ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
 TRAINING_FILES = (
     *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
     *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
-    *("fold*/truth.json", "fold*/checkpoint-*.npz*", "run.json"),
+    *(
+        "fold*/range-test.png",
+        "fold*/range-test.csv",
+        "fold*/truth.json",
+        "fold*/checkpoint-*.npz*",
+        "run.json",
+    ),
 )
 
 

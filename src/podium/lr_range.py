@@ -14,10 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from podium.events import Reporter
 from podium.optimizers import find_inner, set_rates
 
 EXPLODED = 4.0  # times the lowest loss so far, where the test ends
 BLUR = 0.03  # standard deviation of the smoothing, as a share of the updates
+SUSPECT = 10.0  # a peak that is so many times the suggested one is worth a warning
 MARGIN = 10.0  # from the rate of the lowest loss down to the suggested one
 
 
@@ -59,6 +61,27 @@ def run_range_test(
         for variable, value in zip(held, before, strict=True):
             variable.assign(value)
     return RangeTest(rates[: len(losses)], np.array(losses), smoothed)
+
+
+def show_range_test(
+    model: keras.Model, batches: Iterable[Any], peak: float, folder: Path, report: Reporter
+) -> None:
+    """Runs the range test, leaves its figures and picture in a folder, and compares with a peak."""
+    test = run_range_test(model, batches)
+    try:
+        rate = suggest_rate(test)
+    except ValueError as error:
+        report.warn(str(error))
+        return
+    np.savetxt(folder / "range-test.csv", np.transpose(test), delimiter=",", comments="",
+               header="learning_rate,loss,smoothed")  # fmt: skip
+    draw_range_test(test, folder / "range-test.png")
+    report.say(f"  range test: {rate:.2g} is suggested, schedule.peak_lr is {peak:.2g}")
+    if not rate / SUSPECT <= peak <= rate * SUSPECT:
+        report.warn(
+            f"schedule.peak_lr is {peak:.2g}, and the range test suggests {rate:.2g}: look at "
+            f"{folder / 'range-test.png'}"
+        )
 
 
 def train_once(model: keras.Model, batch: Any) -> float:

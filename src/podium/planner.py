@@ -1,4 +1,7 @@
-"""Planner: what the run's parts cost, and how far each fold may go"""
+"""Planner: what the run's parts cost, and how far each fold may go
+
+Of several hosts each measures its own costs, and all do as the first decides.
+"""
 
 from statistics import median
 
@@ -13,6 +16,7 @@ from podium.budget import (
     still_fits,
 )
 from podium.events import Reporter
+from podium.hosts import ask_first_host
 from podium.stretch import Stretch
 
 FIRST_UPDATES = 4  # timed before there is a plan
@@ -52,6 +56,8 @@ class Planner:
             return self.whole
         folds, costs = range(self.fold, self.folds), self.pacer.costs()
         plan = plan_folds(self.left(), self.whole, costs, len(folds), done)
+        head, everything = (int(ask_first_host(updates)) for updates in plan[0][:2])
+        plan = (plan[0]._replace(head=head, all=everything), *plan[1:])
         if plan != self.planned and (self.planned or self.fold == 0):
             text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
             self.plans.append(text)
@@ -62,14 +68,16 @@ class Planner:
     def is_late(self, course: Course, done: tuple[int, int]) -> bool:
         """Does what is left of the fold in hand no longer fit?"""
         costs = self.pacer.costs() if self.pacer else None
-        return costs is not None and not still_fits(self.left(), course, costs, done)
+        late = costs is not None and not still_fits(self.left(), course, costs, done)
+        return bool(ask_first_host(late))
 
     def fits_another(self) -> bool:
         """Is there time for a fold after the one in hand?"""
         if self.pacer is None:
             return True
         costs = self.pacer.costs()
-        return bool(plan_folds(self.left(), self.whole, costs, 1, done=None))
+        plan = plan_folds(self.left(), self.whole, costs, 1, done=None)
+        return bool(ask_first_host(len(plan)))
 
     def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> None:
         """Plans for the first time once some updates have been timed."""

@@ -26,6 +26,7 @@ from podium.events import Reporter
 from podium.fold_data import TrainingSet, take_fold
 from podium.freezing import warn_of_slow_statistics
 from podium.keeper import Keeper
+from podium.lr_range import show_range_test
 from podium.model import strip_augmentation
 from podium.network import Start
 from podium.optimizers import set_rates, swap_averages
@@ -123,6 +124,8 @@ class FoldTraining:
         if self.over:
             return None
         was = find_epoch(self.config, self.course, self.position)
+        if was is None and self.position.updates % self.data.steps:
+            return None  # a shortened course is over; what time is left is too short for more
         self.course = self.planner.plan(self.position.done)
         epoch = find_epoch(self.config, self.course, self.position)
         if was and self.position.summed and (epoch is None or epoch.phase != was.phase):
@@ -133,7 +136,7 @@ class FoldTraining:
         """Does the updates of an epoch, or as many as can be; returns False to end the fold."""
         started = self.planner.now() if epoch.first == 0 else None
         try:
-            self.enter(epoch)
+            self.enter(epoch, host)
             stretch = self.run_stretch(epoch, host)
             figures = stretch.figures()
         except Exception as error:
@@ -154,7 +157,7 @@ class FoldTraining:
             return False
         return True
 
-    def enter(self, epoch: Epoch) -> None:
+    def enter(self, epoch: Epoch, host: Host) -> None:
         """Gives a phase its schedule when it begins, and a shorter one when time is short."""
         begins = epoch.phase != self.position.phase
         schedule, end = self.position.schedule, self.course_of(epoch.phase)
@@ -169,7 +172,15 @@ class FoldTraining:
         if begins:
             self.keeper.keep(model, self.position)
             if epoch.phase == "all" and self.fold == 0:
-                warn_of_slow_statistics(model, self.data.steps, self.report)
+                self.look_ahead(model, host)
+
+    def look_ahead(self, model: keras.Model, host: Host) -> None:
+        """Says what can be said of the settings before everything trains for the first time."""
+        warn_of_slow_statistics(model, self.data.steps, self.report)
+        if self.config.schedule.range_test:
+            batches = self.data.make_batches(host, self.position.parts, 0)
+            peak = self.position.schedule.peak
+            show_range_test(model, batches, peak, self.folder, self.report)
 
     def run_stretch(self, epoch: Epoch, host: Host) -> Stretch:
         """The updates of an epoch by Keras's fit, which may end before the last of them."""
