@@ -72,7 +72,7 @@ def test_a_run_goes_on_with_itself(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--train.epochs=9"], r"settings: train.epochs was 8 and is 9; set it back, or set runt"),
+        (["--train.epochs=9"], r"settings: train.epochs was 8 and is 9; set it back, or runtime.r"),
         (["--pixels.batch_size=64"], "pixels.batch_size was 32 and is 64; set it back"),
         (["--model.drop_path=0.5"], "model.drop_path was none and is 0.5; set it back"),
         (["--head.hidden=1"], "head.hidden was 0 and is 1; set it back"),

@@ -172,8 +172,8 @@ def find_unfinished(config: Config, folder: Path, inputs: Path = KAGGLE_INPUT) -
 
 def list_attached(inputs: Path) -> Iterator[Path]:
     """Yields the folders below that hold an unfinished run."""
-    for name, below, files in os.walk(inputs):
-        folder = Path(name)
+    for top, below, files in os.walk(inputs):
+        folder = Path(top)
         if len(folder.relative_to(inputs).parts) >= RUN_DEPTH:
             below.clear()
         if RUN_FILE in files and is_unfinished(folder):
@@ -229,8 +229,8 @@ def adopt_run(source: Path, folder: Path) -> None:
 
 def list_files(folder: Path) -> list[Path]:
     """The files of a run's folds, but for what a write that was cut off has left."""
-    paths = sorted(folder.glob("fold[0-9]*/*"))
-    return [path for path in paths if path.is_file() and path.suffix != ".half"]
+    paths = folder.glob("fold[0-9]*/*")
+    return sorted(path for path in paths if path.is_file() and path.suffix != ".half")
 
 
 def copy_whole(source: Path, target: Path) -> None:
