@@ -47,9 +47,9 @@ ORDER = (
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "predict", "marks",       # what it is, and answers
     "recipe", "schedule", "optimizers", "objective", "lr_range",         # how it learns
-    "fold_data", "recalibrate", "truth", "budget", "stretch", "planner", # how far
-    "epochs", "diary", "checkpoint", "keeper", "setbacks", "trainee",    # and not lost
-    "train",
+    "fold_data", "recalibrate", "truth", "fixres",                       # what it has learned
+    "budget", "stretch", "planner", "epochs", "diary", "checkpoint",     # how far, and not lost
+    "keeper", "setbacks", "trainee", "train",
     "infer", "validate", "submit",                                       # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown

@@ -29,19 +29,24 @@ def build_model(
     `size` if one is given. Raises BackboneError if a setting asks what the backbone cannot do.
     """
     full = config.pixels.image_size
-    size = size or full
     keras.utils.set_random_seed(seed)
-    backbone = build_network(start, size)
+    pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
+    squares = make_augmentation(config.augment, full, seed)(pixels)
+    if size not in (None, full):
+        shrink = keras.layers.Resizing(size, size, antialias=True, dtype="float32", name="shrink")
+        squares = shrink(squares)
+    return keras.Model(pixels, add_body(squares, config, start, classes, seed), name="podium")
+
+
+def add_body(squares: Any, config: Config, start: Start, classes: int, seed: int) -> Any:
+    """Squares [B, size, size, 3] float32, 0 to 255, to logits [B, C]."""
+    backbone = build_network(start, squares.shape[1])
     set_bn_momentum(backbone, config.model.bn_momentum)
     set_drop_path(backbone, config.model.drop_path)
     if config.head.pooling == "gem":
         backbone = pool_by_gem(backbone)
-    pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
-    x = make_augmentation(config.augment, full, seed)(pixels)
-    if size != full:
-        x = keras.layers.Resizing(size, size, antialias=True, dtype="float32", name="shrink")(x)
-    x = backbone(scale_pixels(x, start.scaling))
-    return keras.Model(pixels, add_head(x, config.head, classes, seed), name="podium")
+    features = backbone(scale_pixels(squares, start.scaling))
+    return add_head(features, config.head, classes, seed)
 
 
 def add_head(features: Any, config: HeadConfig, classes: int, seed: int) -> Any:

@@ -32,8 +32,9 @@ from podium.tallies import Answers, Truth
 from podium.task import Task
 
 TRAINING_IMAGES = 1000  # that are answered for t: their accuracy is known to 1.6 points or better
-# A network always knows its training images somewhat better than others: a smaller gap is no fault.
-USUAL_GAP = 0.05
+# What is smaller is true but not worth a remedy, which costs more; and a network always knows its
+# training images somewhat better than others.
+USUAL_HARM, USUAL_GAP = 0.01, 0.05
 
 Verdict = Literal["lag", "shift", "overfit", "none"]
 
@@ -135,7 +136,9 @@ def judge(e: float, a: float, c: float, t: float, *, harmed: bool, overfitted: b
 
     `harmed` says so of c − e, which lag and shift share, and `overfitted` of t − c.
     """
-    parts: dict[Verdict, float] = {"lag": a - e, "shift": c - a} if harmed else {}
+    parts = dict[Verdict, float]()
+    if harmed and c - e > USUAL_HARM:
+        parts = {"lag": a - e, "shift": c - a}
     if overfitted and t - c > USUAL_GAP:
         parts["overfit"] = t - c
     return max(parts, key=lambda name: parts[name], default="none")
