@@ -1,9 +1,9 @@
 """Networks with a known fault, trained in seconds on scikit-learn's digits.
 
-Each digit is turned, moved and made noisy once, so that 800 of them leave something to learn.
+Each digit is turned, moved and made noisy once, so that 768 of them leave something to learn.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from podium.network import Start
 from podium.task import Task
 from podium.truth import FoldData
 
-SIDE, BATCH, TRAINED = 24, 64, 800
+SIDE, BATCH, TRAINED = 16, 64, 768
 TASK = Task("label", tuple("0123456789"))
 CONFIG = replace(
     Config(),
@@ -41,7 +41,8 @@ class Strength(NamedTuple):
     noise: float = 0.0  # deviation, of 255
 
 
-DATA = Strength(15, 0.15, 0.08, 0, 60)
+DATA = Strength(15, 0.15, 0.08, 0, 30)
+EASY = Strength(5, 0.05, 0.03)
 LIGHT = Strength(10, 0.1, 0.05)
 STRONG = Strength(60, 0.4, 0.2, 0.9)
 
@@ -63,7 +64,7 @@ def change_images(images: np.ndarray, by: Strength, dice: np.random.Generator) -
 
 
 def make_data(seed: int, by: Strength = DATA, trained: int = TRAINED) -> FoldData:
-    """Digits for training, the rest of the 1,797 beyond the first 800 for validation."""
+    """Digits for training, the rest of the 1,797 beyond the first 768 for validation."""
     digits, dice = load_digits(), np.random.default_rng(seed)
     order = dice.permutation(len(digits.target))
     small = np.uint8(np.round(digits.images[order] * 255 / 16))
@@ -82,23 +83,42 @@ def draw_augmented(fold: FoldData, by: Strength, epochs: int) -> Iterator[np.nda
             yield change_images(fold.data.pixels[rows], by, dice), fold.data.encode(rows)
 
 
-def train_net(
-    fold: FoldData, momentum: float, by: Strength, epochs: int, watch: Callable | None = None
-) -> keras.Model:
-    """Trains the small net of rehearsals by Adamax under cosine decay.
+class Case(NamedTuple):
+    """What a network learns from, how, and for how long."""
 
-    `watch` is called with the model and the number of the epoch, after each.
-    """
+    data: Strength
+    trained: int
+    momentum: float
+    augmented: Strength
+    epochs: int
+
+
+CASES = {
+    "lag": Case(DATA, TRAINED, 0.99, Strength(), 10),
+    "shift": Case(DATA, TRAINED, 0.9, STRONG, 20),
+    "overfit": Case(DATA, TRAINED // 4, 0.9, Strength(), 30),
+    "none": Case(EASY, TRAINED, 0.9, LIGHT, 15),
+}
+
+
+def train_case(case: Case, seed: int) -> tuple[keras.Model, FoldData, list[np.ndarray]]:
+    """The network, its data, and an epoch of batches as it saw them."""
+    fold = make_data(seed, case.data, case.trained)
+    model = train_net(fold, case.momentum, case.augmented, case.epochs)
+    return model, fold, [images for images, _ in draw_augmented(fold, case.augmented, 1)]
+
+
+def train_net(
+    fold: FoldData, momentum: float, by: Strength, epochs: int, planned: int = 30
+) -> keras.Model:
+    """Trains the small net of rehearsals by Adamax under a cosine decay planned for more epochs."""
     config = replace(CONFIG, model=ModelConfig("tiny", "random", bn_momentum=momentum))
     start = Start(find_backbone("tiny"), "inception")
     model = build_model(config, start, 10, SIDE, fold.seed)
     steps = -(-len(fold.training) // fold.batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(4e-3, epochs * steps)
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, planned * steps)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adamax(rate), loss)
-    ends = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: watch(model, epoch + 1) if watch else None
-    )
+    model.compile(keras.optimizers.Adamax(rate), loss, jit_compile=False)
     batches = draw_augmented(fold, by, epochs)
-    model.fit(batches, epochs=epochs, steps_per_epoch=steps, callbacks=[ends], verbose=0)
+    model.fit(batches, epochs=epochs, steps_per_epoch=steps, verbose=0)
     return model
