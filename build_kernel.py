@@ -47,7 +47,7 @@ ORDER = (
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "predict", "marks",       # what it is, and answers
     "recipe", "schedule", "optimizers", "objective", "lr_range",         # how it learns
-    "fold_data", "recalibrate", "truth", "fixres",                       # what it has learned
+    "fold_data", "recalibrate", "truth", "fixres", "conclude",           # what it has learned
     "budget", "stretch", "planner", "epochs", "diary", "checkpoint",     # how far, and not lost
     "keeper", "setbacks", "trainee", "train",
     "infer", "validate", "submit",                                       # what it answers

@@ -8,108 +8,110 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     115  Settings: the block to edit on Kaggle
-     194  Declare: how a setting is written down
-     215  Learning: the settings of the model, its training and its answers
-     378  Configuration: every setting, its default and its limit
-     587  Knobs: the settings one by one, as help, override and report show them
-     657  Overrides: from defaults to the settings of this run
-     813  Devices: what the backend found, held against what was asked for
-     908  Hosts: several machines that train one network
-    1101  Runtime: the machine, and the Keras backend that suits it
-    1286  Libraries
-    1309  Storage: a file is there whole, or as it was before
-    1348  Attempts: an answer within a time limit, or none
-    1384  Events: what the run says, to the reader of the log and to programs
-    1517  Predictions: class probabilities, keyed by image id
-    1578  Task: what is asked of each image
-    1633  Tallies: what each image adds to a metric
-    1801  Metrics: how good the answers are, and how sure that figure is
-    1974  Evidence: whether answers are better than others, or only luckier
-    2063  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2148  Rules: how probabilities become answers
-    2318  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2384  Inputs: where the competition's files are
-    2591  Tables: which one is about training images, and what its columns are
-    2814  Annotations: the JSON of COCO as a table
-    2865  Labels: what each training image shows
-    3045  Archives: images that lie in zips or TFRecords alone
-    3180  Sample: the ids that are asked for, and their images
-    3259  Classes: their names and their order
-    3341  Asked: what the sample submission wants to know of each image
-    3522  Solution: what the test images show, where that is known
-    3570  Draws: a part of the images for rehearsals, and a test part where there is none
-    3619  Competition: from its files to one image table
-    3794  Decode: one image file to an upright square of uint8
-    3965  Cache: where decoded squares are kept
-    4177  Pixels: from image files to squares of uint8
-    4290  Duplicates: images that are nearly the same
-    4526  Folds: every training image is validated once, by a model that never saw it
-    4741  Tells: how well the values of a column alone tell the labels of images
-    4818  Leaks: what would make a score look better than the network is
-    5038  Split: training images to folds, near-duplicates together, and what may leak across
-    5094  Composes: chains of albumentations' transforms, by name or of the user's own
-    5316  Policies: what training images go through, by name
-    5392  Augmentation: what the device does to training images
-    5455  Workers: processes that run a Compose
-    5579  Crew: the workers of one fold, on all cores
-    5753  Mixing: two images and their targets in one
-    5826  Sharing: one batch over all devices, of all hosts
-    5878  Batches: from stored squares to what a training step takes
-    6081  Pace: whether the device waits for its images, or they for the device
-    6120  Handles: where pretrained weights lie
-    6223  Backbones: the table of networks that turn pixels into features
-    6362  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    6394  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    6461  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6687  Network: the backbone built, as its row of the table says
-    6763  Weights: what the backbone starts from
-    6944  Freezing: which variables train, and how fast
-    7077  Model: augment, normalise, backbone, head
-    7163  Prediction: from a trained model to class probabilities
-    7218  Marks: how well a model answers images whose labels are known
-    7242  Recipe: what learning takes where the settings leave it open
-    7369  Schedule: how fast the weights move
-    7463  Optimizers: gradients to updates, at rates that are known beforehand
-    7601  Objective: what training minimises, and what it is told to show
-    7676  Range test: which learning rates a network bears
-    7794  Fold data: what one fold trains on, and what validates it
-    7867  Recalibrate: batch norm's statistics, taken anew
-    8069  Truth: why a network answers new images worse than those it learned
-    8249  Budget: what still fits before the deadline
-    8490  Stretch: some updates in one go, watched
-    8569  Planner: what the run's parts cost, and how far each fold may go
-    8673  Epochs: how far a fold has got, and what comes next
-    8786  Diary: one row of figures for each epoch of a fold, as it goes
-    8886  Checkpoint: all that a fold has learned so far, in one file
-    9104  Keeper: checkpoints of a fold, by the clock
-    9154  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9200  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9285  Training: one fold, in two phases, and through what may come between
-    9599  Inference: the models of an earlier run answer a competition's test part
-    9703  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-    9844  Submission: answers laid out as the sample is
-    9906  Card: the run at a glance, as a phone shows it
-   10138  Post: one request to a webhook, within a hard limit
-   10292  Sinks: who is told of the run, and in which words
-   10482  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   10722  Delivery: from the record to a sink, at least once
-   10922  Address: which sink an address stands for
-   11028  Webhook: finds where the run is to be told, and tells it there
-   11181  Histories: what each fold wrote down of its epochs
-   11265  Curves: one picture of all folds so far, for a phone
-   11314  Summary: the run in figures
-   11458  Results: what a run leaves in its folder, and what it must not leave of another
-   11552  Resume: a run that was cut off goes on where it was
-   11772  Record: what a run folder holds, as far as the run has got
-   11852  Page: the pieces that the report is made of
-   11995  Panels: how each fold learned, drawn one below the other
-   12172  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12254  Report: one page that shows the run
-   12455  Cross-validation: fold by fold, each trained on the others
-   12585  The run: the stages in order
+     117  Settings: the block to edit on Kaggle
+     196  Declare: how a setting is written down
+     217  Learning: the settings of the model, its training and its answers
+     380  Configuration: every setting, its default and its limit
+     589  Knobs: the settings one by one, as help, override and report show them
+     659  Overrides: from defaults to the settings of this run
+     815  Devices: what the backend found, held against what was asked for
+     910  Hosts: several machines that train one network
+    1103  Runtime: the machine, and the Keras backend that suits it
+    1288  Libraries
+    1311  Storage: a file is there whole, or as it was before
+    1350  Attempts: an answer within a time limit, or none
+    1386  Events: what the run says, to the reader of the log and to programs
+    1524  Predictions: class probabilities, keyed by image id
+    1585  Task: what is asked of each image
+    1640  Tallies: what each image adds to a metric
+    1808  Metrics: how good the answers are, and how sure that figure is
+    1981  Evidence: whether answers are better than others, or only luckier
+    2070  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2155  Rules: how probabilities become answers
+    2325  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2391  Inputs: where the competition's files are
+    2598  Tables: which one is about training images, and what its columns are
+    2821  Annotations: the JSON of COCO as a table
+    2872  Labels: what each training image shows
+    3052  Archives: images that lie in zips or TFRecords alone
+    3187  Sample: the ids that are asked for, and their images
+    3266  Classes: their names and their order
+    3348  Asked: what the sample submission wants to know of each image
+    3529  Solution: what the test images show, where that is known
+    3577  Draws: a part of the images for rehearsals, and a test part where there is none
+    3626  Competition: from its files to one image table
+    3801  Decode: one image file to an upright square of uint8
+    3972  Cache: where decoded squares are kept
+    4184  Pixels: from image files to squares of uint8
+    4297  Duplicates: images that are nearly the same
+    4533  Folds: every training image is validated once, by a model that never saw it
+    4748  Tells: how well the values of a column alone tell the labels of images
+    4825  Leaks: what would make a score look better than the network is
+    5045  Split: training images to folds, near-duplicates together, and what may leak across
+    5101  Composes: chains of albumentations' transforms, by name or of the user's own
+    5323  Policies: what training images go through, by name
+    5399  Augmentation: what the device does to training images
+    5462  Workers: processes that run a Compose
+    5586  Crew: the workers of one fold, on all cores
+    5760  Mixing: two images and their targets in one
+    5833  Sharing: one batch over all devices, of all hosts
+    5885  Batches: from stored squares to what a training step takes
+    6088  Pace: whether the device waits for its images, or they for the device
+    6127  Handles: where pretrained weights lie
+    6230  Backbones: the table of networks that turn pixels into features
+    6369  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    6401  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    6468  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6694  Network: the backbone built, as its row of the table says
+    6770  Weights: what the backbone starts from
+    6951  Freezing: which variables train, and how fast
+    7084  Model: augment, normalise, backbone, head
+    7175  Prediction: from a trained model to class probabilities
+    7230  Marks: how well a model answers images whose labels are known
+    7254  Recipe: what learning takes where the settings leave it open
+    7381  Schedule: how fast the weights move
+    7475  Optimizers: gradients to updates, at rates that are known beforehand
+    7613  Objective: what training minimises, and what it is told to show
+    7688  Range test: which learning rates a network bears
+    7806  Fold data: what one fold trains on, and what validates it
+    7881  Recalibrate: batch norm's statistics, taken anew
+    8083  Truth: why a network answers new images worse than those it learned
+    8266  FixRes: larger images answer than were learned
+    8332  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    8393  Budget: what still fits before the deadline
+    8634  Stretch: some updates in one go, watched
+    8713  Planner: what the run's parts cost, and how far each fold may go
+    8822  Epochs: how far a fold has got, and what comes next
+    8935  Diary: one row of figures for each epoch of a fold, as it goes
+    9035  Checkpoint: all that a fold has learned so far, in one file
+    9253  Keeper: checkpoints of a fold, by the clock
+    9303  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9349  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9434  Training: one fold, in two phases, and through what may come between
+    9769  Inference: the models of an earlier run answer a competition's test part
+    9873  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   10014  Submission: answers laid out as the sample is
+   10076  Card: the run at a glance, as a phone shows it
+   10308  Post: one request to a webhook, within a hard limit
+   10462  Sinks: who is told of the run, and in which words
+   10652  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   10892  Delivery: from the record to a sink, at least once
+   11092  Address: which sink an address stands for
+   11198  Webhook: finds where the run is to be told, and tells it there
+   11351  Histories: what each fold wrote down of its epochs
+   11435  Curves: one picture of all folds so far, for a phone
+   11484  Summary: the run in figures
+   11623  Results: what a run leaves in its folder, and what it must not leave of another
+   11717  Resume: a run that was cut off goes on where it was
+   11937  Record: what a run folder holds, as far as the run has got
+   12017  Page: the pieces that the report is made of
+   12160  Panels: how each fold learned, drawn one below the other
+   12337  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12419  Report: one page that shows the run
+   12620  Cross-validation: fold by fold, each trained on the others
+   12750  The run: the stages in order
 
-Sources: sha256 15d2e8fce1cd17c5b5db28270511d8a61b0e338389ef810e40e983e8ba06c273
+Sources: sha256 186b13ad292b3eb79e625072b9b4254e9eb63a923318183871b80aac4ad27c81
 """
 
 # ==================================================================================================
@@ -123,7 +125,7 @@ Sources: sha256 15d2e8fce1cd17c5b5db28270511d8a61b0e338389ef810e40e983e8ba06c273
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "15d2e8fce1cd17c5b5db28270511d8a61b0e338389ef810e40e983e8ba06c273"
+SOURCE = "186b13ad292b3eb79e625072b9b4254e9eb63a923318183871b80aac4ad27c81"
 
 
 import atexit
@@ -1512,6 +1514,11 @@ def clean_value(value: Any, most: int | None = None) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_whole(path, json.dumps(clean_values(content), indent=1, allow_nan=False).encode())
 
 
 # ==================================================================================================
@@ -7092,19 +7099,24 @@ def build_model(
     `size` if one is given. Raises BackboneError if a setting asks what the backbone cannot do.
     """
     full = config.pixels.image_size
-    size = size or full
     keras.utils.set_random_seed(seed)
-    backbone = build_network(start, size)
+    pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
+    squares = make_augmentation(config.augment, full, seed)(pixels)
+    if size not in (None, full):
+        shrink = keras.layers.Resizing(size, size, antialias=True, dtype="float32", name="shrink")
+        squares = shrink(squares)
+    return keras.Model(pixels, add_body(squares, config, start, classes, seed), name="podium")
+
+
+def add_body(squares: Any, config: Config, start: Start, classes: int, seed: int) -> Any:
+    """Squares [B, size, size, 3] float32, 0 to 255, to logits [B, C]."""
+    backbone = build_network(start, squares.shape[1])
     set_bn_momentum(backbone, config.model.bn_momentum)
     set_drop_path(backbone, config.model.drop_path)
     if config.head.pooling == "gem":
         backbone = pool_by_gem(backbone)
-    pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
-    x = make_augmentation(config.augment, full, seed)(pixels)
-    if size != full:
-        x = keras.layers.Resizing(size, size, antialias=True, dtype="float32", name="shrink")(x)
-    x = backbone(scale_pixels(x, start.scaling))
-    return keras.Model(pixels, add_head(x, config.head, classes, seed), name="podium")
+    features = backbone(scale_pixels(squares, start.scaling))
+    return add_head(features, config.head, classes, seed)
 
 
 def add_head(features: Any, config: HeadConfig, classes: int, seed: int) -> Any:
@@ -7837,16 +7849,18 @@ class FoldData(NamedTuple):
         """The truth of some rows: [len(rows), C]."""
         return encode_targets(self.data.labels[rows], self.data.classes)
 
-    def predict(
-        self, model: keras.Model, rows: NDArray[np.int64], parts: int = 1
-    ) -> NDArray[np.float32]:
+    def in_parts(self, parts: int) -> Self:
+        """The same images, of which fewer go through a network at a time."""
+        return self._replace(batch_size=self.batch_size // parts)
+
+    def predict(self, model: keras.Model, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """What a model says of some rows: probabilities [len(rows), C]."""
-        size, exclusive = self.batch_size // parts, self.task.exclusive
+        size, exclusive = self.batch_size, self.task.exclusive
         return predict_probs(model, self.pixels, rows, size, exclusive=exclusive)
 
-    def mark(self, model: keras.Model, parts: int) -> Marks:
+    def mark(self, model: keras.Model) -> Marks:
         """How well a model answers the fold that is left out."""
-        probs = self.predict(model, self.validated, parts)
+        probs = self.predict(model, self.validated)
         return mark_probs(probs, self.encode(self.validated), self.task)
 
 
@@ -8075,8 +8089,9 @@ def split_moments(
 # images once, by the latter (t). The differences add up: lag = a − e, shift = c − a, gap = t − c.
 
 TRAINING_IMAGES = 1000  # that are answered for t: their accuracy is known to 1.6 points or better
-# A network always knows its training images somewhat better than others: a smaller gap is no fault.
-USUAL_GAP = 0.05
+# What is smaller is true but not worth a remedy, which costs more; and a network always knows its
+# training images somewhat better than others.
+USUAL_HARM, USUAL_GAP = 0.01, 0.05
 
 Verdict = Literal["lag", "shift", "overfit", "none"]
 
@@ -8178,7 +8193,9 @@ def judge(e: float, a: float, c: float, t: float, *, harmed: bool, overfitted: b
 
     `harmed` says so of c − e, which lag and shift share, and `overfitted` of t − c.
     """
-    parts: dict[Verdict, float] = {"lag": a - e, "shift": c - a} if harmed else {}
+    parts = dict[Verdict, float]()
+    if harmed and c - e > USUAL_HARM:
+        parts = {"lag": a - e, "shift": c - a}
     if overfitted and t - c > USUAL_GAP:
         parts["overfit"] = t - c
     return max(parts, key=lambda name: parts[name], default="none")
@@ -8244,6 +8261,133 @@ def keep_if_better(fold: FoldData, anew: Anew) -> dict[str, Any]:
     if gain.kept:
         write_statistics(anew.moments)
     return gain._asdict()
+
+
+# ==================================================================================================
+# FixRes: larger images answer than were learned
+# ==================================================================================================
+# Where training sees a part of an image at a time, objects are larger in it than in the test part;
+# and a network has more to say of a larger image. So the trained weights answer squares that are
+# enlarged, with batch norm's statistics taken anew at that size (Touvron et al. 2019, arXiv
+# 1906.06423). It stands only where validation gains by it.
+
+RATIOS = (1.14, 1.28)
+STEP = 8  # px, that sizes are multiples of
+
+
+class Chosen(NamedTuple):
+    """The model that answers, what it says of the validation images [N, C], and why."""
+
+    model: keras.Model
+    probs: NDArray[np.float32]
+    record: dict[str, Any]
+
+
+def list_sizes(image_size: int) -> list[int]:
+    """The larger sizes to try, in px."""
+    sizes = {STEP * round(ratio * image_size / STEP) for ratio in RATIOS}
+    return sorted(size for size in sizes if size > image_size)
+
+
+def enlarge(
+    model: keras.Model, config: Config, start: Start, classes: int, size: int
+) -> keras.Model:
+    """A model of the same weights that cuts the same centre and answers it at `size` px.
+
+    Takes the same stored squares; of Keras's own layers, as `strip_augmentation`'s is.
+    """
+    side, seen = model.input_shape[1], config.pixels.image_size
+    squares = keras.Input((size, size, 3))
+    start = start._replace(weights=None)  # the trained ones follow
+    logits = add_body(squares, config, start, classes, config.runtime.seed)
+    body = keras.Model(squares, logits, name="network")
+    body.set_weights(strip_augmentation(model, seen).get_layer("network").get_weights())
+    pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
+    centre = keras.layers.CenterCrop(seen, seen, dtype="float32", name="centre")(pixels)
+    larger = keras.layers.Resizing(size, size, "bilinear", dtype="float32", name="enlarge")
+    return keras.Model(pixels, body(larger(centre)), name="podium")
+
+
+def choose_size(model: keras.Model, config: Config, start: Start, fold: FoldData) -> Chosen:
+    """Tries larger sizes, and gives the model without augmentation that answers best.
+
+    That is the one at image_size, unless another gains more than a standard error, the most of
+    those that do. A SavedModel is one piece that cannot be built larger, and stays.
+    """
+    seen, truth = config.pixels.image_size, fold.encode(fold.validated)
+    best = Chosen(strip_augmentation(model, seen), fold.predict(model, fold.validated), {})
+    plain, tried, most = best.probs, list[dict[str, Any]](), 0.0
+    for size in [] if start.module else list_sizes(seen):
+        larger = enlarge(model, config, start, len(fold.task.classes), size)
+        batches = draw_clean(fold.data.pixels, fold.training, fold.batch_size, fold.seed)
+        write_statistics(Recalibrator(larger).estimate(batches))
+        probs = fold.predict(larger, fold.validated)
+        gain = measure_gain(fold.task, truth, plain, probs)
+        tried.append({"size": size} | gain._asdict())
+        if gain.kept and gain.difference > most:
+            best, most = Chosen(larger, probs, {"size": size}), gain.difference
+    return best._replace(record={"size": seen, **best.record, "tried": tried})
+
+
+# ==================================================================================================
+# Conclusion: how well a fold's network knows what it learned, and with what it answers
+# ==================================================================================================
+# Batch norm's statistics, and the size of the squares that answer, are changed after training only
+# where validation gains by it more than its standard error.
+
+# Epochs of everything after which clean and recalibrated figures are taken, and every fiftieth.
+FOLLOWED = (1, 2, 3, 5, 10, 20, 30)
+
+
+class Closer(NamedTuple):
+    """The competition's metric after an epoch, beside that of training and validation."""
+
+    clean: float  # of training images without augmentation, as the network answers
+    recalibrated: float  # of validation, by statistics taken anew on clean training images
+
+
+def is_followed(epoch: int) -> bool:
+    """Is an epoch, counted from 1, one after which one looks closer?"""
+    return epoch in FOLLOWED or epoch % 50 == 0
+
+
+def follow_network(model: keras.Model, config: Config, fold: FoldData) -> Closer:
+    """Looks closer at a network, and leaves it as it was."""
+    shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
+    clean = mark_probs(fold.predict(model, shown), fold.encode(shown), fold.task)
+    anew = Examiner(model, config.pixels.image_size, fold).recalibrate()
+    after = mark_probs(anew.after, fold.encode(fold.validated), fold.task)
+    return Closer(clean.metric, after.metric)
+
+
+def conclude(
+    model: keras.Model,
+    config: Config,
+    start: Start,
+    fold: FoldData,
+    augmented: Iterable[tuple[Any, ...]],
+) -> tuple[keras.Model, dict[str, Any]]:
+    """The model that answers, without augmentation, and what truth.json says of it.
+
+    `augmented` are the batches of the training stream. The record is empty where there was nothing
+    to find out.
+    """
+    record = dict[str, Any]()
+    if config.predict.recalibrate == "if-better" and find_norms(model):
+        examiner = Examiner(model, config.pixels.image_size, fold)
+        anew = examiner.recalibrate()
+        finding = examiner.examine(anew, take_images(augmented, fold.batch_size))
+        record = finding._asdict() | keep_if_better(fold, anew)
+    if config.predict.test_size == "if-better":
+        chosen = choose_size(model, config, start, fold)
+        return chosen.model, record | {"test_size": chosen.record}
+    return strip_augmentation(model, config.pixels.image_size), record
+
+
+def take_images(batches: Iterable[tuple[Any, ...]], size: int) -> Iterator[NDArray[np.uint8]]:
+    """The images of as many batches as the diagnosis needs."""
+    for images, *_ in islice(batches, max(1, TRAINING_IMAGES // size)):
+        yield np.asarray(images)
 
 
 # ==================================================================================================
@@ -8630,6 +8774,11 @@ class Planner:
         costs = self.pacer.costs()
         plan = plan_folds(self.left(), self.whole, costs, 1, done=None)
         return bool(ask_first_host(len(plan)))
+
+    def spares_time(self) -> bool:
+        """Is there time to look at what was learned before it answers, twice as long as that?"""
+        costs = self.pacer.costs() if self.pacer else None
+        return bool(ask_first_host(costs is None or self.left() > 3 * (costs.answer + costs.start)))
 
     def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> None:
         """Plans for the first time once some updates have been timed."""
@@ -9322,8 +9471,7 @@ def train_fold(
     if there is one. Raises PixelError if the pixels were scaled already, OutOfMemoryError and
     DivergedError if nothing helps.
     """
-    training = FoldTraining(config, start, data, fold, session)
-    return training.finish(complete=training.run())
+    return FoldTraining(config, start, data, fold, session).run()
 
 
 class FoldTraining:
@@ -9332,7 +9480,7 @@ class FoldTraining:
     def __init__(
         self, config: Config, start: Start, data: TrainingSet, fold: int, session: Session
     ) -> None:
-        self.config, self.fold, self.session = config, fold, session
+        self.config, self.start, self.fold, self.session = config, start, fold, session
         self.report, self.planner = session.report, session.planner
         self.folder = session.folder / f"fold{fold}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -9355,17 +9503,18 @@ class FoldTraining:
 
     # The way through the course.
 
-    def run(self) -> bool:
-        """Goes through the course; returns False if it was stopped before its end."""
+    def run(self) -> Trained:
+        """Goes through the course, and concludes it."""
         self.data.check()
         with Host(self.config, self.data.pixels, self.report) as host:
             self.resume()
             if self.fold == 0:
                 self.supply = measure_rate(self.data.make_batches(host, self.position.parts, 0))
-            while epoch := self.find_epoch():
-                if not self.run_epoch(epoch, host):
-                    return False
-        return True
+            complete = True
+            while complete and (epoch := self.find_epoch()):
+                complete = self.run_epoch(epoch, host)
+            self.planner.end_course()
+            return self.finish(host) if complete else self.break_off()
 
     def find_epoch(self) -> Epoch | None:
         """What comes next, as far as time goes."""
@@ -9461,7 +9610,10 @@ class FoldTraining:
         """Validates, lets the schedule know, and writes the epoch's row."""
         model, place, began = self.prepare(clean=epoch.clean), self.position, self.planner.now()
         swap_averages(model)
-        marks = self.data.mark(model, place.parts)
+        data = self.data.in_parts(place.parts)
+        marks, closer = data.mark(model), None
+        if self.is_followed(epoch):
+            closer = follow_network(model, self.config, data)
         swap_averages(model)
         self.planner.end_check(self.planner.now() - began)
         row: dict[str, Any] = {
@@ -9473,8 +9625,8 @@ class FoldTraining:
             "valid/loss": marks.loss,
             "valid/accuracy": marks.accuracy,
             "valid/metric": marks.metric,
-            "clean/metric": None,
-            "recalibrated/metric": None,
+            "clean/metric": closer and closer.clean,
+            "recalibrated/metric": closer and closer.recalibrated,
             "learning_rate": place.schedule.rate(place.done[epoch.phase == "all"] - 1),
             "image_size": epoch.size,
             **self.watch.read(self.planner.now()),
@@ -9545,19 +9697,31 @@ class FoldTraining:
             self.trainee.forget()
             self.position = place
 
-    def finish(self, *, complete: bool) -> Trained:
-        """The network as it answers: kept, and written where its course is complete."""
-        self.planner.end_course()
+    def break_off(self) -> Trained:
+        """The network as it answers where it was stopped."""
         model = self.prepare()
-        if self.supply and self.rate:
-            self.report.say(f"  {describe_bottleneck(self.supply, self.rate)}")
-        if complete:
-            self.keeper.keep(model, self.position)
         swap_averages(model)
         answering = strip_augmentation(model, self.config.pixels.image_size)
-        if complete:
-            self.write_model(answering)
-        return Trained(answering, complete, self.position.parts)
+        return Trained(answering, False, self.position.parts)
+
+    def finish(self, host: Host) -> Trained:
+        """The network as it answers at the end of its course, kept and written."""
+        model, config, parts = self.prepare(), self.config, self.position.parts
+        self.keeper.keep(model, self.position)
+        if self.supply and self.rate:
+            self.report.say(f"  {describe_bottleneck(self.supply, self.rate)}")
+        swap_averages(model)
+        answering, record = strip_augmentation(model, config.pixels.image_size), dict[str, Any]()
+        if self.planner.spares_time():
+            stream = self.data.make_batches(host, parts, 0)
+            data = self.data.in_parts(parts)
+            answering, record = conclude(model, config, self.start, data, stream)
+        if record:
+            write_json(self.folder / "truth.json", record)
+        if "words" in record:
+            self.report.say(f"  fold {self.fold}: {record['words']}")
+        self.write_model(answering)
+        return Trained(answering, True, parts)
 
     # What follows from the settings.
 
@@ -9575,6 +9739,12 @@ class FoldTraining:
         """The network as the place needs it."""
         shape = Shape(self.position.phase, self.position.size, clean, self.position.parts)
         return self.trainee.prepare(shape, self.data.steps)
+
+    def is_followed(self, epoch: Epoch) -> bool:
+        """Is this an epoch after which one looks closer? That of the first fold speaks for all."""
+        number = epoch.first // self.data.steps + 1
+        wanted = self.fold == 0 and self.config.predict.recalibrate != "no"
+        return wanted and epoch.phase == "all" and is_followed(number)
 
     def position_after(self, stretch: Stretch, epoch: Epoch) -> Position:
         """Where the fold stands after what a stretch has done so far."""
@@ -11450,11 +11620,6 @@ def summarise_scores(
     }
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file, whole or not at all."""
-    write_whole(path, json.dumps(clean_values(content), indent=1, allow_nan=False).encode())
-
-
 # ==================================================================================================
 # Results: what a run leaves in its folder, and what it must not leave of another
 # ==================================================================================================
@@ -11701,8 +11866,8 @@ def find_unfinished(config: Config, folder: Path, inputs: Path = KAGGLE_INPUT) -
 
 def list_attached(inputs: Path) -> Iterator[Path]:
     """Yields the folders below that hold an unfinished run."""
-    for name, below, files in os.walk(inputs):
-        folder = Path(name)
+    for top, below, files in os.walk(inputs):
+        folder = Path(top)
         if len(folder.relative_to(inputs).parts) >= RUN_DEPTH:
             below.clear()
         if RUN_FILE in files and is_unfinished(folder):
@@ -11758,8 +11923,8 @@ def adopt_run(source: Path, folder: Path) -> None:
 
 def list_files(folder: Path) -> list[Path]:
     """The files of a run's folds, but for what a write that was cut off has left."""
-    paths = sorted(folder.glob("fold[0-9]*/*"))
-    return [path for path in paths if path.is_file() and path.suffix != ".half"]
+    paths = folder.glob("fold[0-9]*/*")
+    return sorted(path for path in paths if path.is_file() and path.suffix != ".half")
 
 
 def copy_whole(source: Path, target: Path) -> None:
@@ -12575,7 +12740,7 @@ def say_decision(task: Task, decision: Decision, warnings: list[str], report: Re
 def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
     """Draws the curves and says how a fold went."""
     try:
-        write_curves(folder)
+        write_curves(folder, score["metric"])
     except Exception as error:  # a picture must not cost the folds to come
         report.warn(f"the curves could not be drawn ({describe_error(error)})")
     report.emit("fold_ended", **score)

@@ -15,11 +15,11 @@ from sklearn.datasets import load_digits
 from podium.backbones import find_backbone
 from podium.batches import Labelled, order_epoch
 from podium.config import AugmentConfig, Config, PixelsConfig
+from podium.fold_data import FoldData
 from podium.learning import HeadConfig, ModelConfig
 from podium.model import build_model
 from podium.network import Start
 from podium.task import Task
-from podium.truth import FoldData
 
 SIDE, BATCH, TRAINED = 16, 64, 768
 TASK = Task("label", tuple("0123456789"))

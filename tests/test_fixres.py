@@ -12,12 +12,13 @@ from podium.backbones import find_backbone
 from podium.batches import Labelled
 from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.fixres import choose_size, enlarge, list_sizes
+from podium.fold_data import FoldData
 from podium.learning import HeadConfig, ModelConfig
 from podium.model import build_model
 from podium.network import Start
 from podium.recalibrate import find_norms
 from podium.task import Task
-from podium.truth import FoldData, Gain
+from podium.truth import Gain
 
 CONFIG = replace(
     Config(),

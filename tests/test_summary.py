@@ -9,7 +9,7 @@ import pytest
 from podium.competition import Competition
 from podium.config import Config
 from podium.decide import Decision, fit_nested, plain_rule
-from podium.events import Reporter
+from podium.events import Reporter, write_json
 from podium.metrics import wilson_interval
 from podium.pixels import Images
 from podium.predictions import Predictions, join_predictions
@@ -22,7 +22,6 @@ from podium.summary import (
     score_single_models,
     summarise_run,
     summarise_scores,
-    write_json,
 )
 from podium.task import Task
 

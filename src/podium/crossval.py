@@ -16,7 +16,7 @@ from podium.competition import Competition
 from podium.config import Config
 from podium.curves import write_curves
 from podium.decide import Decision
-from podium.events import Reporter
+from podium.events import Reporter, write_json
 from podium.fold_data import TrainingSet
 from podium.leaks import Leak
 from podium.model import open_session
@@ -35,7 +35,6 @@ from podium.summary import (
     format_score,
     summarise_run,
     summarise_scores,
-    write_json,
 )
 from podium.task import Task
 from podium.train import Session, Trained, train_fold
@@ -157,7 +156,7 @@ def say_decision(task: Task, decision: Decision, warnings: list[str], report: Re
 def report_fold(score: dict[str, Any], folder: Path, report: Reporter) -> None:
     """Draws the curves and says how a fold went."""
     try:
-        write_curves(folder)
+        write_curves(folder, score["metric"])
     except Exception as error:  # a picture must not cost the folds to come
         report.warn(f"the curves could not be drawn ({describe_error(error)})")
     report.emit("fold_ended", **score)

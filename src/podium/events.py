@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from podium.storage import write_whole
+
 LONGEST_LIST = 100  # of an array or a list, the values that an event keeps
 LONGEST_TEXT = 8_000  # characters; of a longer text the end is kept, where a traceback says most
 LONGEST_LINE = 64_000  # bytes of one event
@@ -141,3 +143,8 @@ def clean_value(value: Any, most: int | None = None) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_whole(path, json.dumps(clean_values(content), indent=1, allow_nan=False).encode())

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.config import Config
+from podium.fold_data import FoldData
 from podium.model import add_body, strip_augmentation
 from podium.network import Start
 from podium.recalibrate import Recalibrator, draw_clean, write_statistics
-from podium.truth import FoldData, measure_gain
+from podium.truth import measure_gain
 
 RATIOS = (1.14, 1.28)
 STEP = 8  # px, that sizes are multiples of

@@ -1,6 +1,6 @@
 """Fold data: what one fold trains on, and what validates it"""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import keras
 import numpy as np
@@ -57,16 +57,18 @@ class FoldData(NamedTuple):
         """The truth of some rows: [len(rows), C]."""
         return encode_targets(self.data.labels[rows], self.data.classes)
 
-    def predict(
-        self, model: keras.Model, rows: NDArray[np.int64], parts: int = 1
-    ) -> NDArray[np.float32]:
+    def in_parts(self, parts: int) -> Self:
+        """The same images, of which fewer go through a network at a time."""
+        return self._replace(batch_size=self.batch_size // parts)
+
+    def predict(self, model: keras.Model, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """What a model says of some rows: probabilities [len(rows), C]."""
-        size, exclusive = self.batch_size // parts, self.task.exclusive
+        size, exclusive = self.batch_size, self.task.exclusive
         return predict_probs(model, self.pixels, rows, size, exclusive=exclusive)
 
-    def mark(self, model: keras.Model, parts: int) -> Marks:
+    def mark(self, model: keras.Model) -> Marks:
         """How well a model answers the fold that is left out."""
-        probs = self.predict(model, self.validated, parts)
+        probs = self.predict(model, self.validated)
         return mark_probs(probs, self.encode(self.validated), self.task)
 
 

@@ -18,7 +18,7 @@ from podium.competition import Competition, read_competition
 from podium.config import Config
 from podium.crossval import Plan, cross_validate
 from podium.devices import DeviceError
-from podium.events import Reporter
+from podium.events import Reporter, write_json
 from podium.fold_data import TrainingSet
 from podium.folds import FoldError, write_folds
 from podium.handles import BackboneError
@@ -53,10 +53,7 @@ from podium.runtime import (
 from podium.setbacks import DivergedError, OutOfMemoryError
 from podium.settings import SOURCE
 from podium.split import split_images
-from podium.summary import (
-    summarise_run,
-    write_json,
-)
+from podium.summary import summarise_run
 from podium.validate import SubmissionError
 from podium.webhook import Watch
 from podium.weights import prepare_backbone

@@ -79,6 +79,11 @@ class Planner:
         plan = plan_folds(self.left(), self.whole, costs, 1, done=None)
         return bool(ask_first_host(len(plan)))
 
+    def spares_time(self) -> bool:
+        """Is there time to look at what was learned before it answers, twice as long as that?"""
+        costs = self.pacer.costs() if self.pacer else None
+        return bool(ask_first_host(costs is None or self.left() > 3 * (costs.answer + costs.start)))
+
     def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> None:
         """Plans for the first time once some updates have been timed."""
         if self.pacer is None and len(stretch.times) >= FIRST_UPDATES:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from podium.competition import Competition
 from podium.decide import Decision
+from podium.events import write_json
 from podium.folds import find_folds
 from podium.predictions import (
     Predictions,
@@ -23,7 +24,6 @@ from podium.predictions import (
 from podium.rules import Rule, apply_rule
 from podium.settings import SOURCE
 from podium.submit import make_submission, write_submission
-from podium.summary import write_json
 from podium.validate import check_submission
 
 # What a run writes, but for the record, which goes on, and the webhooks' memories.

@@ -19,6 +19,7 @@ import pandas as pd
 from podium.attempt import describe_error
 from podium.competition import Competition
 from podium.config import Config
+from podium.events import write_json
 from podium.folds import find_folds, read_folds
 from podium.infer import RUN_DEPTH
 from podium.knobs import list_settings
@@ -26,7 +27,6 @@ from podium.results import read_fold_answers
 from podium.runtime import KAGGLE_INPUT, Runtime
 from podium.settings import SOURCE
 from podium.storage import open_whole, sync_folder
-from podium.summary import write_json
 
 RUN_FILE = "run.json"
 

@@ -3,10 +3,8 @@
 summary.json is for programs: what was found, what was reached, how long it took and with what.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +14,13 @@ from numpy.typing import NDArray
 from podium.competition import Competition
 from podium.config import Config
 from podium.decide import Decision, fit_nested
-from podium.events import Reporter, clean_values
+from podium.events import Reporter
 from podium.metrics import METRICS, Score, score_predictions
 from podium.pixels import Images
 from podium.predictions import Predictions, average_predictions, join_predictions
 from podium.rules import Rule, apply_rule
 from podium.runtime import Runtime, read_versions
 from podium.settings import SOURCE
-from podium.storage import write_whole
 from podium.task import Task, encode_targets
 
 
@@ -158,8 +155,3 @@ def summarise_scores(
         "folds": [{"fold": fold, **score_fields(score)} for fold, score in enumerate(folds)],
         "unreadable": {"training": train.unreadable, "test": test.unreadable},
     }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file, whole or not at all."""
-    write_whole(path, json.dumps(clean_values(content), indent=1, allow_nan=False).encode())

@@ -19,10 +19,11 @@ import keras
 
 from podium.batches import Host
 from podium.checkpoint import restore_state
+from podium.conclude import conclude, follow_network, is_followed
 from podium.config import Config
 from podium.diary import Diary, EpochWatch
 from podium.epochs import Epoch, Position, find_epoch, find_size, set_course
-from podium.events import Reporter
+from podium.events import Reporter, write_json
 from podium.fold_data import TrainingSet, take_fold
 from podium.freezing import warn_of_slow_statistics
 from podium.keeper import Keeper
@@ -74,8 +75,7 @@ def train_fold(
     if there is one. Raises PixelError if the pixels were scaled already, OutOfMemoryError and
     DivergedError if nothing helps.
     """
-    training = FoldTraining(config, start, data, fold, session)
-    return training.finish(complete=training.run())
+    return FoldTraining(config, start, data, fold, session).run()
 
 
 class FoldTraining:
@@ -84,7 +84,7 @@ class FoldTraining:
     def __init__(
         self, config: Config, start: Start, data: TrainingSet, fold: int, session: Session
     ) -> None:
-        self.config, self.fold, self.session = config, fold, session
+        self.config, self.start, self.fold, self.session = config, start, fold, session
         self.report, self.planner = session.report, session.planner
         self.folder = session.folder / f"fold{fold}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -107,17 +107,18 @@ class FoldTraining:
 
     # The way through the course.
 
-    def run(self) -> bool:
-        """Goes through the course; returns False if it was stopped before its end."""
+    def run(self) -> Trained:
+        """Goes through the course, and concludes it."""
         self.data.check()
         with Host(self.config, self.data.pixels, self.report) as host:
             self.resume()
             if self.fold == 0:
                 self.supply = measure_rate(self.data.make_batches(host, self.position.parts, 0))
-            while epoch := self.find_epoch():
-                if not self.run_epoch(epoch, host):
-                    return False
-        return True
+            complete = True
+            while complete and (epoch := self.find_epoch()):
+                complete = self.run_epoch(epoch, host)
+            self.planner.end_course()
+            return self.finish(host) if complete else self.break_off()
 
     def find_epoch(self) -> Epoch | None:
         """What comes next, as far as time goes."""
@@ -213,7 +214,10 @@ class FoldTraining:
         """Validates, lets the schedule know, and writes the epoch's row."""
         model, place, began = self.prepare(clean=epoch.clean), self.position, self.planner.now()
         swap_averages(model)
-        marks = self.data.mark(model, place.parts)
+        data = self.data.in_parts(place.parts)
+        marks, closer = data.mark(model), None
+        if self.is_followed(epoch):
+            closer = follow_network(model, self.config, data)
         swap_averages(model)
         self.planner.end_check(self.planner.now() - began)
         row: dict[str, Any] = {
@@ -225,8 +229,8 @@ class FoldTraining:
             "valid/loss": marks.loss,
             "valid/accuracy": marks.accuracy,
             "valid/metric": marks.metric,
-            "clean/metric": None,
-            "recalibrated/metric": None,
+            "clean/metric": closer and closer.clean,
+            "recalibrated/metric": closer and closer.recalibrated,
             "learning_rate": place.schedule.rate(place.done[epoch.phase == "all"] - 1),
             "image_size": epoch.size,
             **self.watch.read(self.planner.now()),
@@ -297,19 +301,31 @@ class FoldTraining:
             self.trainee.forget()
             self.position = place
 
-    def finish(self, *, complete: bool) -> Trained:
-        """The network as it answers: kept, and written where its course is complete."""
-        self.planner.end_course()
+    def break_off(self) -> Trained:
+        """The network as it answers where it was stopped."""
         model = self.prepare()
-        if self.supply and self.rate:
-            self.report.say(f"  {describe_bottleneck(self.supply, self.rate)}")
-        if complete:
-            self.keeper.keep(model, self.position)
         swap_averages(model)
         answering = strip_augmentation(model, self.config.pixels.image_size)
-        if complete:
-            self.write_model(answering)
-        return Trained(answering, complete, self.position.parts)
+        return Trained(answering, False, self.position.parts)
+
+    def finish(self, host: Host) -> Trained:
+        """The network as it answers at the end of its course, kept and written."""
+        model, config, parts = self.prepare(), self.config, self.position.parts
+        self.keeper.keep(model, self.position)
+        if self.supply and self.rate:
+            self.report.say(f"  {describe_bottleneck(self.supply, self.rate)}")
+        swap_averages(model)
+        answering, record = strip_augmentation(model, config.pixels.image_size), dict[str, Any]()
+        if self.planner.spares_time():
+            stream = self.data.make_batches(host, parts, 0)
+            data = self.data.in_parts(parts)
+            answering, record = conclude(model, config, self.start, data, stream)
+        if record:
+            write_json(self.folder / "truth.json", record)
+        if "words" in record:
+            self.report.say(f"  fold {self.fold}: {record['words']}")
+        self.write_model(answering)
+        return Trained(answering, True, parts)
 
     # What follows from the settings.
 
@@ -327,6 +343,12 @@ class FoldTraining:
         """The network as the place needs it."""
         shape = Shape(self.position.phase, self.position.size, clean, self.position.parts)
         return self.trainee.prepare(shape, self.data.steps)
+
+    def is_followed(self, epoch: Epoch) -> bool:
+        """Is this an epoch after which one looks closer? That of the first fold speaks for all."""
+        number = epoch.first // self.data.steps + 1
+        wanted = self.fold == 0 and self.config.predict.recalibrate != "no"
+        return wanted and epoch.phase == "all" and is_followed(number)
 
     def position_after(self, stretch: Stretch, epoch: Epoch) -> Position:
         """Where the fold stands after what a stretch has done so far."""
