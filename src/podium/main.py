@@ -167,6 +167,10 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
         infer(config, runtime, competition, report)
         return
     go_on(unfinished, describe_run(config, runtime, competition), runtime.folder, report)
+    if unfinished and (runtime.folder / "folds.csv").is_file():
+        # Not dealt again: a library that reads images otherwise might find other copies.
+        folds = replace(config.folds, file=str(runtime.folder / "folds.csv"))
+        config = replace(config, folds=folds)
     train(config, runtime, competition, report, watch)
 
 
