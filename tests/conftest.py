@@ -6,6 +6,7 @@ KERAS_BACKEND=jax runs it on JAX with 8 virtual devices, as many as a TPU v5e-8 
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -63,6 +64,22 @@ def exported() -> Path:
     from hub_modules import keep_efficientnet
 
     return keep_efficientnet("b0")
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """TensorFlow computes step by step: of a whole run in a test, most was tracing its functions.
+
+    For what a run writes and says; that it trains as graphs is for test_train and the dry runs.
+    """
+    if os.environ["KERAS_BACKEND"] != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

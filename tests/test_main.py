@@ -25,6 +25,10 @@ from podium.predictions import read_predictions
 from podium.train import EpochLog
 from podium.webhook import Watch
 
+pytestmark = [
+    pytest.mark.usefixtures("untraced"),
+    pytest.mark.filterwarnings("ignore:Even though the .*eagerly` option is set:UserWarning"),
+]
 QUICK = [
     "--preset=dry-run",
     "--pixels.image_size=16",
