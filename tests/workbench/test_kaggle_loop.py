@@ -127,6 +127,10 @@ def client(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+# What is settled before Kaggle is asked, or after it has answered, is the same with every client.
+whatever_client = pytest.mark.parametrize("client", ["2.0.2"], indirect=True)
+
+
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Kaggle:
     return Kaggle(tmp_path / "machine", tmp_path / "input")
@@ -209,7 +213,7 @@ def check_watched_without_a_network(folder: Path, logs: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("client", ["newest"], indirect=True)
+@whatever_client
 def test_a_code_competition_is_trained_with_and_answered_without_internet(
     checkout: Checkout, kaggle: Kaggle
 ):
@@ -296,6 +300,7 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+@whatever_client
 def test_a_line_of_a_crash_names_its_source(checkout: Checkout, kaggle: Kaggle):
     module = checkout.folder / "src" / "podium" / "override.py"
     crash = "def crash_here() -> None:\n    raise ZeroDivisionError\n\n\n"
@@ -313,7 +318,7 @@ def test_a_line_of_a_crash_names_its_source(checkout: Checkout, kaggle: Kaggle):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("client", ["2.0.2"], indirect=True)
+@whatever_client
 def test_a_kernel_that_fails_ends_complete_with_a_status_and_names_source_lines(
     checkout: Checkout, kaggle: Kaggle
 ):
@@ -374,6 +379,7 @@ def test_sources_that_kaggle_does_not_know_are_named(checkout: Checkout):
     assert "runs without dataset nobody/nothing, kernel nobody/no-kernel" in line
 
 
+@whatever_client
 def test_without_credentials_or_with_readable_ones_nothing_is_sent(
     checkout: Checkout, kaggle: Kaggle
 ):
@@ -446,6 +452,7 @@ def test_a_submission_that_cannot_be_uploaded_is_not_called_submitted(
     assert not kaggle.submissions
 
 
+@whatever_client
 def test_what_a_machine_lacks_is_one_line(checkout: Checkout):
     checkout.write()
     done = checkout.run("push", PATH="/nowhere")
@@ -464,6 +471,7 @@ def test_a_server_that_is_down_is_one_line(checkout: Checkout):
 
 
 @pytest.mark.parametrize("name", ["kernel/competitions/digits.toml", "src/podium/new.py"])
+@whatever_client
 def test_a_push_of_what_is_not_committed_or_not_set_up_is_refused(
     checkout: Checkout, kaggle: Kaggle, name: str
 ):
@@ -482,8 +490,8 @@ def test_a_push_of_what_is_not_committed_or_not_set_up_is_refused(
         (checkout.folder / name).write_text('"""New: not in ORDER"""\n')
         change(
             checkout.folder / "build_kernel.py",
-            '"settings", "config"',
-            '"new", "settings", "config"',
+            '"settings", ',
+            '"new", "settings", ',
         )
         checkout.git("add", "build_kernel.py")
     checkout.git("commit", "-q", "-m", "without it")
@@ -491,6 +499,7 @@ def test_a_push_of_what_is_not_committed_or_not_set_up_is_refused(
     assert kaggle.kernels["podium-digits"]["version"] == 1
 
 
+@whatever_client
 def test_the_tag_holds_the_link_and_the_hash_of_what_was_pushed(checkout: Checkout, kaggle: Kaggle):
     source = push_anew(checkout, kaggle, 1)
     assert re.fullmatch("[0-9a-f]{64}", source)
@@ -518,6 +527,7 @@ def test_a_push_without_an_answer_may_have_been_taken(checkout: Checkout, kaggle
     assert checkout.git("tag") == ""
 
 
+@whatever_client
 def test_a_dry_push_shows_everything_and_sends_nothing(checkout: Checkout):
     checkout.write(model__backbone="hub:imagenet21k-s")
     done = checkout.run("push", "--dry")
@@ -535,6 +545,7 @@ def test_the_module_of_a_hub_backbone_is_attached(checkout: Checkout, kaggle: Ka
     assert kaggle.kernels["podium-digits"]["asked"]["modelDataSources"] == [module]
 
 
+@whatever_client
 def test_what_kaggle_would_not_run_or_take_is_not_sent(checkout: Checkout, kaggle: Kaggle):
     checkout.write(kind="code", predict__run="attached")
     line = refused(checkout.run("push"))
@@ -547,6 +558,7 @@ def test_what_kaggle_would_not_run_or_take_is_not_sent(checkout: Checkout, kaggl
     assert not kaggle.kernels
 
 
+@whatever_client
 def test_a_script_with_a_secret_in_its_settings_is_not_pushed(checkout: Checkout, kaggle: Kaggle):
     secret = "https://discord.com/api/webhooks/123456789012345678/" + "x" * 40
     checkout.write(data__solution=secret)
@@ -559,6 +571,7 @@ def test_a_script_with_a_secret_in_its_settings_is_not_pushed(checkout: Checkout
 @pytest.mark.parametrize(
     "part", ["https://own.example/in/a-word-of-many-letters", "a-word-of-many-letters"]
 )
+@whatever_client
 def test_a_script_with_a_part_of_the_webhook_in_use_is_not_pushed(
     checkout: Checkout, kaggle: Kaggle, part: str
 ):
@@ -589,6 +602,7 @@ def test_the_quota_is_told_where_the_client_can(checkout: Checkout, client: str)
         assert "this version of the kaggle client cannot tell" in refused(done)
 
 
+@whatever_client
 def test_what_was_not_pushed_or_pulled_cannot_be_submitted(checkout: Checkout):
     checkout.write()
     assert "nothing was pushed from here yet" in refused(checkout.run("collect", "submit"))
@@ -635,6 +649,7 @@ def test_output_comes_after_the_end_and_from_all_pages(checkout: Checkout, kaggl
     assert "! " not in pulled.stdout
 
 
+@whatever_client
 def test_the_output_of_another_version_is_named_and_not_handed_in(
     checkout: Checkout, kaggle: Kaggle
 ):
@@ -655,6 +670,7 @@ def test_the_output_of_another_version_is_named_and_not_handed_in(
     assert not kaggle.submissions
 
 
+@whatever_client
 def test_a_submission_that_nothing_ties_to_its_version_is_not_handed_in(
     checkout: Checkout, kaggle: Kaggle
 ):
@@ -664,6 +680,7 @@ def test_a_submission_that_nothing_ties_to_its_version_is_not_handed_in(
     assert "it has no status.json" in refused(checkout.run("collect", "submit"))
 
 
+@whatever_client
 def test_a_link_that_expired_leaves_what_was_there(checkout: Checkout, kaggle: Kaggle):
     source = push_anew(checkout, kaggle, 1)
     kaggle.finish("podium-digits", 1, **write_output(source))
@@ -675,6 +692,7 @@ def test_a_link_that_expired_leaves_what_was_there(checkout: Checkout, kaggle: K
     assert path.read_text() == "id,label\n1,0\n"
 
 
+@whatever_client
 def test_a_file_of_the_output_cannot_be_written_elsewhere(checkout: Checkout, kaggle: Kaggle):
     source = push_anew(checkout, kaggle, 1)
     kaggle.finish("podium-digits", 1, **write_output(source))
