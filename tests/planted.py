@@ -93,8 +93,9 @@ class Case(NamedTuple):
     epochs: int
 
 
+# One fault each: of digits that are hard, 768 are learned by heart too, which may outweigh a lag.
 CASES = {
-    "lag": Case(DATA, TRAINED, 0.99, Strength(), 10),
+    "lag": Case(EASY, TRAINED, 0.99, Strength(), 10),
     "shift": Case(DATA, TRAINED, 0.9, STRONG, 20),
     "overfit": Case(DATA, TRAINED // 4, 0.9, Strength(), 30),
     "none": Case(EASY, TRAINED, 0.9, LIGHT, 15),
