@@ -352,7 +352,7 @@ def limit_cached_threads(job: Job) -> Run:
 def podium_cached(policy: str, job: Job, *, layer: bool = False) -> Run:
     """What training takes after the first epoch; with the layer, what the network takes."""
     from podium.augment import crop_margin, make_augmentation
-    from podium.batches import Host, Labelled, count_steps, make_train_batches
+    from podium.batches import Cut, Host, Labelled, count_steps, make_train_batches
     from podium.config import AugmentConfig, Config, PixelsConfig
     from podium.events import Reporter
 
@@ -362,7 +362,7 @@ def podium_cached(policy: str, job: Job, *, layer: bool = False) -> Run:
     data = Labelled(squares, np.arange(len(squares)) % 10, 10)
     host = Host(config, squares, Reporter(job.folder))  # its processes end with this one
     rows = np.arange(len(squares))
-    stream = iter(make_train_batches(data, rows, job.batch, 0, host))
+    stream = iter(make_train_batches(data, rows, Cut(job.batch), 0, host))
     steps = PASSES * count_steps(len(squares), job.batch)
     device = make_augmentation(augment, job.side, seed=0)
 
@@ -432,7 +432,7 @@ def measure_memory(job: Job, kind: str) -> dict[str, float]:
     """
     import pandas as pd
 
-    from podium.batches import Labelled, make_train_batches
+    from podium.batches import Cut, Labelled, make_train_batches
     from podium.config import PixelsConfig
     from podium.events import Reporter
     from podium.pixels import read_images
@@ -441,7 +441,7 @@ def measure_memory(job: Job, kind: str) -> dict[str, float]:
     report.say = lambda *_: None
     table = pd.DataFrame({"id": job.paths, "path": job.paths})
     warm = Labelled(np.zeros((job.batch, 8, 8, 3), np.uint8), np.zeros(job.batch, int), 2)
-    next(iter(make_train_batches(warm, np.arange(job.batch), job.batch, 0)))
+    next(iter(make_train_batches(warm, np.arange(job.batch), Cut(job.batch), 0)))
     taken, done = [read_status()], threading.Event()
 
     def watch() -> None:
@@ -453,7 +453,7 @@ def measure_memory(job: Job, kind: str) -> dict[str, float]:
     config = PixelsConfig(cache=kind)
     pixels = read_images(table, job.stored, "training", config, report).pixels
     data = Labelled(pixels, np.zeros(len(rows), int), 2)
-    for _ in make_train_batches(data, rows, job.batch, 0).take(len(rows) // job.batch):
+    for _ in make_train_batches(data, rows, Cut(job.batch), 0).take(len(rows) // job.batch):
         pass
     done.set()
     watcher.join()

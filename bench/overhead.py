@@ -4,7 +4,7 @@
 
 In each round the same network trains on the same stream three times: by one model.fit with
 validation data and nothing else; by train_fold without a checkpoint; and by train_fold with one
-after each epoch, or as often as it writes them. Times run from the last step of the first epoch,
+after each update. Times run from the last step of the first epoch,
 when all is compiled, to the last step of the last, and so hold whatever happens between epochs.
 The ratios are medians over the rounds. A checkpoint costs what the third takes longer than the
 second; "all" is the second's ratio and what a checkpoint every five minutes adds to it.
@@ -29,15 +29,24 @@ import numpy as np
 import pandas as pd
 
 from podium.backbones import find_backbone
-from podium.batches import Labelled, make_eval_batches, make_train_batches
+from podium.budget import Budget
+from podium.planner import Planner
+from podium.batches import Cut, Labelled, make_eval_batches, make_train_batches
 from podium.config import AugmentConfig, Config, FoldsConfig, PixelsConfig
 from podium.events import Reporter
-from podium.learning import ModelConfig, TrainConfig
+from podium.fold_data import TrainingSet
+from podium.learning import (
+    ModelConfig,
+    OptimizerConfig,
+    PredictConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from podium.model import build_model, open_session
 from podium.network import Start
 from podium.pixels import Images
 from podium.task import Task
-from podium.train import TrainingSet, train_fold
+from podium.train import Session, train_fold
 
 BACKEND = os.environ["KERAS_BACKEND"]
 CLASSES, FOLD = 10, 1  # the first fold measures its input beside
@@ -93,7 +102,8 @@ def print_result(seconds: dict[str, list[float]], options: argparse.Namespace) -
     bare, fold, written = (np.array(seconds[name]) for name in ("bare", "fold", "checkpoints"))
     epochs = options.epochs - 1
     ratio = float(np.median(fold / bare))
-    checkpoint = float(np.median(written - fold)) / epochs
+    # One after each update, but for the last of an epoch, and one at its end.
+    checkpoint = float(np.median(written - fold)) / (epochs * options.steps)
     total = ratio + max(checkpoint, 0.0) / (60 * USUAL)
     steps = epochs * options.steps
     step_ms = {name: 1000 * statistics.median(one) / steps for name, one in seconds.items()}
@@ -117,7 +127,10 @@ def make_config(options: argparse.Namespace, minutes: float) -> Config:
         model=ModelConfig(options.backbone, "random"),
         pixels=PixelsConfig(options.side, options.batch),
         augment=AugmentConfig("none", flip="yes"),
+        optimizer=OptimizerConfig("adamw", weight_decay=0.0),
+        schedule=ScheduleConfig(head_lr=1e-3, peak_lr=1e-3),
         train=TrainConfig(head_epochs=0, epochs=options.epochs, checkpoint_minutes=minutes),
+        predict=PredictConfig(recalibrate="no"),
     )
 
 
@@ -153,7 +166,7 @@ def time_bare(data: TrainingSet, options: argparse.Namespace) -> float:
     )
     labelled, ticks = Labelled(pixels, labels, CLASSES), Ticks()
     model.fit(
-        make_train_batches(labelled, np.flatnonzero(data.folds != FOLD), options.batch, 0),
+        make_train_batches(labelled, np.flatnonzero(data.folds != FOLD), Cut(options.batch), 0),
         epochs=options.epochs,
         steps_per_epoch=options.steps,
         validation_data=make_eval_batches(
@@ -168,23 +181,27 @@ def time_bare(data: TrainingSet, options: argparse.Namespace) -> float:
 def time_fold(data: TrainingSet, options: argparse.Namespace, minutes: float) -> float:
     """A fold of Podium, whose every fit is listened to, however many there are."""
     open_session("float32", devices=1)
-    ticks, fit = Ticks(), keras.Model.fit
+    times, fit = list[float](), keras.Model.fit
 
-    def listen(model, *given, callbacks=None, **named):
-        return fit(model, *given, callbacks=[*(callbacks or []), ticks], **named)
+    def listen(model, *given, **named):
+        history = fit(model, *given, **named)
+        times.append(time.perf_counter())
+        return history
 
     keras.Model.fit = listen
     try:
         with tempfile.TemporaryDirectory() as folder:
             report = Reporter(Path(folder))
             report.say = lambda *_: None
+            planner = Planner(Budget(time.time() + 1e6), 2, (1, 2), report)
+            session = Session(Path(folder), 1, report, planner, lambda: False)
             config, start = make_config(options, minutes), make_start(options)
-            train_fold(config, start, data, FOLD, Path(folder) / f"fold{FOLD}", report)
+            train_fold(config, start, data, FOLD, session)
     finally:
         keras.Model.fit = fit
-    if len(ticks.times) != options.epochs:
-        raise SystemExit(f"{options.epochs} epochs were to be seen, not {len(ticks.times)}")
-    return ticks.seconds
+    if len(times) != options.epochs:
+        raise SystemExit(f"{options.epochs} epochs were to be seen, not {len(times)}")
+    return times[-1] - times[0]
 
 
 if __name__ == "__main__":

@@ -33,11 +33,11 @@ from podium.events import Reporter
 from podium.freezing import freeze_backbone
 from podium.model import build_model
 from podium.network import Start
-from podium.batches import Host, Labelled, make_train_batches
+from podium.batches import Cut, Host, Labelled, make_train_batches
 from podium.objective import compile_model
 from podium.optimizers import make_optimizer, set_rates
 from podium.task import Task
-from podium.train import EpochLog
+from podium.stretch import Stretch
 
 BACKEND = os.environ["KERAS_BACKEND"]
 CLASSES = 10
@@ -105,23 +105,14 @@ def time_fit(pixels, labels, options: argparse.Namespace) -> Callable[[], float]
     data = Labelled(pixels, labels, CLASSES)
     folder = Path(tempfile.mkdtemp())
 
-    class Quiet(EpochLog):
-        """The callback of a fold, but for validation, which the bare step has none of."""
-
-        def on_epoch_end(self, epoch, logs=None) -> None:
-            logs = {**logs, "val_log_loss": 0.0, "val_accuracy": 0.0}
-            super().on_epoch_end(epoch, logs)
-
-    report = Reporter(folder)
-    report.say = lambda *_: None
-    host = Host(make_config(options), pixels, report)
-    batches = make_train_batches(data, np.arange(len(pixels)), options.batch, 0, host)
+    host = Host(make_config(options), pixels, Reporter(folder))
+    batches = make_train_batches(data, np.arange(len(pixels)), Cut(options.batch), 0, host)
 
     def run() -> float:
-        log = Quiet(folder / "history.csv", 0, len(pixels), 1, report)
-        ends = Ends()
-        model.fit(batches, steps_per_epoch=options.steps, callbacks=[log, ends], verbose=0)
-        return ends.seconds
+        stretch = Stretch(model, 1, lambda _: "")
+        model.fit(batches, steps_per_epoch=options.steps, callbacks=stretch, verbose=0)
+        stretch.figures()  # waits for the device
+        return stretch.seconds
 
     return run
 

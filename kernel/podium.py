@@ -111,7 +111,7 @@ competition → pixels → folds → augment → backbones → model → train �
    12620  Cross-validation: fold by fold, each trained on the others
    12750  The run: the stages in order
 
-Sources: sha256 186b13ad292b3eb79e625072b9b4254e9eb63a923318183871b80aac4ad27c81
+Sources: sha256 fe83eec298d8f2e17674eaa566d6a404991e5f163b16d6ef5c5b1a00a8d9fc21
 """
 
 # ==================================================================================================
@@ -125,7 +125,7 @@ Sources: sha256 186b13ad292b3eb79e625072b9b4254e9eb63a923318183871b80aac4ad27c81
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "186b13ad292b3eb79e625072b9b4254e9eb63a923318183871b80aac4ad27c81"
+SOURCE = "fe83eec298d8f2e17674eaa566d6a404991e5f163b16d6ef5c5b1a00a8d9fc21"
 
 
 import atexit
@@ -12860,6 +12860,10 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
         infer(config, runtime, competition, report)
         return
     go_on(unfinished, describe_run(config, runtime, competition), runtime.folder, report)
+    if unfinished and (runtime.folder / "folds.csv").is_file():
+        # Not dealt again: a library that reads images otherwise might find other copies.
+        folds = replace(config.folds, file=str(runtime.folder / "folds.csv"))
+        config = replace(config, folds=folds)
     train(config, runtime, competition, report, watch)
 
 

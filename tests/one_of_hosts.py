@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from podium.backbones import find_backbone
-from podium.batches import Host, Labelled, make_train_batches
+from podium.batches import Cut, Host, Labelled, make_train_batches
 from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.events import Reporter
 from podium.hosts import ask_first_host, count_hosts, is_first_host
@@ -55,7 +55,7 @@ def train(config: Config, runtime: Runtime) -> dict[str, np.ndarray]:
     model = build_model(config, Start(find_backbone("tiny"), "inception"), 2, SIDE, seed=0)
     compile_model(model, keras.optimizers.AdamW(1e-2), jit=True)
     with Host(config, data.pixels, Reporter(runtime.folder)) as host:
-        batches = make_train_batches(data, ROWS, 16, 0, host)
+        batches = make_train_batches(data, ROWS, Cut(16), 0, host)
         logs = model.fit(batches, epochs=STEPS, steps_per_epoch=1, verbose=0).history
     weights = {v.path: np.array(v.value) for v in model.variables if v.dtype == "float32"}
     probs = predict_probs(model, data.pixels, ROWS[:37], 16)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from podium import batches as batches_room
 from podium.batches import (
+    Cut,
     Host,
     Labelled,
     count_steps,
@@ -42,7 +43,7 @@ def take(  # a stream of training batches, under a policy
     data = Labelled(pixels, np.arange(len(pixels)) % 3, 3)
     rows = np.arange(len(pixels))
     with Host(config, pixels, Reporter(folder)) as host:
-        dataset = make_train_batches(data, rows, BATCH, 5, host, start_step)
+        dataset = make_train_batches(data, rows, Cut(BATCH), 5, host, start_step)
         return list(dataset.take(batches).as_numpy_iterator())
 
 
@@ -85,7 +86,7 @@ def test_training_batches_are_the_images_in_the_order_drawn():
     pixels = RNG.integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
     labels = np.arange(10)
     rows = np.array([1, 3, 5, 7, 9])
-    dataset = make_train_batches(Labelled(pixels, labels, 10), rows, 4, seed=3)
+    dataset = make_train_batches(Labelled(pixels, labels, 10), rows, Cut(4), seed=3)
     order = np.concatenate([order_epoch(rows, 4, 3, 0), order_epoch(rows, 4, 3, 1)])
     for expected, (images, truth) in zip(order, dataset.take(4).as_numpy_iterator(), strict=True):
         np.testing.assert_array_equal(images, pixels[expected])

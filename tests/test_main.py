@@ -17,12 +17,12 @@ from receivers import serve
 
 from podium.competition import read_competition
 from podium.config import DataConfig
+from podium.diary import Diary
 from podium.events import Reporter
 from podium.inputs import CompetitionError
 from podium.main import main as run_podium
 from podium.override import SettingsError, read_config
 from podium.predictions import read_predictions
-from podium.train import EpochLog
 from podium.webhook import Watch
 
 pytestmark = [
@@ -71,7 +71,7 @@ def test_a_run_leaves_a_submission_a_report_and_every_result(
     assert code == 0
     assert sorted(path.name for path in target.iterdir()) == [
         "config.json", "curves.png", "events.jsonl", "fold0", "fold1", "folds.csv", "oof.npz",
-        "report.html", "status.json", "submission.csv", "summary.json", "test.npz",
+        "report.html", "run.json", "status.json", "submission.csv", "summary.json", "test.npz",
     ]  # fmt: skip
     submission = pd.read_csv(target / "submission.csv")
     sample = pd.read_csv(tmp_path / "data" / "sample_submission.csv")
@@ -193,15 +193,15 @@ def test_a_bug_keeps_its_traceback_and_is_an_event(
 
 
 def fail_in_second_fold(monkeypatch: pytest.MonkeyPatch) -> None:
-    import podium.main
+    import podium.crossval
 
-    train_fold, seen = podium.main.train_fold, []
+    train_fold, seen = podium.crossval.train_fold, []
 
     def train_once(*given):
         seen.append(given)
         return train_fold(*given) if len(seen) == 1 else 1 / 0
 
-    monkeypatch.setattr(podium.main, "train_fold", train_once)
+    monkeypatch.setattr(podium.crossval, "train_fold", train_once)
 
 
 def test_on_kaggle_a_run_that_fails_late_ends_with_0_a_status_and_its_submission(
@@ -244,10 +244,10 @@ def test_every_fold_trains_in_the_precision_and_on_the_devices_of_the_run(
     tmp_path: Path, monkeypatch
 ):
     """Keras forgets both when its session is cleared between two folds."""
-    import podium.main
+    import podium.crossval
 
     make_csv_competition(tmp_path / "data")
-    train_fold, seen = podium.main.train_fold, []
+    train_fold, seen = podium.crossval.train_fold, []
 
     def look(*arguments):
         shared = keras.distribution.distribution()
@@ -255,7 +255,7 @@ def test_every_fold_trains_in_the_precision_and_on_the_devices_of_the_run(
         seen.append((keras.config.dtype_policy().name, devices))
         return train_fold(*arguments)
 
-    monkeypatch.setattr(podium.main, "train_fold", look)
+    monkeypatch.setattr(podium.crossval, "train_fold", look)
     try:
         code, _ = run(tmp_path, "--runtime.precision=mixed_bfloat16")
     finally:
@@ -307,10 +307,10 @@ def test_a_run_that_answers_in_its_own_folder_keeps_its_models(tmp_path: Path):
 
 
 def test_curves_that_cannot_be_drawn_cost_no_fold(tmp_path: Path, monkeypatch):
-    import podium.main
+    import podium.crossval
 
     make_csv_competition(tmp_path / "data")
-    monkeypatch.setattr(podium.main, "write_curves", lambda _: 1 / 0)
+    monkeypatch.setattr(podium.crossval, "write_curves", lambda *_: 1 / 0)
     code, target = run(tmp_path)
     assert code == 0
     warnings = json.loads((target / "summary.json").read_text())["warnings"]
@@ -318,10 +318,10 @@ def test_curves_that_cannot_be_drawn_cost_no_fold(tmp_path: Path, monkeypatch):
 
 
 def test_a_report_that_cannot_be_written_costs_no_fold(tmp_path: Path, monkeypatch):
-    import podium.main
+    import podium.crossval
 
     make_csv_competition(tmp_path / "data")
-    monkeypatch.setattr(podium.main, "write_report", lambda *_: 1 / 0)
+    monkeypatch.setattr(podium.crossval, "write_report", lambda *_: 1 / 0)
     code, target = run(tmp_path)
     assert code == 0
     assert events_of(target)[-1] == "run_finished"
@@ -486,11 +486,9 @@ def test_every_event_of_a_run_has_the_fields_that_its_page_names_and_no_other(tm
 def test_the_events_of_runs_that_end_badly_have_the_fields_that_the_page_names(tmp_path: Path):
     _, target = run(tmp_path)  # there is no competition
     report = Reporter(target)
-    log = EpochLog(target / "history.csv", 0, 8, 3, report)
-    log.set_params({"steps": 5})
-    log.on_epoch_begin(0)
-    log.spoke = -math.inf
-    log.on_train_batch_end(2)
+    diary = Diary(target, 0, "accuracy", report)
+    diary.spoke = -math.inf
+    diary.speak(1, 3, 5)
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         Watch(report).say_stopped(signal.SIGTERM)

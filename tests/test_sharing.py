@@ -8,7 +8,7 @@ import pytest
 
 from podium import sharing as sharing_room
 from podium.backbones import find_backbone
-from podium.batches import Labelled, make_train_batches
+from podium.batches import Cut, Labelled, make_train_batches
 from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.learning import HeadConfig, ModelConfig
 from podium.model import build_model, compile_model, open_session
@@ -51,7 +51,7 @@ def train(devices: int) -> Trained:
     open_session("float32", devices)
     model = build_model(CONFIG, Start(find_backbone("tiny"), "inception"), 2, 18, seed=0)
     compile_model(model, keras.optimizers.AdamW(1e-2), jit=True)
-    batches = make_train_batches(data, np.arange(40), 16, 0)
+    batches = make_train_batches(data, np.arange(40), Cut(16), 0)
     logs = model.fit(batches, epochs=6, steps_per_epoch=1, verbose=0).history
     values = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.variables}
     used = len(model.get_layer("head").kernel.value.sharding.device_set)
