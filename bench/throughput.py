@@ -117,20 +117,6 @@ def time_fit(pixels, labels, options: argparse.Namespace) -> Callable[[], float]
     return run
 
 
-class Ends(keras.callbacks.Callback):
-    """The seconds from the epoch's begin to its end: fit's own start-up is once a phase."""
-
-    seconds = 0.0
-
-    def on_epoch_begin(self, epoch, logs=None) -> None:
-        """Starts the clock."""
-        self.begun = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None) -> None:
-        """Stops it."""
-        self.seconds = time.perf_counter() - self.begun
-
-
 def time_bare(pixels, labels, options: argparse.Namespace) -> Callable[[], float]:
     """As many bare compiled steps, in seconds."""
     model = make_model(options)

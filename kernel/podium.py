@@ -80,38 +80,38 @@ competition → pixels → folds → augment → backbones → model → train �
     8332  Conclusion: how well a fold's network knows what it learned, and with what it answers
     8393  Budget: what still fits before the deadline
     8634  Stretch: some updates in one go, watched
-    8713  Planner: what the run's parts cost, and how far each fold may go
-    8822  Epochs: how far a fold has got, and what comes next
-    8935  Diary: one row of figures for each epoch of a fold, as it goes
-    9035  Checkpoint: all that a fold has learned so far, in one file
-    9253  Keeper: checkpoints of a fold, by the clock
-    9303  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9349  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9434  Training: one fold, in two phases, and through what may come between
-    9769  Inference: the models of an earlier run answer a competition's test part
-    9873  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   10014  Submission: answers laid out as the sample is
-   10076  Card: the run at a glance, as a phone shows it
-   10308  Post: one request to a webhook, within a hard limit
-   10462  Sinks: who is told of the run, and in which words
-   10652  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   10892  Delivery: from the record to a sink, at least once
-   11092  Address: which sink an address stands for
-   11198  Webhook: finds where the run is to be told, and tells it there
-   11351  Histories: what each fold wrote down of its epochs
-   11435  Curves: one picture of all folds so far, for a phone
-   11484  Summary: the run in figures
-   11623  Results: what a run leaves in its folder, and what it must not leave of another
-   11717  Resume: a run that was cut off goes on where it was
-   11937  Record: what a run folder holds, as far as the run has got
-   12017  Page: the pieces that the report is made of
-   12160  Panels: how each fold learned, drawn one below the other
-   12337  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12419  Report: one page that shows the run
-   12620  Cross-validation: fold by fold, each trained on the others
-   12750  The run: the stages in order
+    8714  Planner: what the run's parts cost, and how far each fold may go
+    8827  Epochs: how far a fold has got, and what comes next
+    8940  Diary: one row of figures for each epoch of a fold, as it goes
+    9040  Checkpoint: all that a fold has learned so far, in one file
+    9258  Keeper: checkpoints of a fold, by the clock
+    9308  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9354  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9439  Training: one fold, in two phases, and through what may come between
+    9775  Inference: the models of an earlier run answer a competition's test part
+    9879  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   10020  Submission: answers laid out as the sample is
+   10082  Card: the run at a glance, as a phone shows it
+   10314  Post: one request to a webhook, within a hard limit
+   10468  Sinks: who is told of the run, and in which words
+   10658  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   10898  Delivery: from the record to a sink, at least once
+   11098  Address: which sink an address stands for
+   11204  Webhook: finds where the run is to be told, and tells it there
+   11357  Histories: what each fold wrote down of its epochs
+   11441  Curves: one picture of all folds so far, for a phone
+   11490  Summary: the run in figures
+   11629  Results: what a run leaves in its folder, and what it must not leave of another
+   11723  Resume: a run that was cut off goes on where it was
+   11943  Record: what a run folder holds, as far as the run has got
+   12023  Page: the pieces that the report is made of
+   12166  Panels: how each fold learned, drawn one below the other
+   12343  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12425  Report: one page that shows the run
+   12626  Cross-validation: fold by fold, each trained on the others
+   12756  The run: the stages in order
 
-Sources: sha256 fe83eec298d8f2e17674eaa566d6a404991e5f163b16d6ef5c5b1a00a8d9fc21
+Sources: sha256 c3d1182982dd3ffd2d825deca5d7afdaf9783ea698cc9e5e0015a9a1a4721561
 """
 
 # ==================================================================================================
@@ -125,7 +125,7 @@ Sources: sha256 fe83eec298d8f2e17674eaa566d6a404991e5f163b16d6ef5c5b1a00a8d9fc21
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "fe83eec298d8f2e17674eaa566d6a404991e5f163b16d6ef5c5b1a00a8d9fc21"
+SOURCE = "c3d1182982dd3ffd2d825deca5d7afdaf9783ea698cc9e5e0015a9a1a4721561"
 
 
 import atexit
@@ -8637,8 +8637,9 @@ def format_hours(seconds: float) -> str:
 # Keras's fit does the updates. After each one its callback list is asked, and this one stands in
 # its place: Keras's own would wait for each batch's figures, and the device would wait for it.
 
-# Why a stretch ended before its last update: the loss is no number, time is short, SIGTERM.
-Ending = Literal["", "diverged", "late", "stopped"]
+# Why a stretch ended before its last update: the loss is no number, what is left takes more or less
+# time than was planned, SIGTERM.
+Ending = Literal["", "diverged", "replanned", "stopped"]
 
 
 class Stretch(keras.callbacks.CallbackList):
@@ -8730,6 +8731,7 @@ class Planner:
         self.supply = 0.0  # seconds in which the input makes a batch
         self.pacer: Pacer | None = None
         self.whole = Course(0, 0, 1)  # of a fold, as the settings have it
+        self.timed = set[str]()  # phases
         self.plans = list[str]()  # what was said, in words
         self.planned: tuple[Course, ...] = ()
         self.learned = 0.0  # when the fold in hand had come to its course's end
@@ -8780,11 +8782,14 @@ class Planner:
         costs = self.pacer.costs() if self.pacer else None
         return bool(ask_first_host(costs is None or self.left() > 3 * (costs.answer + costs.start)))
 
-    def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> None:
-        """Plans for the first time once some updates have been timed."""
-        if self.pacer is None and len(stretch.times) >= FIRST_UPDATES:
-            self.open_pacer(phase, stretch)
-            self.plan(done)
+    def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> Course | None:
+        """The course as planned anew once some updates of a phase were timed for the first time."""
+        if phase in self.timed or len(stretch.times) < FIRST_UPDATES:
+            return None
+        self.timed.add(phase)
+        pacer = self.pacer or self.open_pacer(phase, stretch)
+        pacer.note(phase, median(stretch.times))
+        return self.plan(done)
 
     def open_pacer(self, phase: str, stretch: Stretch) -> Pacer:
         """Guesses all costs from those of the first updates."""
@@ -9595,7 +9600,7 @@ class FoldTraining:
             epoch.number, epoch.first % self.data.steps + stretch.updates, self.data.steps
         )
         done = self.position.move(epoch.phase, stretch.updates, 0.0, 0.0).done
-        self.planner.time_updates(epoch.phase, stretch, done)
+        course = self.planner.time_updates(epoch.phase, stretch, done)
         if self.session.stopping():
             return "stopped"
         if stretch.updates == epoch.updates:
@@ -9604,7 +9609,8 @@ class FoldTraining:
             stretch.synchronise()
             if not self.keeper.keep(stretch.model, self.position_after(stretch, epoch)):
                 return "diverged"
-        return "late" if self.planner.is_late(self.course, done) else ""
+        changed = course not in (None, self.course)
+        return "replanned" if changed or self.planner.is_late(self.course, done) else ""
 
     def close_epoch(self, epoch: Epoch) -> None:
         """Validates, lets the schedule know, and writes the epoch's row."""

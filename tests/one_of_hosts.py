@@ -16,12 +16,15 @@ from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.events import Reporter
 from podium.hosts import ask_first_host, count_hosts, is_first_host
 from podium.learning import HeadConfig, ModelConfig
-from podium.model import build_model, compile_model, open_session
+from podium.model import build_model, open_session
 from podium.network import Start
+from podium.objective import compile_model
 from podium.override import override, parse_command_line
 from podium.predict import predict_probs
 from podium.runtime import Runtime, open_runtime
+from podium.task import Task
 
+TASK = Task("label", ("dark", "bright"))
 ROWS, STEPS, SIDE = np.arange(40), 6, 18  # an epoch is three batches, the last one filled up
 
 
@@ -53,7 +56,7 @@ def train(config: Config, runtime: Runtime) -> dict[str, np.ndarray]:
     data = Labelled(pixels.astype(np.uint8), labels, 2)
     open_session(runtime.precision, len(runtime.devices))
     model = build_model(config, Start(find_backbone("tiny"), "inception"), 2, SIDE, seed=0)
-    compile_model(model, keras.optimizers.AdamW(1e-2), jit=True)
+    compile_model(model, keras.optimizers.AdamW(1e-2), task=TASK, jit=True)
     with Host(config, data.pixels, Reporter(runtime.folder)) as host:
         batches = make_train_batches(data, ROWS, Cut(16), 0, host)
         logs = model.fit(batches, epochs=STEPS, steps_per_epoch=1, verbose=0).history

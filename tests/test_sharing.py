@@ -11,10 +11,12 @@ from podium.backbones import find_backbone
 from podium.batches import Cut, Labelled, make_train_batches
 from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.learning import HeadConfig, ModelConfig
-from podium.model import build_model, compile_model, open_session
+from podium.model import build_model, open_session
 from podium.network import Start
+from podium.objective import compile_model
 from podium.predict import predict_probs
 from podium.sharing import own_part, share_devices
+from podium.task import Task
 
 CONFIG = replace(
     Config(),
@@ -23,6 +25,7 @@ CONFIG = replace(
     pixels=PixelsConfig(image_size=16, batch_size=16),
     augment=AugmentConfig("flip-crop"),
 )
+TASK = Task("label", ("dark", "bright"))
 ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs virtual devices")
 
 
@@ -50,7 +53,7 @@ def train(devices: int) -> Trained:
     data = Labelled(pixels.astype(np.uint8), labels, 2)
     open_session("float32", devices)
     model = build_model(CONFIG, Start(find_backbone("tiny"), "inception"), 2, 18, seed=0)
-    compile_model(model, keras.optimizers.AdamW(1e-2), jit=True)
+    compile_model(model, keras.optimizers.AdamW(1e-2), task=TASK, jit=True)
     batches = make_train_batches(data, np.arange(40), Cut(16), 0)
     logs = model.fit(batches, epochs=6, steps_per_epoch=1, verbose=0).history
     values = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.variables}

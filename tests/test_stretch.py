@@ -67,7 +67,7 @@ def test_a_batch_in_parts_is_one_update(model: keras.Model):
     assert asked == [1, 2]
 
 
-@pytest.mark.parametrize("ending", ["late", "stopped", "diverged"])
+@pytest.mark.parametrize("ending", ["replanned", "stopped", "diverged"])
 def test_who_is_asked_after_an_update_can_end_the_stretch(model: keras.Model, ending: Ending):
     stretch = fit(model, 9, lambda stretch: ending if stretch.updates == 4 else "")
     assert (stretch.updates, stretch.ending) == (4, ending)

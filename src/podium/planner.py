@@ -34,6 +34,7 @@ class Planner:
         self.supply = 0.0  # seconds in which the input makes a batch
         self.pacer: Pacer | None = None
         self.whole = Course(0, 0, 1)  # of a fold, as the settings have it
+        self.timed = set[str]()  # phases
         self.plans = list[str]()  # what was said, in words
         self.planned: tuple[Course, ...] = ()
         self.learned = 0.0  # when the fold in hand had come to its course's end
@@ -84,11 +85,14 @@ class Planner:
         costs = self.pacer.costs() if self.pacer else None
         return bool(ask_first_host(costs is None or self.left() > 3 * (costs.answer + costs.start)))
 
-    def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> None:
-        """Plans for the first time once some updates have been timed."""
-        if self.pacer is None and len(stretch.times) >= FIRST_UPDATES:
-            self.open_pacer(phase, stretch)
-            self.plan(done)
+    def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> Course | None:
+        """The course as planned anew once some updates of a phase were timed for the first time."""
+        if phase in self.timed or len(stretch.times) < FIRST_UPDATES:
+            return None
+        self.timed.add(phase)
+        pacer = self.pacer or self.open_pacer(phase, stretch)
+        pacer.note(phase, median(stretch.times))
+        return self.plan(done)
 
     def open_pacer(self, phase: str, stretch: Stretch) -> Pacer:
         """Guesses all costs from those of the first updates."""

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import keras
 
-# Why a stretch ended before its last update: the loss is no number, time is short, SIGTERM.
-Ending = Literal["", "diverged", "late", "stopped"]
+# Why a stretch ended before its last update: the loss is no number, what is left takes more or less
+# time than was planned, SIGTERM.
+Ending = Literal["", "diverged", "replanned", "stopped"]
 
 
 class Stretch(keras.callbacks.CallbackList):

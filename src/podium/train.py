@@ -199,7 +199,7 @@ class FoldTraining:
             epoch.number, epoch.first % self.data.steps + stretch.updates, self.data.steps
         )
         done = self.position.move(epoch.phase, stretch.updates, 0.0, 0.0).done
-        self.planner.time_updates(epoch.phase, stretch, done)
+        course = self.planner.time_updates(epoch.phase, stretch, done)
         if self.session.stopping():
             return "stopped"
         if stretch.updates == epoch.updates:
@@ -208,7 +208,8 @@ class FoldTraining:
             stretch.synchronise()
             if not self.keeper.keep(stretch.model, self.position_after(stretch, epoch)):
                 return "diverged"
-        return "late" if self.planner.is_late(self.course, done) else ""
+        changed = course not in (None, self.course)
+        return "replanned" if changed or self.planner.is_late(self.course, done) else ""
 
     def close_epoch(self, epoch: Epoch) -> None:
         """Validates, lets the schedule know, and writes the epoch's row."""
