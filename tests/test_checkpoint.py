@@ -29,13 +29,16 @@ from podium.checkpoint import (
 from podium.config import AugmentConfig, Config, PixelsConfig
 from podium.freezing import freeze_backbone
 from podium.learning import HeadConfig, ModelConfig
-from podium.model import build_model, compile_model, open_session
+from podium.model import build_model, open_session
 from podium.network import Start
+from podium.objective import compile_model
+from podium.task import Task
 
 ON_JAX = keras.backend.backend() == "jax"
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (64, 20, 20, 3), dtype=np.uint8)
 TARGETS = np.eye(3, dtype=np.float32)[RNG.integers(0, 3, 64)]
+TASK = Task("label", ("a", "b", "c"))
 CONFIG = replace(
     Config(),
     model=ModelConfig("tiny", "random"),
@@ -61,7 +64,7 @@ def make_model(seed: int, **options: Any) -> keras.Model:
     optimizer = keras.optimizers.AdamW(1e-2, **options)
     if scaled:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    compile_model(model, optimizer, jit=ON_JAX)
+    compile_model(model, optimizer, task=TASK, jit=ON_JAX)
     return model
 
 
@@ -139,7 +142,7 @@ def test_names_do_not_tell_how_many_optimizers_there_were_nor_when_they_were_bui
     never_trained = capture_state(model)
     train(model, 0, 32)
     assert list(capture_state(model)) == list(never_trained)
-    compile_model(model, keras.optimizers.AdamW(1e-2), jit=ON_JAX)
+    compile_model(model, keras.optimizers.AdamW(1e-2), task=TASK, jit=ON_JAX)
     train(model, 0, 32)
     assert list(capture_state(model)) == list(never_trained)
 
