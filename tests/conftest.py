@@ -82,6 +82,14 @@ def untraced() -> Iterator[None]:
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's competition."""
+    from workbench.demo import make_demo
+
+    return make_demo(tmp_path_factory.mktemp("demo"))
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     tested = "kernel/podium.py" if config.getoption("--bundle") else "src/podium"
     return f"testing {tested} on {os.environ['KERAS_BACKEND']}"

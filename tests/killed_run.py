@@ -1,13 +1,15 @@
-"""Runs the built script in a process of its own, which kills itself with SIGKILL where it is told.
+"""Runs the built script in a process of its own, which is killed or harmed where it is told.
 
-    python killed_run.py MOMENT COUNT --setting=value …
+    python killed_run.py HARM COUNT --setting=value …
 
-A moment is a function of the script, at whose so manieth call the process dies, half-way through
-where it writes; or "seconds", after so many of which it dies wherever it is; or "never".
+A harm is a moment, a function of the script, at whose so manieth call the process dies by SIGKILL,
+half-way through where it writes; "seconds", after so many of which it dies wherever it is; one of
+those below it, which are not its end; or "never".
 """
 
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import threading
@@ -40,6 +42,8 @@ def main() -> None:
         timer = threading.Timer(count, die)
         timer.daemon = True
         timer.start()
+    elif moment in HARMS:
+        HARMS[moment](script, int(count))
     elif moment != "never":
         plant(script, MOMENTS[moment], int(count))
     sys.exit(script.main(script.read_config(words)))
@@ -66,6 +70,69 @@ def plant(script: Any, name: str, count: int) -> None:
         return None
 
     setattr(owner, name, call_or_die)
+
+
+def end_from_outside(script: Any, count: int) -> None:
+    """SIGTERM after so many updates."""
+    real, calls = script.Stretch.on_train_batch_end, [0]
+
+    def end_or_go_on(*given: Any) -> None:
+        calls[0] += 1
+        if calls[0] == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(*given)
+
+    script.Stretch.on_train_batch_end = end_or_go_on
+
+
+def take_memory(script: Any, count: int) -> None:
+    """A device whose memory takes no more than so many images at once."""
+    import keras
+
+    fit = keras.Model.fit
+
+    def fit_if_it_fits(self: Any, batches: Any, **options: Any) -> Any:
+        if batches.element_spec[0].shape[0] > count:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+        return fit(self, batches, **options)
+
+    keras.Model.fit = fit_if_it_fits
+
+
+def spoil_rates(script: Any, count: int) -> None:
+    """A learning rate in one stretch, the so manieth, that makes the loss no number."""
+    real, calls = script.set_rates, [0]
+
+    def set_or_spoil(optimizer: Any, rates: Any) -> None:
+        calls[0] += 1
+        real(optimizer, rates * float("nan") if calls[0] == count else rates)
+
+    script.set_rates = set_or_spoil
+
+
+def fill_disk(script: Any, count: int) -> None:
+    """No file may be larger than so many bytes: a model and its checkpoints are."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, count))
+
+
+def break_down(script: Any, count: int) -> None:
+    """A bug, in the so manieth validation."""
+    real, calls = script.mark_probs, [0]
+
+    def mark_or_break(*given: Any) -> Any:
+        calls[0] += 1
+        return 1 / 0 if calls[0] == count else real(*given)
+
+    script.mark_probs = mark_or_break
+
+
+HARMS = {
+    "SIGTERM": end_from_outside,
+    "too little memory": take_memory,
+    "a loss that is no number": spoil_rates,
+    "a full disk": fill_disk,
+    "a bug": break_down,
+}
 
 
 if __name__ == "__main__":

@@ -1,35 +1,18 @@
 """A run that is killed, at any moment and as often as one likes, ends as one that never was."""
 
 import io
-import os
 import random
 import signal
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import h5py
-import keras
 import numpy as np
 import pandas as pd
 import pytest
+from script_runs import JAX, run_script
 
 from podium.predictions import read_predictions
-from workbench.demo import make_demo
-
-HERE = Path(__file__).parent
-JAX = keras.backend.backend() == "jax"
-SETTINGS = [
-    "--preset=dry-run",
-    "--data.limit=150",
-    "--data.test_limit=60",
-    "--pixels.image_size=16",
-    "--augment.policy=flip-crop",
-    "--optimizer.ema=0.8",
-    "--train.checkpoint_minutes=0.001",
-    *(["--runtime.devices=8"] if JAX else []),
-]
 
 # Each with the call at which the process dies; seconds are drawn anew each time.
 FEW = [("a step", 13), ("a checkpoint's write", 9), ("the write of predictions", 2)]
@@ -55,17 +38,9 @@ MANY = [
 
 def run(folder: Path, demo: Path, moment: str = "never", count: float = 0) -> int:
     """Runs the script once; returns the exit code, negative for a signal."""
-    words = [*SETTINGS, f"--data.folder={demo}", f"--runtime.folder={folder}"]
-    command = [sys.executable, str(HERE / "killed_run.py"), moment, str(count), *words]
-    environ = os.environ | {"PYTHONPATH": "", "PYTHONHASHSEED": "random"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = run_script(folder, demo, moment, count)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
     return done.returncode
-
-
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="session")
