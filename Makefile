@@ -20,8 +20,9 @@ PYTEST = $(VENV) -m pytest -n 2 --dist worksteal
 FAST = not slow and not backbones and not kill
 # On JAX, what no backend can change is not run again: these are the rooms that a backend does. Of
 # main, test_infer runs all stages.
-JAX_ROOMS = augment backbones batches decoders devices freezing hosts hub_module infer lr_range model network \
-  normalise objective optimizers port predict runtime sharing train webhook weights
+JAX_ROOMS = augment backbones batches checkpoint conclude decoders devices fixres fold_data freezing hosts \
+  hub_module infer keeper lr_range model network normalise objective optimizers port predict recalibrate \
+  runtime sharing stretch train trainee truth webhook weights
 PYTEST_JAX = KERAS_BACKEND=jax $(PYTEST)
 ON_JAX = $(JAX_ROOMS:%=tests/test_%.py)
 

@@ -78,40 +78,40 @@ competition → pixels → folds → augment → backbones → model → train �
     8083  Truth: why a network answers new images worse than those it learned
     8266  FixRes: larger images answer than were learned
     8332  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    8393  Budget: what still fits before the deadline
-    8634  Stretch: some updates in one go, watched
-    8714  Planner: what the run's parts cost, and how far each fold may go
-    8827  Epochs: how far a fold has got, and what comes next
-    8940  Diary: one row of figures for each epoch of a fold, as it goes
-    9040  Checkpoint: all that a fold has learned so far, in one file
-    9258  Keeper: checkpoints of a fold, by the clock
-    9308  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9354  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9439  Training: one fold, in two phases, and through what may come between
-    9775  Inference: the models of an earlier run answer a competition's test part
-    9879  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   10020  Submission: answers laid out as the sample is
-   10082  Card: the run at a glance, as a phone shows it
-   10314  Post: one request to a webhook, within a hard limit
-   10468  Sinks: who is told of the run, and in which words
-   10658  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   10898  Delivery: from the record to a sink, at least once
-   11098  Address: which sink an address stands for
-   11204  Webhook: finds where the run is to be told, and tells it there
-   11357  Histories: what each fold wrote down of its epochs
-   11441  Curves: one picture of all folds so far, for a phone
-   11490  Summary: the run in figures
-   11629  Results: what a run leaves in its folder, and what it must not leave of another
-   11723  Resume: a run that was cut off goes on where it was
-   11943  Record: what a run folder holds, as far as the run has got
-   12023  Page: the pieces that the report is made of
-   12166  Panels: how each fold learned, drawn one below the other
-   12343  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12425  Report: one page that shows the run
-   12626  Cross-validation: fold by fold, each trained on the others
-   12756  The run: the stages in order
+    8401  Budget: what still fits before the deadline
+    8642  Stretch: some updates in one go, watched
+    8722  Planner: what the run's parts cost, and how far each fold may go
+    8835  Epochs: how far a fold has got, and what comes next
+    8975  Diary: one row of figures for each epoch of a fold, as it goes
+    9095  Checkpoint: all that a fold has learned so far, in one file
+    9313  Keeper: checkpoints of a fold, by the clock, and its model at the end
+    9374  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9420  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9505  Training: one fold, in two phases, and through what may come between
+    9793  Inference: the models of an earlier run answer a competition's test part
+    9897  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   10038  Submission: answers laid out as the sample is
+   10100  Card: the run at a glance, as a phone shows it
+   10332  Post: one request to a webhook, within a hard limit
+   10486  Sinks: who is told of the run, and in which words
+   10676  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   10916  Delivery: from the record to a sink, at least once
+   11116  Address: which sink an address stands for
+   11222  Webhook: finds where the run is to be told, and tells it there
+   11375  Histories: what each fold wrote down of its epochs
+   11459  Curves: one picture of all folds so far, for a phone
+   11508  Summary: the run in figures
+   11647  Results: what a run leaves in its folder, and what it must not leave of another
+   11741  Resume: a run that was cut off goes on where it was
+   11961  Record: what a run folder holds, as far as the run has got
+   12041  Page: the pieces that the report is made of
+   12184  Panels: how each fold learned, drawn one below the other
+   12361  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12443  Report: one page that shows the run
+   12644  Cross-validation: fold by fold, each trained on the others
+   12774  The run: the stages in order
 
-Sources: sha256 c3d1182982dd3ffd2d825deca5d7afdaf9783ea698cc9e5e0015a9a1a4721561
+Sources: sha256 afe06c6345759efbf54cd8708bd601df8126aa5d643443bfb00348de6d2c56a8
 """
 
 # ==================================================================================================
@@ -125,7 +125,7 @@ Sources: sha256 c3d1182982dd3ffd2d825deca5d7afdaf9783ea698cc9e5e0015a9a1a4721561
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "c3d1182982dd3ffd2d825deca5d7afdaf9783ea698cc9e5e0015a9a1a4721561"
+SOURCE = "afe06c6345759efbf54cd8708bd601df8126aa5d643443bfb00348de6d2c56a8"
 
 
 import atexit
@@ -8351,37 +8351,45 @@ def is_followed(epoch: int) -> bool:
     return epoch in FOLLOWED or epoch % 50 == 0
 
 
-def follow_network(model: keras.Model, config: Config, fold: FoldData) -> Closer:
-    """Looks closer at a network, and leaves it as it was."""
-    shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
-    clean = mark_probs(fold.predict(model, shown), fold.encode(shown), fold.task)
-    anew = Examiner(model, config.pixels.image_size, fold).recalibrate()
-    after = mark_probs(anew.after, fold.encode(fold.validated), fold.task)
-    return Closer(clean.metric, after.metric)
+class Observer:
+    """Looks at a fold's network as it learns, and concludes; what it compiles it keeps."""
 
+    def __init__(self, config: Config, start: Start) -> None:
+        self.config, self.start = config, start
+        self.examiner: Examiner | None = None
 
-def conclude(
-    model: keras.Model,
-    config: Config,
-    start: Start,
-    fold: FoldData,
-    augmented: Iterable[tuple[Any, ...]],
-) -> tuple[keras.Model, dict[str, Any]]:
-    """The model that answers, without augmentation, and what truth.json says of it.
+    def find_examiner(self, model: keras.Model, fold: FoldData) -> Examiner:
+        """The examiner of a network, which is another one when it was built anew."""
+        if self.examiner is None or self.examiner.model is not model:
+            self.examiner = Examiner(model, self.config.pixels.image_size, fold)
+        return self.examiner
 
-    `augmented` are the batches of the training stream. The record is empty where there was nothing
-    to find out.
-    """
-    record = dict[str, Any]()
-    if config.predict.recalibrate == "if-better" and find_norms(model):
-        examiner = Examiner(model, config.pixels.image_size, fold)
-        anew = examiner.recalibrate()
-        finding = examiner.examine(anew, take_images(augmented, fold.batch_size))
-        record = finding._asdict() | keep_if_better(fold, anew)
-    if config.predict.test_size == "if-better":
-        chosen = choose_size(model, config, start, fold)
-        return chosen.model, record | {"test_size": chosen.record}
-    return strip_augmentation(model, config.pixels.image_size), record
+    def follow(self, model: keras.Model, fold: FoldData) -> Closer:
+        """Looks closer at a network, and leaves it as it was."""
+        shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
+        clean = mark_probs(fold.predict(model, shown), fold.encode(shown), fold.task)
+        anew = self.find_examiner(model, fold).recalibrate()
+        after = mark_probs(anew.after, fold.encode(fold.validated), fold.task)
+        return Closer(clean.metric, after.metric)
+
+    def conclude(
+        self, model: keras.Model, fold: FoldData, augmented: Iterable[tuple[Any, ...]]
+    ) -> tuple[keras.Model, dict[str, Any]]:
+        """The model that answers, without augmentation, and what truth.json says of it.
+
+        `augmented` are the batches of the training stream. The record is empty where there was
+        nothing to find out.
+        """
+        config, record = self.config, dict[str, Any]()
+        if config.predict.recalibrate == "if-better" and find_norms(model):
+            examiner = self.find_examiner(model, fold)
+            anew = examiner.recalibrate()
+            finding = examiner.examine(anew, take_images(augmented, fold.batch_size))
+            record = finding._asdict() | keep_if_better(fold, anew)
+        if config.predict.test_size == "if-better":
+            chosen = choose_size(model, config, self.start, fold)
+            return chosen.model, record | {"test_size": chosen.record}
+        return strip_augmentation(model, config.pixels.image_size), record
 
 
 def take_images(batches: Iterable[tuple[Any, ...]], size: int) -> Iterator[NDArray[np.uint8]]:
@@ -8904,6 +8912,33 @@ def set_course(config: Config, steps: int) -> Course:
     return Course(config.train.head_epochs * steps, config.train.epochs * steps, steps)
 
 
+def start_position(config: Config, course: Course) -> Position:
+    """Where a fold stands before its first update."""
+    schedule = start_schedule(config, "head", course)
+    parts = config.optimizer.accumulate
+    return Position(schedule, course.head, "", find_size(config, 0.0), parts)
+
+
+def start_schedule(config: Config, phase: str, course: Course) -> Schedule:
+    """The schedule of a phase, as the settings have it."""
+    head = phase == "head"
+    peak = config.schedule.head_lr if head else config.schedule.peak_lr
+    updates = course.head if head else course.all
+    return make_schedule(config.schedule, peak or 0.0, max(updates, 1))
+
+
+def enter_epoch(config: Config, course: Course, place: Position, epoch: Epoch) -> Position:
+    """The position as an epoch needs it: a phase that begins has its own schedule, and one whose
+    end has moved runs through the rest of it at another speed.
+    """
+    schedule, end = place.schedule, course.head if epoch.phase == "head" else course.all
+    if epoch.phase != place.phase:
+        schedule = start_schedule(config, epoch.phase, course)
+    elif end != place.end:
+        schedule = schedule.shorten(epoch.first, end - epoch.first)
+    return replace(place, schedule=schedule, end=end, phase=epoch.phase, size=epoch.size)
+
+
 def find_epoch(config: Config, course: Course, place: Position) -> Epoch | None:
     """The epoch that a place is in, or None at the end of the course."""
     heads, alls = -(-course.head // course.steps), -(-course.all // course.steps)
@@ -8942,6 +8977,26 @@ def find_size(config: Config, progress: float) -> int:
 # ==================================================================================================
 
 SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
+
+
+def describe_epoch(
+    epoch: Epoch, place: Position, marks: Marks, closer: Closer | None
+) -> dict[str, Any]:
+    """The figures of an epoch at whose end a fold stands there, all but the times."""
+    return {
+        "phase": epoch.phase,
+        "epoch": epoch.number,
+        "updates": place.updates,
+        "train/loss": place.loss / place.summed,
+        "train/accuracy": place.accuracy / place.summed,
+        "valid/loss": marks.loss,
+        "valid/accuracy": marks.accuracy,
+        "valid/metric": marks.metric,
+        "clean/metric": closer and closer.clean,
+        "recalibrated/metric": closer and closer.recalibrated,
+        "learning_rate": place.schedule.rate(place.done[epoch.phase == "all"] - 1),
+        "image_size": epoch.size,
+    }
 
 
 class EpochWatch:
@@ -9256,9 +9311,9 @@ def forget_checkpoints(folder: Path) -> None:
 
 
 # ==================================================================================================
-# Keeper: checkpoints of a fold, by the clock
+# Keeper: checkpoints of a fold, by the clock, and its model at the end
 # ==================================================================================================
-# A full disk costs checkpoints, not the run: what was kept before stays, and training goes on.
+# A full disk costs these, not the run: what was kept before stays, and training goes on.
 
 
 class Keeper:
@@ -9303,6 +9358,17 @@ class Keeper:
 def is_real(values: Any) -> bool:
     """Are these floating-point numbers, of whatever width?"""
     return bool(np.issubdtype(values.dtype, np.floating)) or values.dtype.name == "bfloat16"
+
+
+def write_model(answering: keras.Model, folder: Path, report: Reporter) -> None:
+    """Writes model.keras, whole or not at all; what it answers does not need it."""
+    half, path = folder / "half.keras", folder / "model.keras"
+    try:
+        answering.save(half)
+        half.replace(path)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        report.warn(f"{path} cannot be written ({error.strerror}); the answers are not lost")
 
 
 # ==================================================================================================
@@ -9485,23 +9551,17 @@ class FoldTraining:
     def __init__(
         self, config: Config, start: Start, data: TrainingSet, fold: int, session: Session
     ) -> None:
-        self.config, self.start, self.fold, self.session = config, start, fold, session
+        self.config, self.fold, self.session = config, fold, session
         self.report, self.planner = session.report, session.planner
         self.folder = session.folder / f"fold{fold}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = take_fold(config, data, fold)
         self.course = set_course(config, self.data.steps)
         self.planner.begin_fold(fold, self.course)
-        self.trainee = Trainee(config, start, self.data)
+        self.trainee, self.observer = Trainee(config, start, self.data), Observer(config, start)
         self.diary = Diary(self.folder, fold, self.data.task.metric, self.report)
         self.keeper = Keeper(self.folder, config.train.checkpoint_minutes, self.report)
-        self.position = Position(
-            self.start_schedule("head"),
-            self.course.head,
-            "",
-            find_size(config, 0.0),
-            config.optimizer.accumulate,
-        )
+        self.position = start_position(config, self.course)
         self.watch = EpochWatch(self.planner.now())
         self.over = False  # the course ends before its end
         self.supply = self.rate = 0.0  # images per second that the input gives, training takes
@@ -9562,14 +9622,7 @@ class FoldTraining:
     def enter(self, epoch: Epoch, host: Host) -> None:
         """Gives a phase its schedule when it begins, and a shorter one when time is short."""
         begins = epoch.phase != self.position.phase
-        schedule, end = self.position.schedule, self.course_of(epoch.phase)
-        if begins:
-            schedule = self.start_schedule(epoch.phase)
-        elif end != self.position.end:
-            schedule = schedule.shorten(epoch.first, end - epoch.first)
-        self.position = replace(
-            self.position, schedule=schedule, end=end, phase=epoch.phase, size=epoch.size
-        )
+        self.position = enter_epoch(self.config, self.course, self.position, epoch)
         model = self.prepare(clean=epoch.clean)
         if begins:
             self.keeper.keep(model, self.position)
@@ -9619,22 +9672,11 @@ class FoldTraining:
         data = self.data.in_parts(place.parts)
         marks, closer = data.mark(model), None
         if self.is_followed(epoch):
-            closer = follow_network(model, self.config, data)
+            closer = self.observer.follow(model, data)
         swap_averages(model)
         self.planner.end_check(self.planner.now() - began)
-        row: dict[str, Any] = {
-            "phase": epoch.phase,
-            "epoch": epoch.number,
-            "updates": place.updates,
-            "train/loss": place.loss / place.summed,
-            "train/accuracy": place.accuracy / place.summed,
-            "valid/loss": marks.loss,
-            "valid/accuracy": marks.accuracy,
-            "valid/metric": marks.metric,
-            "clean/metric": closer and closer.clean,
-            "recalibrated/metric": closer and closer.recalibrated,
-            "learning_rate": place.schedule.rate(place.done[epoch.phase == "all"] - 1),
-            "image_size": epoch.size,
+        row = {
+            **describe_epoch(epoch, place, marks, closer),
             **self.watch.read(self.planner.now()),
             "left": round(self.planner.left(), 1),
         }
@@ -9721,25 +9763,13 @@ class FoldTraining:
         if self.planner.spares_time():
             stream = self.data.make_batches(host, parts, 0)
             data = self.data.in_parts(parts)
-            answering, record = conclude(model, config, self.start, data, stream)
+            answering, record = self.observer.conclude(model, data, stream)
         if record:
             write_json(self.folder / "truth.json", record)
         if "words" in record:
             self.report.say(f"  fold {self.fold}: {record['words']}")
-        self.write_model(answering)
+        write_model(answering, self.folder, self.report)
         return Trained(answering, True, parts)
-
-    # What follows from the settings.
-
-    def start_schedule(self, phase: str) -> Schedule:
-        """The schedule of a phase, as the settings have it."""
-        config = self.config.schedule
-        peak = config.head_lr if phase == "head" else config.peak_lr
-        return make_schedule(config, peak or 0.0, max(self.course_of(phase), 1))
-
-    def course_of(self, phase: str) -> int:
-        """Updates that a phase has now."""
-        return self.course.head if phase == "head" else self.course.all
 
     def prepare(self, *, clean: bool = False) -> keras.Model:
         """The network as the place needs it."""
@@ -9758,18 +9788,6 @@ class FoldTraining:
         return self.position.move(
             epoch.phase, stretch.updates, figures["log_loss"], figures["accuracy"]
         )
-
-    def write_model(self, answering: keras.Model) -> None:
-        """Writes model.keras, whole or not at all; a full disk costs it, not the answers."""
-        half, path = self.folder / "half.keras", self.folder / "model.keras"
-        try:
-            answering.save(half)
-            half.replace(path)
-        except OSError as error:
-            half.unlink(missing_ok=True)
-            self.report.warn(
-                f"{path} cannot be written ({error.strerror}); the answers are not lost"
-            )
 
 
 # ==================================================================================================

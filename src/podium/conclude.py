@@ -37,37 +37,45 @@ def is_followed(epoch: int) -> bool:
     return epoch in FOLLOWED or epoch % 50 == 0
 
 
-def follow_network(model: keras.Model, config: Config, fold: FoldData) -> Closer:
-    """Looks closer at a network, and leaves it as it was."""
-    shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
-    clean = mark_probs(fold.predict(model, shown), fold.encode(shown), fold.task)
-    anew = Examiner(model, config.pixels.image_size, fold).recalibrate()
-    after = mark_probs(anew.after, fold.encode(fold.validated), fold.task)
-    return Closer(clean.metric, after.metric)
+class Observer:
+    """Looks at a fold's network as it learns, and concludes; what it compiles it keeps."""
 
+    def __init__(self, config: Config, start: Start) -> None:
+        self.config, self.start = config, start
+        self.examiner: Examiner | None = None
 
-def conclude(
-    model: keras.Model,
-    config: Config,
-    start: Start,
-    fold: FoldData,
-    augmented: Iterable[tuple[Any, ...]],
-) -> tuple[keras.Model, dict[str, Any]]:
-    """The model that answers, without augmentation, and what truth.json says of it.
+    def find_examiner(self, model: keras.Model, fold: FoldData) -> Examiner:
+        """The examiner of a network, which is another one when it was built anew."""
+        if self.examiner is None or self.examiner.model is not model:
+            self.examiner = Examiner(model, self.config.pixels.image_size, fold)
+        return self.examiner
 
-    `augmented` are the batches of the training stream. The record is empty where there was nothing
-    to find out.
-    """
-    record = dict[str, Any]()
-    if config.predict.recalibrate == "if-better" and find_norms(model):
-        examiner = Examiner(model, config.pixels.image_size, fold)
-        anew = examiner.recalibrate()
-        finding = examiner.examine(anew, take_images(augmented, fold.batch_size))
-        record = finding._asdict() | keep_if_better(fold, anew)
-    if config.predict.test_size == "if-better":
-        chosen = choose_size(model, config, start, fold)
-        return chosen.model, record | {"test_size": chosen.record}
-    return strip_augmentation(model, config.pixels.image_size), record
+    def follow(self, model: keras.Model, fold: FoldData) -> Closer:
+        """Looks closer at a network, and leaves it as it was."""
+        shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
+        clean = mark_probs(fold.predict(model, shown), fold.encode(shown), fold.task)
+        anew = self.find_examiner(model, fold).recalibrate()
+        after = mark_probs(anew.after, fold.encode(fold.validated), fold.task)
+        return Closer(clean.metric, after.metric)
+
+    def conclude(
+        self, model: keras.Model, fold: FoldData, augmented: Iterable[tuple[Any, ...]]
+    ) -> tuple[keras.Model, dict[str, Any]]:
+        """The model that answers, without augmentation, and what truth.json says of it.
+
+        `augmented` are the batches of the training stream. The record is empty where there was
+        nothing to find out.
+        """
+        config, record = self.config, dict[str, Any]()
+        if config.predict.recalibrate == "if-better" and find_norms(model):
+            examiner = self.find_examiner(model, fold)
+            anew = examiner.recalibrate()
+            finding = examiner.examine(anew, take_images(augmented, fold.batch_size))
+            record = finding._asdict() | keep_if_better(fold, anew)
+        if config.predict.test_size == "if-better":
+            chosen = choose_size(model, config, self.start, fold)
+            return chosen.model, record | {"test_size": chosen.record}
+        return strip_augmentation(model, config.pixels.image_size), record
 
 
 def take_images(batches: Iterable[tuple[Any, ...]], size: int) -> Iterator[NDArray[np.uint8]]:

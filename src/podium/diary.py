@@ -7,10 +7,33 @@ import time
 from pathlib import Path
 from typing import Any
 
+from podium.conclude import Closer
+from podium.epochs import Epoch, Position
 from podium.events import Reporter
+from podium.marks import Marks
 from podium.storage import write_whole
 
 SPEAK_EVERY = 30.0  # seconds between lines inside a long epoch
+
+
+def describe_epoch(
+    epoch: Epoch, place: Position, marks: Marks, closer: Closer | None
+) -> dict[str, Any]:
+    """The figures of an epoch at whose end a fold stands there, all but the times."""
+    return {
+        "phase": epoch.phase,
+        "epoch": epoch.number,
+        "updates": place.updates,
+        "train/loss": place.loss / place.summed,
+        "train/accuracy": place.accuracy / place.summed,
+        "valid/loss": marks.loss,
+        "valid/accuracy": marks.accuracy,
+        "valid/metric": marks.metric,
+        "clean/metric": closer and closer.clean,
+        "recalibrated/metric": closer and closer.recalibrated,
+        "learning_rate": place.schedule.rate(place.done[epoch.phase == "all"] - 1),
+        "image_size": epoch.size,
+    }
 
 
 class EpochWatch:

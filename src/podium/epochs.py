@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from podium.budget import Course
 from podium.config import Config
-from podium.schedule import Schedule
+from podium.schedule import Schedule, make_schedule
 
 SIZE_STAGES = 3  # of progressive resolution; each size is compiled anew
 
@@ -84,6 +84,33 @@ def read_position(facts: dict[str, Any]) -> Position:
 def set_course(config: Config, steps: int) -> Course:
     """The course as the settings have it, of that many updates an epoch."""
     return Course(config.train.head_epochs * steps, config.train.epochs * steps, steps)
+
+
+def start_position(config: Config, course: Course) -> Position:
+    """Where a fold stands before its first update."""
+    schedule = start_schedule(config, "head", course)
+    parts = config.optimizer.accumulate
+    return Position(schedule, course.head, "", find_size(config, 0.0), parts)
+
+
+def start_schedule(config: Config, phase: str, course: Course) -> Schedule:
+    """The schedule of a phase, as the settings have it."""
+    head = phase == "head"
+    peak = config.schedule.head_lr if head else config.schedule.peak_lr
+    updates = course.head if head else course.all
+    return make_schedule(config.schedule, peak or 0.0, max(updates, 1))
+
+
+def enter_epoch(config: Config, course: Course, place: Position, epoch: Epoch) -> Position:
+    """The position as an epoch needs it: a phase that begins has its own schedule, and one whose
+    end has moved runs through the rest of it at another speed.
+    """
+    schedule, end = place.schedule, course.head if epoch.phase == "head" else course.all
+    if epoch.phase != place.phase:
+        schedule = start_schedule(config, epoch.phase, course)
+    elif end != place.end:
+        schedule = schedule.shorten(epoch.first, end - epoch.first)
+    return replace(place, schedule=schedule, end=end, phase=epoch.phase, size=epoch.size)
 
 
 def find_epoch(config: Config, course: Course, place: Position) -> Epoch | None:

@@ -1,6 +1,6 @@
-"""Keeper: checkpoints of a fold, by the clock
+"""Keeper: checkpoints of a fold, by the clock, and its model at the end
 
-A full disk costs checkpoints, not the run: what was kept before stays, and training goes on.
+A full disk costs these, not the run: what was kept before stays, and training goes on.
 """
 
 import time
@@ -57,3 +57,14 @@ class Keeper:
 def is_real(values: Any) -> bool:
     """Are these floating-point numbers, of whatever width?"""
     return bool(np.issubdtype(values.dtype, np.floating)) or values.dtype.name == "bfloat16"
+
+
+def write_model(answering: keras.Model, folder: Path, report: Reporter) -> None:
+    """Writes model.keras, whole or not at all; what it answers does not need it."""
+    half, path = folder / "half.keras", folder / "model.keras"
+    try:
+        answering.save(half)
+        half.replace(path)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        report.warn(f"{path} cannot be written ({error.strerror}); the answers are not lost")

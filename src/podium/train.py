@@ -19,21 +19,20 @@ import keras
 
 from podium.batches import Host
 from podium.checkpoint import restore_state
-from podium.conclude import conclude, follow_network, is_followed
+from podium.conclude import Observer, is_followed
 from podium.config import Config
-from podium.diary import Diary, EpochWatch
-from podium.epochs import Epoch, Position, find_epoch, find_size, set_course
+from podium.diary import Diary, EpochWatch, describe_epoch
+from podium.epochs import Epoch, Position, enter_epoch, find_epoch, set_course, start_position
 from podium.events import Reporter, write_json
 from podium.fold_data import TrainingSet, take_fold
 from podium.freezing import warn_of_slow_statistics
-from podium.keeper import Keeper
+from podium.keeper import Keeper, write_model
 from podium.lr_range import show_range_test
 from podium.model import strip_augmentation
 from podium.network import Start
 from podium.optimizers import set_rates, swap_averages
 from podium.pace import describe_bottleneck, measure_rate
 from podium.planner import Planner
-from podium.schedule import Schedule, make_schedule
 from podium.setbacks import (
     ADVICE,
     LOWER,
@@ -84,23 +83,17 @@ class FoldTraining:
     def __init__(
         self, config: Config, start: Start, data: TrainingSet, fold: int, session: Session
     ) -> None:
-        self.config, self.start, self.fold, self.session = config, start, fold, session
+        self.config, self.fold, self.session = config, fold, session
         self.report, self.planner = session.report, session.planner
         self.folder = session.folder / f"fold{fold}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = take_fold(config, data, fold)
         self.course = set_course(config, self.data.steps)
         self.planner.begin_fold(fold, self.course)
-        self.trainee = Trainee(config, start, self.data)
+        self.trainee, self.observer = Trainee(config, start, self.data), Observer(config, start)
         self.diary = Diary(self.folder, fold, self.data.task.metric, self.report)
         self.keeper = Keeper(self.folder, config.train.checkpoint_minutes, self.report)
-        self.position = Position(
-            self.start_schedule("head"),
-            self.course.head,
-            "",
-            find_size(config, 0.0),
-            config.optimizer.accumulate,
-        )
+        self.position = start_position(config, self.course)
         self.watch = EpochWatch(self.planner.now())
         self.over = False  # the course ends before its end
         self.supply = self.rate = 0.0  # images per second that the input gives, training takes
@@ -161,14 +154,7 @@ class FoldTraining:
     def enter(self, epoch: Epoch, host: Host) -> None:
         """Gives a phase its schedule when it begins, and a shorter one when time is short."""
         begins = epoch.phase != self.position.phase
-        schedule, end = self.position.schedule, self.course_of(epoch.phase)
-        if begins:
-            schedule = self.start_schedule(epoch.phase)
-        elif end != self.position.end:
-            schedule = schedule.shorten(epoch.first, end - epoch.first)
-        self.position = replace(
-            self.position, schedule=schedule, end=end, phase=epoch.phase, size=epoch.size
-        )
+        self.position = enter_epoch(self.config, self.course, self.position, epoch)
         model = self.prepare(clean=epoch.clean)
         if begins:
             self.keeper.keep(model, self.position)
@@ -218,22 +204,11 @@ class FoldTraining:
         data = self.data.in_parts(place.parts)
         marks, closer = data.mark(model), None
         if self.is_followed(epoch):
-            closer = follow_network(model, self.config, data)
+            closer = self.observer.follow(model, data)
         swap_averages(model)
         self.planner.end_check(self.planner.now() - began)
-        row: dict[str, Any] = {
-            "phase": epoch.phase,
-            "epoch": epoch.number,
-            "updates": place.updates,
-            "train/loss": place.loss / place.summed,
-            "train/accuracy": place.accuracy / place.summed,
-            "valid/loss": marks.loss,
-            "valid/accuracy": marks.accuracy,
-            "valid/metric": marks.metric,
-            "clean/metric": closer and closer.clean,
-            "recalibrated/metric": closer and closer.recalibrated,
-            "learning_rate": place.schedule.rate(place.done[epoch.phase == "all"] - 1),
-            "image_size": epoch.size,
+        row = {
+            **describe_epoch(epoch, place, marks, closer),
             **self.watch.read(self.planner.now()),
             "left": round(self.planner.left(), 1),
         }
@@ -320,25 +295,13 @@ class FoldTraining:
         if self.planner.spares_time():
             stream = self.data.make_batches(host, parts, 0)
             data = self.data.in_parts(parts)
-            answering, record = conclude(model, config, self.start, data, stream)
+            answering, record = self.observer.conclude(model, data, stream)
         if record:
             write_json(self.folder / "truth.json", record)
         if "words" in record:
             self.report.say(f"  fold {self.fold}: {record['words']}")
-        self.write_model(answering)
+        write_model(answering, self.folder, self.report)
         return Trained(answering, True, parts)
-
-    # What follows from the settings.
-
-    def start_schedule(self, phase: str) -> Schedule:
-        """The schedule of a phase, as the settings have it."""
-        config = self.config.schedule
-        peak = config.head_lr if phase == "head" else config.peak_lr
-        return make_schedule(config, peak or 0.0, max(self.course_of(phase), 1))
-
-    def course_of(self, phase: str) -> int:
-        """Updates that a phase has now."""
-        return self.course.head if phase == "head" else self.course.all
 
     def prepare(self, *, clean: bool = False) -> keras.Model:
         """The network as the place needs it."""
@@ -357,15 +320,3 @@ class FoldTraining:
         return self.position.move(
             epoch.phase, stretch.updates, figures["log_loss"], figures["accuracy"]
         )
-
-    def write_model(self, answering: keras.Model) -> None:
-        """Writes model.keras, whole or not at all; a full disk costs it, not the answers."""
-        half, path = self.folder / "half.keras", self.folder / "model.keras"
-        try:
-            answering.save(half)
-            half.replace(path)
-        except OSError as error:
-            half.unlink(missing_ok=True)
-            self.report.warn(
-                f"{path} cannot be written ({error.strerror}); the answers are not lost"
-            )
