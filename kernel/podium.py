@@ -15,103 +15,103 @@ competition → pixels → folds → augment → backbones → model → train �
      589  Knobs: the settings one by one, as help, override and report show them
      659  Overrides: from defaults to the settings of this run
      815  Devices: what the backend found, held against what was asked for
-     910  Hosts: several machines that train one network
-    1103  Runtime: the machine, and the Keras backend that suits it
-    1288  Libraries
-    1311  Storage: a file is there whole, or as it was before
-    1350  Attempts: an answer within a time limit, or none
-    1386  Events: what the run says, to the reader of the log and to programs
-    1524  Predictions: class probabilities, keyed by image id
-    1585  Task: what is asked of each image
-    1640  Tallies: what each image adds to a metric
-    1808  Metrics: how good the answers are, and how sure that figure is
-    1981  Evidence: whether answers are better than others, or only luckier
-    2070  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2155  Rules: how probabilities become answers
-    2325  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2391  Inputs: where the competition's files are
-    2598  Tables: which one is about training images, and what its columns are
-    2821  Annotations: the JSON of COCO as a table
-    2872  Labels: what each training image shows
-    3052  Archives: images that lie in zips or TFRecords alone
-    3187  Sample: the ids that are asked for, and their images
-    3266  Classes: their names and their order
-    3348  Asked: what the sample submission wants to know of each image
-    3529  Solution: what the test images show, where that is known
-    3577  Draws: a part of the images for rehearsals, and a test part where there is none
-    3626  Competition: from its files to one image table
-    3801  Decode: one image file to an upright square of uint8
-    3972  Cache: where decoded squares are kept
-    4184  Pixels: from image files to squares of uint8
-    4297  Duplicates: images that are nearly the same
-    4533  Folds: every training image is validated once, by a model that never saw it
-    4748  Tells: how well the values of a column alone tell the labels of images
-    4825  Leaks: what would make a score look better than the network is
-    5045  Split: training images to folds, near-duplicates together, and what may leak across
-    5101  Composes: chains of albumentations' transforms, by name or of the user's own
-    5323  Policies: what training images go through, by name
-    5399  Augmentation: what the device does to training images
-    5462  Workers: processes that run a Compose
-    5586  Crew: the workers of one fold, on all cores
-    5760  Mixing: two images and their targets in one
-    5833  Sharing: one batch over all devices, of all hosts
-    5885  Batches: from stored squares to what a training step takes
-    6088  Pace: whether the device waits for its images, or they for the device
-    6127  Handles: where pretrained weights lie
-    6230  Backbones: the table of networks that turn pixels into features
-    6369  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    6401  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    6468  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6694  Network: the backbone built, as its row of the table says
-    6770  Weights: what the backbone starts from
-    6951  Freezing: which variables train, and how fast
-    7084  Model: augment, normalise, backbone, head
-    7175  Prediction: from a trained model to class probabilities
-    7230  Marks: how well a model answers images whose labels are known
-    7254  Recipe: what learning takes where the settings leave it open
-    7381  Schedule: how fast the weights move
-    7475  Optimizers: gradients to updates, at rates that are known beforehand
-    7613  Objective: what training minimises, and what it is told to show
-    7688  Range test: which learning rates a network bears
-    7806  Fold data: what one fold trains on, and what validates it
-    7881  Recalibrate: batch norm's statistics, taken anew
-    8083  Truth: why a network answers new images worse than those it learned
-    8266  FixRes: larger images answer than were learned
-    8332  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    8401  Budget: what still fits before the deadline
-    8642  Stretch: some updates in one go, watched
-    8722  Planner: what the run's parts cost, and how far each fold may go
-    8835  Epochs: how far a fold has got, and what comes next
-    8975  Diary: one row of figures for each epoch of a fold, as it goes
-    9095  Checkpoint: all that a fold has learned so far, in one file
-    9313  Keeper: checkpoints of a fold, by the clock, and its model at the end
-    9374  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9420  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9505  Training: one fold, in two phases, and through what may come between
-    9793  Inference: the models of an earlier run answer a competition's test part
-    9897  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   10038  Submission: answers laid out as the sample is
-   10100  Card: the run at a glance, as a phone shows it
-   10332  Post: one request to a webhook, within a hard limit
-   10486  Sinks: who is told of the run, and in which words
-   10676  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   10916  Delivery: from the record to a sink, at least once
-   11116  Address: which sink an address stands for
-   11222  Webhook: finds where the run is to be told, and tells it there
-   11375  Histories: what each fold wrote down of its epochs
-   11459  Curves: one picture of all folds so far, for a phone
-   11508  Summary: the run in figures
-   11647  Results: what a run leaves in its folder, and what it must not leave of another
-   11741  Resume: a run that was cut off goes on where it was
-   11961  Record: what a run folder holds, as far as the run has got
-   12041  Page: the pieces that the report is made of
-   12184  Panels: how each fold learned, drawn one below the other
-   12361  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12443  Report: one page that shows the run
-   12644  Cross-validation: fold by fold, each trained on the others
-   12774  The run: the stages in order
+     916  Hosts: several machines that train one network
+    1109  Runtime: the machine, and the Keras backend that suits it
+    1294  Libraries
+    1317  Storage: a file is there whole, or as it was before
+    1356  Attempts: an answer within a time limit, or none
+    1392  Events: what the run says, to the reader of the log and to programs
+    1530  Predictions: class probabilities, keyed by image id
+    1591  Task: what is asked of each image
+    1646  Tallies: what each image adds to a metric
+    1814  Metrics: how good the answers are, and how sure that figure is
+    1987  Evidence: whether answers are better than others, or only luckier
+    2076  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2161  Rules: how probabilities become answers
+    2331  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2397  Inputs: where the competition's files are
+    2604  Tables: which one is about training images, and what its columns are
+    2827  Annotations: the JSON of COCO as a table
+    2878  Labels: what each training image shows
+    3058  Archives: images that lie in zips or TFRecords alone
+    3193  Sample: the ids that are asked for, and their images
+    3272  Classes: their names and their order
+    3354  Asked: what the sample submission wants to know of each image
+    3535  Solution: what the test images show, where that is known
+    3583  Draws: a part of the images for rehearsals, and a test part where there is none
+    3632  Competition: from its files to one image table
+    3807  Decode: one image file to an upright square of uint8
+    3978  Cache: where decoded squares are kept
+    4190  Pixels: from image files to squares of uint8
+    4303  Duplicates: images that are nearly the same
+    4539  Folds: every training image is validated once, by a model that never saw it
+    4754  Tells: how well the values of a column alone tell the labels of images
+    4831  Leaks: what would make a score look better than the network is
+    5051  Split: training images to folds, near-duplicates together, and what may leak across
+    5107  Composes: chains of albumentations' transforms, by name or of the user's own
+    5329  Policies: what training images go through, by name
+    5405  Augmentation: what the device does to training images
+    5468  Workers: processes that run a Compose
+    5592  Crew: the workers of one fold, on all cores
+    5766  Mixing: two images and their targets in one
+    5839  Sharing: one batch over all devices, of all hosts
+    5891  Batches: from stored squares to what a training step takes
+    6094  Pace: whether the device waits for its images, or they for the device
+    6133  Handles: where pretrained weights lie
+    6236  Backbones: the table of networks that turn pixels into features
+    6375  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    6407  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    6474  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6700  Network: the backbone built, as its row of the table says
+    6777  Weights: what the backbone starts from
+    6958  Freezing: which variables train, and how fast
+    7091  Model: augment, normalise, backbone, head
+    7182  Prediction: from a trained model to class probabilities
+    7237  Marks: how well a model answers images whose labels are known
+    7261  Recipe: what learning takes where the settings leave it open
+    7388  Schedule: how fast the weights move
+    7482  Optimizers: gradients to updates, at rates that are known beforehand
+    7620  Objective: what training minimises, and what it is told to show
+    7695  Range test: which learning rates a network bears
+    7813  Fold data: what one fold trains on, and what validates it
+    7888  Recalibrate: batch norm's statistics, taken anew
+    8090  Truth: why a network answers new images worse than those it learned
+    8273  FixRes: larger images answer than were learned
+    8339  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    8408  Budget: what still fits before the deadline
+    8649  Stretch: some updates in one go, watched
+    8729  Planner: what the run's parts cost, and how far each fold may go
+    8842  Epochs: how far a fold has got, and what comes next
+    8982  Diary: one row of figures for each epoch of a fold, as it goes
+    9102  Checkpoint: all that a fold has learned so far, in one file
+    9320  Keeper: checkpoints of a fold, by the clock, and its model at the end
+    9390  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9436  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9521  Training: one fold, in two phases, and through what may come between
+    9806  Inference: the models of an earlier run answer a competition's test part
+    9910  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   10051  Submission: answers laid out as the sample is
+   10113  Card: the run at a glance, as a phone shows it
+   10345  Post: one request to a webhook, within a hard limit
+   10499  Sinks: who is told of the run, and in which words
+   10689  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   10929  Delivery: from the record to a sink, at least once
+   11129  Address: which sink an address stands for
+   11235  Webhook: finds where the run is to be told, and tells it there
+   11388  Histories: what each fold wrote down of its epochs
+   11472  Curves: one picture of all folds so far, for a phone
+   11521  Summary: the run in figures
+   11660  Results: what a run leaves in its folder, and what it must not leave of another
+   11754  Resume: a run that was cut off goes on where it was
+   11974  Record: what a run folder holds, as far as the run has got
+   12054  Page: the pieces that the report is made of
+   12197  Panels: how each fold learned, drawn one below the other
+   12374  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12456  Report: one page that shows the run
+   12657  Cross-validation: fold by fold, each trained on the others
+   12801  The run: the stages in order
 
-Sources: sha256 afe06c6345759efbf54cd8708bd601df8126aa5d643443bfb00348de6d2c56a8
+Sources: sha256 ba4a3dbd70bc0e11aea8552a5d0b8df405431e376b6e08119cb6655a753dd9c1
 """
 
 # ==================================================================================================
@@ -125,7 +125,7 @@ Sources: sha256 afe06c6345759efbf54cd8708bd601df8126aa5d643443bfb00348de6d2c56a8
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "afe06c6345759efbf54cd8708bd601df8126aa5d643443bfb00348de6d2c56a8"
+SOURCE = "ba4a3dbd70bc0e11aea8552a5d0b8df405431e376b6e08119cb6655a753dd9c1"
 
 
 import atexit
@@ -897,8 +897,14 @@ def check_devices(
         )
 
 
-def check_batch(batch_size: int, devices: int) -> None:
-    """Raises DeviceError unless the global batch divides evenly over the devices."""
+def check_batch(batch_size: int, devices: int, parts: int = 1) -> None:
+    """Raises DeviceError unless the global batch divides evenly over parts and devices."""
+    if parts > 1 and batch_size % (parts * devices):
+        raise DeviceError(
+            f"optimizer.accumulate is {parts}, but pixels.batch_size {batch_size} cannot be cut "
+            f"into so many parts for {devices} device{'s' * (devices > 1)}; use a multiple of "
+            f"{parts * devices}"
+        )
     if batch_size % devices:
         below = batch_size // devices * devices
         fit = f"{below} or {below + devices}" if below else f"{devices}"
@@ -1236,7 +1242,7 @@ def open_runtime(config: Config, backend: str, started: float) -> Runtime:
     join_hosts(config.runtime, backend)
     found = list_devices(backend)
     check_devices(config.runtime, backend, found.kind, found.names, find_accelerator())
-    check_batch(config.pixels.batch_size, len(found.names))
+    check_batch(config.pixels.batch_size, len(found.names), config.optimizer.accumulate)
     lead = is_first_host(backend)
     folder = find_run_folder(config.runtime) if lead else copy_run_folder(config.runtime)
     check_same_folder(config.runtime, folder)
@@ -6714,7 +6720,8 @@ def check_backbone(config: ModelConfig, image_size: int) -> Backbone:
     if image_size < backbone.smallest:
         raise BackboneError(
             f"pixels.image_size is {image_size} px, but {backbone.name} needs {backbone.smallest} "
-            f"or more and was made for {backbone.image_size}"
+            f"or more and was made for {backbone.image_size}; raise it, or train.first_size if "
+            f"that made it so small"
         )
     if backbone.name == "tiny" and config.weights == "pretrained":
         raise BackboneError(
@@ -9360,6 +9367,15 @@ def is_real(values: Any) -> bool:
     return bool(np.issubdtype(values.dtype, np.floating)) or values.dtype.name == "bfloat16"
 
 
+def write_truth(record: dict[str, Any], folder: Path, report: Reporter) -> None:
+    """Writes truth.json, if there is anything to say."""
+    try:
+        if record:
+            write_json(folder / "truth.json", record)
+    except OSError as error:
+        report.warn(f"{folder / 'truth.json'} cannot be written ({error.strerror})")
+
+
 def write_model(answering: keras.Model, folder: Path, report: Reporter) -> None:
     """Writes model.keras, whole or not at all; what it answers does not need it."""
     half, path = folder / "half.keras", folder / "model.keras"
@@ -9583,14 +9599,12 @@ class FoldTraining:
 
     def find_epoch(self) -> Epoch | None:
         """What comes next, as far as time goes."""
-        if self.over:
-            return None
         was = find_epoch(self.config, self.course, self.position)
-        if was is None and self.position.updates % self.data.steps:
-            return None  # a shortened course is over; what time is left is too short for more
+        if was is None or self.over:
+            return None  # more time does not help: the rate has come down
         self.course = self.planner.plan(self.position.done)
         epoch = find_epoch(self.config, self.course, self.position)
-        if was and self.position.summed and (epoch is None or epoch.phase != was.phase):
+        if self.position.summed and (epoch is None or epoch.phase != was.phase):
             self.close_epoch(was)  # time was short, and its phase has ended within it
         return epoch
 
@@ -9671,10 +9685,10 @@ class FoldTraining:
         swap_averages(model)
         data = self.data.in_parts(place.parts)
         marks, closer = data.mark(model), None
-        if self.is_followed(epoch):
+        self.planner.end_check(self.planner.now() - began)
+        if self.is_followed(epoch) and self.planner.spares_time():
             closer = self.observer.follow(model, data)
         swap_averages(model)
-        self.planner.end_check(self.planner.now() - began)
         row = {
             **describe_epoch(epoch, place, marks, closer),
             **self.watch.read(self.planner.now()),
@@ -9764,8 +9778,7 @@ class FoldTraining:
             stream = self.data.make_batches(host, parts, 0)
             data = self.data.in_parts(parts)
             answering, record = self.observer.conclude(model, data, stream)
-        if record:
-            write_json(self.folder / "truth.json", record)
+        write_truth(record, self.folder, self.report)
         if "words" in record:
             self.report.say(f"  fold {self.fold}: {record['words']}")
         write_model(answering, self.folder, self.report)
@@ -12672,6 +12685,8 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     for fold in range(count):
         pair = read_fold_answers(runtime.folder / f"fold{fold}")
         if pair is None:
+            if fold and stopping():
+                break
             if fold and not planner.fits_another():
                 report.warn(
                     f"there is no time for more than {fold} of {count} folds; a run that goes on "
@@ -12680,7 +12695,7 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
                 break
             open_session(runtime.precision, len(runtime.devices))
             trained = train_fold(config, plan.start, plan.data, fold, session)
-            pair = answer_fold(plan, trained, fold, len(oof) == 0)
+            pair = answer_fold(plan, trained, fold, report)
             if pair is None:
                 break
         oof.append(pair[0])
@@ -12698,7 +12713,7 @@ def count_batches(plan: Plan) -> tuple[int, int]:
 
 
 def answer_fold(
-    plan: Plan, trained: Trained, fold: int, first: bool
+    plan: Plan, trained: Trained, fold: int, report: Reporter
 ) -> tuple[Predictions, Predictions] | None:
     """What a fold's model answers to its own part and to the test part, kept in its folder.
 
@@ -12708,15 +12723,27 @@ def answer_fold(
     size = config.pixels.batch_size // trained.parts
     predict = partial(predict_images, batch_size=size, exclusive=task.exclusive)
     if not trained.complete:
-        if first:
+        if fold == 0:
             answers = predict(trained.model, plan.test, None)
             write_submission_of(plan.competition, answers, plain_rule(task), folder)
         return None
     own = predict(trained.model, plan.data.images, plan.data.folds == fold)
     pair = own, predict(trained.model, plan.test, None)
-    write_fold_answers(folder / f"fold{fold}", *pair)
-    forget_checkpoints(folder / f"fold{fold}")
+    keep_answers(folder / f"fold{fold}", pair, report)
     return pair
+
+
+def keep_answers(folder: Path, pair: tuple[Predictions, Predictions], report: Reporter) -> None:
+    """Writes what a fold answers, after which it needs no checkpoint; on a full disk before it."""
+    try:
+        write_fold_answers(folder, *pair)
+    except OSError as error:
+        report.warn(
+            f"{folder} has no room for its answers ({error.strerror}); its checkpoints make some"
+        )
+        forget_checkpoints(folder)
+        write_fold_answers(folder, *pair)
+    forget_checkpoints(folder)
 
 
 def show_results(
@@ -12877,7 +12904,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
         watch.open()
     write_json(runtime.folder / "config.json", list_settings(config))
     open_session(runtime.precision, devices=1)
-    check_backbone(config.model, config.pixels.image_size)
+    check_backbone(config.model, find_size(config, 0.0))  # the smallest that it will see
     competition = read_competition(config.data, config.runtime.seed)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
     if config.predict.run:

@@ -1,11 +1,13 @@
 """Whole runs of the stages after the pixels, under a clock that goes as fast as it is told."""
 
+import errno
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from small_fold import CONFIG, START, TASK, make_set
@@ -13,12 +15,12 @@ from small_fold import CONFIG, START, TASK, make_set
 from podium import crossval as crossval_room
 from podium.budget import Budget
 from podium.competition import Competition
-from podium.crossval import Plan, cross_validate
+from podium.crossval import Plan, cross_validate, keep_answers
 from podium.events import Reporter
 from podium.fold_data import FoldData
 from podium.learning import ModelConfig, PredictConfig, TrainConfig
 from podium.pixels import Images
-from podium.predictions import read_predictions
+from podium.predictions import Predictions, read_predictions
 from podium.runtime import Runtime
 from podium.stretch import Stretch
 from podium.validate import check_submission
@@ -180,3 +182,23 @@ def test_a_run_that_is_stopped_later_keeps_the_submission_of_whole_folds(
     told = json.loads((tmp_path / "summary.json").read_text())
     assert len(told["folds"]) == 1
     assert list((tmp_path / "fold1").glob("checkpoint*.npz"))
+
+
+def test_where_the_disk_is_full_checkpoints_make_room_for_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, report, write = tmp_path / "fold0", Reporter(tmp_path), crossval_room.write_fold_answers
+    folder.mkdir()
+    (folder / "checkpoint-1.npz").write_bytes(b"large")
+
+    def write_if_there_is_room(*given: Any) -> None:
+        if list(folder.glob("checkpoint-*")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*given)
+
+    monkeypatch.setattr(crossval_room, "write_fold_answers", write_if_there_is_room)
+    answers = Predictions(np.array(["a"]), np.array([[0.25, 0.75]], np.float32))
+    keep_answers(folder, (answers, answers), report)
+    assert read_predictions(folder / "test.npz").probs.tolist() == [[0.25, 0.75]]
+    (warning,) = report.warnings
+    assert "has no room for its answers (No space left on device)" in warning

@@ -30,6 +30,11 @@ def test_the_devices_got_are_the_devices_asked_for():
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused_with_two_that_they_do():
     check_batch(32, 8)
+    check_batch(32, 8, parts=4)
+    with pytest.raises(DeviceError, match="optimizer.accumulate is 3, but pixels.batch_size 32"):
+        check_batch(32, 8, parts=3)
+    with pytest.raises(DeviceError, match="use a multiple of 64"):
+        check_batch(32, 8, parts=8)
     with pytest.raises(DeviceError) as caught:
         check_batch(30, 8)
     assert str(caught.value) == (

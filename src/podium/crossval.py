@@ -64,6 +64,8 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     for fold in range(count):
         pair = read_fold_answers(runtime.folder / f"fold{fold}")
         if pair is None:
+            if fold and stopping():
+                break
             if fold and not planner.fits_another():
                 report.warn(
                     f"there is no time for more than {fold} of {count} folds; a run that goes on "
@@ -72,7 +74,7 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
                 break
             open_session(runtime.precision, len(runtime.devices))
             trained = train_fold(config, plan.start, plan.data, fold, session)
-            pair = answer_fold(plan, trained, fold, len(oof) == 0)
+            pair = answer_fold(plan, trained, fold, report)
             if pair is None:
                 break
         oof.append(pair[0])
@@ -90,7 +92,7 @@ def count_batches(plan: Plan) -> tuple[int, int]:
 
 
 def answer_fold(
-    plan: Plan, trained: Trained, fold: int, first: bool
+    plan: Plan, trained: Trained, fold: int, report: Reporter
 ) -> tuple[Predictions, Predictions] | None:
     """What a fold's model answers to its own part and to the test part, kept in its folder.
 
@@ -100,15 +102,27 @@ def answer_fold(
     size = config.pixels.batch_size // trained.parts
     predict = partial(predict_images, batch_size=size, exclusive=task.exclusive)
     if not trained.complete:
-        if first:
+        if fold == 0:
             answers = predict(trained.model, plan.test, None)
             write_submission_of(plan.competition, answers, plain_rule(task), folder)
         return None
     own = predict(trained.model, plan.data.images, plan.data.folds == fold)
     pair = own, predict(trained.model, plan.test, None)
-    write_fold_answers(folder / f"fold{fold}", *pair)
-    forget_checkpoints(folder / f"fold{fold}")
+    keep_answers(folder / f"fold{fold}", pair, report)
     return pair
+
+
+def keep_answers(folder: Path, pair: tuple[Predictions, Predictions], report: Reporter) -> None:
+    """Writes what a fold answers, after which it needs no checkpoint; on a full disk before it."""
+    try:
+        write_fold_answers(folder, *pair)
+    except OSError as error:
+        report.warn(
+            f"{folder} has no room for its answers ({error.strerror}); its checkpoints make some"
+        )
+        forget_checkpoints(folder)
+        write_fold_answers(folder, *pair)
+    forget_checkpoints(folder)
 
 
 def show_results(

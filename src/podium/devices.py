@@ -86,8 +86,14 @@ def check_devices(
         )
 
 
-def check_batch(batch_size: int, devices: int) -> None:
-    """Raises DeviceError unless the global batch divides evenly over the devices."""
+def check_batch(batch_size: int, devices: int, parts: int = 1) -> None:
+    """Raises DeviceError unless the global batch divides evenly over parts and devices."""
+    if parts > 1 and batch_size % (parts * devices):
+        raise DeviceError(
+            f"optimizer.accumulate is {parts}, but pixels.batch_size {batch_size} cannot be cut "
+            f"into so many parts for {devices} device{'s' * (devices > 1)}; use a multiple of "
+            f"{parts * devices}"
+        )
     if batch_size % devices:
         below = batch_size // devices * devices
         fit = f"{below} or {below + devices}" if below else f"{devices}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from podium.checkpoint import Checkpoint, capture_state, read_checkpoint, write_checkpoint
 from podium.epochs import Position, read_position
-from podium.events import Reporter
+from podium.events import Reporter, write_json
 
 
 class Keeper:
@@ -57,6 +57,15 @@ class Keeper:
 def is_real(values: Any) -> bool:
     """Are these floating-point numbers, of whatever width?"""
     return bool(np.issubdtype(values.dtype, np.floating)) or values.dtype.name == "bfloat16"
+
+
+def write_truth(record: dict[str, Any], folder: Path, report: Reporter) -> None:
+    """Writes truth.json, if there is anything to say."""
+    try:
+        if record:
+            write_json(folder / "truth.json", record)
+    except OSError as error:
+        report.warn(f"{folder / 'truth.json'} cannot be written ({error.strerror})")
 
 
 def write_model(answering: keras.Model, folder: Path, report: Reporter) -> None:

@@ -18,6 +18,7 @@ from podium.competition import Competition, read_competition
 from podium.config import Config
 from podium.crossval import Plan, cross_validate
 from podium.devices import DeviceError
+from podium.epochs import find_size
 from podium.events import Reporter, write_json
 from podium.fold_data import TrainingSet
 from podium.folds import FoldError, write_folds
@@ -160,7 +161,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
         watch.open()
     write_json(runtime.folder / "config.json", list_settings(config))
     open_session(runtime.precision, devices=1)
-    check_backbone(config.model, config.pixels.image_size)
+    check_backbone(config.model, find_size(config, 0.0))  # the smallest that it will see
     competition = read_competition(config.data, config.runtime.seed)
     report.say("Competition\n" + "\n".join(f"  {note}" for note in competition.notes))
     if config.predict.run:

@@ -29,7 +29,8 @@ def check_backbone(config: ModelConfig, image_size: int) -> Backbone:
     if image_size < backbone.smallest:
         raise BackboneError(
             f"pixels.image_size is {image_size} px, but {backbone.name} needs {backbone.smallest} "
-            f"or more and was made for {backbone.image_size}"
+            f"or more and was made for {backbone.image_size}; raise it, or train.first_size if "
+            f"that made it so small"
         )
     if backbone.name == "tiny" and config.weights == "pretrained":
         raise BackboneError(

@@ -155,7 +155,7 @@ def open_runtime(config: Config, backend: str, started: float) -> Runtime:
     join_hosts(config.runtime, backend)
     found = list_devices(backend)
     check_devices(config.runtime, backend, found.kind, found.names, find_accelerator())
-    check_batch(config.pixels.batch_size, len(found.names))
+    check_batch(config.pixels.batch_size, len(found.names), config.optimizer.accumulate)
     lead = is_first_host(backend)
     folder = find_run_folder(config.runtime) if lead else copy_run_folder(config.runtime)
     check_same_folder(config.runtime, folder)

@@ -23,10 +23,10 @@ from podium.conclude import Observer, is_followed
 from podium.config import Config
 from podium.diary import Diary, EpochWatch, describe_epoch
 from podium.epochs import Epoch, Position, enter_epoch, find_epoch, set_course, start_position
-from podium.events import Reporter, write_json
+from podium.events import Reporter
 from podium.fold_data import TrainingSet, take_fold
 from podium.freezing import warn_of_slow_statistics
-from podium.keeper import Keeper, write_model
+from podium.keeper import Keeper, write_model, write_truth
 from podium.lr_range import show_range_test
 from podium.model import strip_augmentation
 from podium.network import Start
@@ -115,14 +115,12 @@ class FoldTraining:
 
     def find_epoch(self) -> Epoch | None:
         """What comes next, as far as time goes."""
-        if self.over:
-            return None
         was = find_epoch(self.config, self.course, self.position)
-        if was is None and self.position.updates % self.data.steps:
-            return None  # a shortened course is over; what time is left is too short for more
+        if was is None or self.over:
+            return None  # more time does not help: the rate has come down
         self.course = self.planner.plan(self.position.done)
         epoch = find_epoch(self.config, self.course, self.position)
-        if was and self.position.summed and (epoch is None or epoch.phase != was.phase):
+        if self.position.summed and (epoch is None or epoch.phase != was.phase):
             self.close_epoch(was)  # time was short, and its phase has ended within it
         return epoch
 
@@ -203,10 +201,10 @@ class FoldTraining:
         swap_averages(model)
         data = self.data.in_parts(place.parts)
         marks, closer = data.mark(model), None
-        if self.is_followed(epoch):
+        self.planner.end_check(self.planner.now() - began)
+        if self.is_followed(epoch) and self.planner.spares_time():
             closer = self.observer.follow(model, data)
         swap_averages(model)
-        self.planner.end_check(self.planner.now() - began)
         row = {
             **describe_epoch(epoch, place, marks, closer),
             **self.watch.read(self.planner.now()),
@@ -296,8 +294,7 @@ class FoldTraining:
             stream = self.data.make_batches(host, parts, 0)
             data = self.data.in_parts(parts)
             answering, record = self.observer.conclude(model, data, stream)
-        if record:
-            write_json(self.folder / "truth.json", record)
+        write_truth(record, self.folder, self.report)
         if "words" in record:
             self.report.say(f"  fold {self.fold}: {record['words']}")
         write_model(answering, self.folder, self.report)
