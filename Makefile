@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle test-bundle-jax \
-  test-slow test-kill test-backbones check dry-run gallery report new push infer-push status logs quota pull submit webhook-setup \
+  test-slow test-kill test-long test-backbones check dry-run gallery report new push infer-push status logs quota pull submit webhook-setup \
   webhook-test clean
 
 # The first of these that runs and is 3.12 or 3.11.
@@ -17,7 +17,7 @@ PIP = $(VENV) -m pip --disable-pip-version-check
 RUN = PYTHONPATH=src $(VENV)
 # The slow tests come first, and a process that has nothing left to do takes of the other's.
 PYTEST = $(VENV) -m pytest -n 2 --dist worksteal
-FAST = not slow and not backbones and not kill
+FAST = not slow and not backbones and not kill and not long
 # On JAX, what no backend can change is not run again: these are the rooms that a backend does. Of
 # main, test_infer runs all stages.
 JAX_ROOMS = augment backbones batches checkpoint conclude decoders devices fixres fold_data freezing hosts \
@@ -97,6 +97,10 @@ test-kill: setup  ## kill whole runs at twenty moments each, on both backends: h
 	@$(PYTEST) -m kill tests/test_kill.py
 	@$(PYTEST_JAX) -m kill tests/test_kill.py
 
+test-long: setup  ## more seeds, deadlines and hosts than check has time for: ten minutes
+	@$(PYTEST) -m long
+	@$(PYTEST_JAX) -m long tests/test_hosts.py
+
 test-backbones: setup  ## every backbone of the table, and a training step of it, on both backends: an hour
 	@$(PYTEST) -m backbones
 	@$(PYTEST_JAX) -m backbones tests/test_freezing.py
@@ -104,8 +108,8 @@ test-backbones: setup  ## every backbone of the table, and a training step of it
 # Fast and slow ones together: to start the libraries and to find the tests takes ten seconds a time,
 # and no core waits for the other's last dry run.
 test: setup  ## every test
-	@$(PYTEST) -m "not backbones and not kill"
-	@$(PYTEST_JAX) $(ON_JAX) -m "not backbones and not kill"
+	@$(PYTEST) -m "not backbones and not kill and not long"
+	@$(PYTEST_JAX) $(ON_JAX) -m "not backbones and not kill and not long"
 	@$(MAKE) --no-print-directory test-bundle
 
 check: lint types build-check test  ## everything that must hold before a commit is pushed

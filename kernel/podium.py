@@ -75,43 +75,43 @@ competition → pixels → folds → augment → backbones → model → train �
     7695  Range test: which learning rates a network bears
     7813  Fold data: what one fold trains on, and what validates it
     7888  Recalibrate: batch norm's statistics, taken anew
-    8090  Truth: why a network answers new images worse than those it learned
-    8273  FixRes: larger images answer than were learned
-    8339  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    8408  Budget: what still fits before the deadline
-    8649  Stretch: some updates in one go, watched
-    8729  Planner: what the run's parts cost, and how far each fold may go
-    8842  Epochs: how far a fold has got, and what comes next
-    8982  Diary: one row of figures for each epoch of a fold, as it goes
-    9102  Checkpoint: all that a fold has learned so far, in one file
-    9320  Keeper: checkpoints of a fold, by the clock, and its model at the end
-    9390  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9436  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9521  Training: one fold, in two phases, and through what may come between
-    9806  Inference: the models of an earlier run answer a competition's test part
-    9910  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   10051  Submission: answers laid out as the sample is
-   10113  Card: the run at a glance, as a phone shows it
-   10345  Post: one request to a webhook, within a hard limit
-   10499  Sinks: who is told of the run, and in which words
-   10689  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   10929  Delivery: from the record to a sink, at least once
-   11129  Address: which sink an address stands for
-   11235  Webhook: finds where the run is to be told, and tells it there
-   11388  Histories: what each fold wrote down of its epochs
-   11472  Curves: one picture of all folds so far, for a phone
-   11521  Summary: the run in figures
-   11660  Results: what a run leaves in its folder, and what it must not leave of another
-   11754  Resume: a run that was cut off goes on where it was
-   11974  Record: what a run folder holds, as far as the run has got
-   12054  Page: the pieces that the report is made of
-   12197  Panels: how each fold learned, drawn one below the other
-   12374  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12456  Report: one page that shows the run
-   12657  Cross-validation: fold by fold, each trained on the others
-   12801  The run: the stages in order
+    8098  Truth: why a network answers new images worse than those it learned
+    8281  FixRes: larger images answer than were learned
+    8347  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    8416  Budget: what still fits before the deadline
+    8657  Stretch: some updates in one go, watched
+    8737  Planner: what the run's parts cost, and how far each fold may go
+    8850  Epochs: how far a fold has got, and what comes next
+    8990  Diary: one row of figures for each epoch of a fold, as it goes
+    9110  Checkpoint: all that a fold has learned so far, in one file
+    9328  Keeper: checkpoints of a fold, by the clock, and its model at the end
+    9398  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9444  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9529  Training: one fold, in two phases, and through what may come between
+    9814  Inference: the models of an earlier run answer a competition's test part
+    9918  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   10059  Submission: answers laid out as the sample is
+   10121  Card: the run at a glance, as a phone shows it
+   10353  Post: one request to a webhook, within a hard limit
+   10507  Sinks: who is told of the run, and in which words
+   10697  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   10937  Delivery: from the record to a sink, at least once
+   11137  Address: which sink an address stands for
+   11243  Webhook: finds where the run is to be told, and tells it there
+   11396  Histories: what each fold wrote down of its epochs
+   11480  Curves: one picture of all folds so far, for a phone
+   11529  Summary: the run in figures
+   11668  Results: what a run leaves in its folder, and what it must not leave of another
+   11762  Resume: a run that was cut off goes on where it was
+   11982  Record: what a run folder holds, as far as the run has got
+   12062  Page: the pieces that the report is made of
+   12205  Panels: how each fold learned, drawn one below the other
+   12382  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12464  Report: one page that shows the run
+   12665  Cross-validation: fold by fold, each trained on the others
+   12809  The run: the stages in order
 
-Sources: sha256 ba4a3dbd70bc0e11aea8552a5d0b8df405431e376b6e08119cb6655a753dd9c1
+Sources: sha256 2d9a2578b3b99cbdf6b3904b82ffde9b6059cd5084fed3c4ce63e3bd3dc755b3
 """
 
 # ==================================================================================================
@@ -125,7 +125,7 @@ Sources: sha256 ba4a3dbd70bc0e11aea8552a5d0b8df405431e376b6e08119cb6655a753dd9c1
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "ba4a3dbd70bc0e11aea8552a5d0b8df405431e376b6e08119cb6655a753dd9c1"
+SOURCE = "2d9a2578b3b99cbdf6b3904b82ffde9b6059cd5084fed3c4ce63e3bd3dc755b3"
 
 
 import atexit
@@ -7943,10 +7943,13 @@ def lend_statistics(moments: Sequence[Moments]) -> Iterator[None]:
 def draw_clean(
     pixels: Pixels, rows: NDArray[np.int64], batch_size: int, seed: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Full batches [B, S, S, 3] of the rows as they are stored, shuffled, as many as are needed."""
-    order = order_epoch(rows, batch_size, seed, 0)
+    """Full batches [B, S, S, 3] of the rows as they are stored, shuffled, as many as are needed.
+
+    Of several hosts each gives its part of them.
+    """
+    order, fed = order_epoch(rows, batch_size, seed, 0), own_part(batch_size)
     for batch in order[: max(1, CLEAN_IMAGES // batch_size)]:
-        yield pixels[batch]
+        yield pixels[batch[fed]]
 
 
 class Recalibrator:
@@ -8038,7 +8041,12 @@ def share_batch(batch: NDArray[np.uint8]) -> Any:
     distribution = keras.distribution.distribution()
     if distribution is None:
         return keras.ops.convert_to_tensor(batch)
-    return keras.distribution.distribute_tensor(batch, distribution.get_data_layout(batch.shape))
+    layout = distribution.get_data_layout(batch.shape)
+    if count_hosts() == 1:
+        return keras.distribution.distribute_tensor(batch, layout)
+    import jax
+
+    return jax.make_array_from_process_local_data(layout.backend_layout, batch)
 
 
 @contextmanager

@@ -98,13 +98,13 @@ def never() -> bool:
     return False
 
 
-FAST = (10, 60)  # per cent of the time that all folds need; the others are slow
+FAST = (10, 60)  # per cent of the time that all folds need; the others are long
 
 
 @pytest.mark.parametrize(
     "share",
     [
-        pytest.param(share, marks=() if share in FAST else pytest.mark.slow)
+        pytest.param(share, marks=() if share in FAST else pytest.mark.long)
         for share in range(10, 101, 10)
     ],
 )

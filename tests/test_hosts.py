@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from folders import make_csv_competition
@@ -30,6 +31,7 @@ from podium.hosts import (
 from podium.predictions import read_predictions
 from podium.runtime import choose_backend, plan_environment
 
+ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="hosts speak JAX")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1", "0.0.0.0"])  # noqa: S104
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +68,7 @@ def start_hosts(folder: Path, command: list[str]) -> list[subprocess.Popen]:
     return [start(folder / f"{one.host}.log", one, command) for one in configs]
 
 
+@ON_JAX
 @pytest.mark.slow
 def test_two_hosts_of_two_devices_learn_and_answer_what_one_device_does(
     tmp_path: Path, pytestconfig: pytest.Config
@@ -98,7 +101,7 @@ def run_script(data: Path, *words: str) -> list[str]:
     return [sys.executable, "-I", str(ROOT / "kernel" / "podium.py"), *quick]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_script_on_two_hosts_writes_what_it_writes_on_one(tmp_path: Path):
     command = run_script(make_csv_competition(tmp_path / "data"))
     one = RuntimeConfig(backend="jax", devices=1, folder=str(tmp_path / "alone"))
@@ -117,7 +120,7 @@ def test_the_script_on_two_hosts_writes_what_it_writes_on_one(tmp_path: Path):
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_script_ends_on_all_hosts_where_one_fails(tmp_path: Path):
     data = make_csv_competition(tmp_path / "data")
     hosts, run = f"127.0.0.1:{find_port()},127.0.0.1", str(tmp_path / "run")

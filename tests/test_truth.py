@@ -20,7 +20,7 @@ from podium.truth import (
     measure_gain,
 )
 
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))]
 LABEL = Task("label", ("a", "b"))
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from podium.batches import order_epoch
 from podium.cache import Pixels
+from podium.hosts import count_hosts
+from podium.sharing import own_part
 
 CLEAN_IMAGES = 10_000  # more move a mean by less than a hundredth of a deviation
 
@@ -67,10 +69,13 @@ def lend_statistics(moments: Sequence[Moments]) -> Iterator[None]:
 def draw_clean(
     pixels: Pixels, rows: NDArray[np.int64], batch_size: int, seed: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Full batches [B, S, S, 3] of the rows as they are stored, shuffled, as many as are needed."""
-    order = order_epoch(rows, batch_size, seed, 0)
+    """Full batches [B, S, S, 3] of the rows as they are stored, shuffled, as many as are needed.
+
+    Of several hosts each gives its part of them.
+    """
+    order, fed = order_epoch(rows, batch_size, seed, 0), own_part(batch_size)
     for batch in order[: max(1, CLEAN_IMAGES // batch_size)]:
-        yield pixels[batch]
+        yield pixels[batch[fed]]
 
 
 class Recalibrator:
@@ -162,7 +167,12 @@ def share_batch(batch: NDArray[np.uint8]) -> Any:
     distribution = keras.distribution.distribution()
     if distribution is None:
         return keras.ops.convert_to_tensor(batch)
-    return keras.distribution.distribute_tensor(batch, distribution.get_data_layout(batch.shape))
+    layout = distribution.get_data_layout(batch.shape)
+    if count_hosts() == 1:
+        return keras.distribution.distribute_tensor(batch, layout)
+    import jax
+
+    return jax.make_array_from_process_local_data(layout.backend_layout, batch)
 
 
 @contextmanager
