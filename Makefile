@@ -76,7 +76,7 @@ test-fast: setup  ## the modules on TensorFlow, without the dry runs
 	@$(PYTEST) -m "$(FAST)"
 
 test-jax: setup  ## the modules on JAX with 8 virtual devices
-	@$(PYTEST_JAX) $(ON_JAX) -m "$(FAST)"
+	@$(PYTEST_JAX) $(ON_JAX) -m "$(FAST) and not either"
 
 # The workbench stays at home, and its dry runs run the script anyway, whole and on both backends.
 test-bundle: setup  ## the same tests on the built script, but for those that show nothing new there
@@ -109,7 +109,7 @@ test-backbones: setup  ## every backbone of the table, and a training step of it
 # and no core waits for the other's last dry run.
 test: setup  ## every test
 	@$(PYTEST) -m "not backbones and not kill and not long"
-	@$(PYTEST_JAX) $(ON_JAX) -m "not backbones and not kill and not long"
+	@$(PYTEST_JAX) $(ON_JAX) -m "not backbones and not kill and not long and not either"
 	@$(MAKE) --no-print-directory test-bundle
 
 check: lint types build-check test  ## everything that must hold before a commit is pushed

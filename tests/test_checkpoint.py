@@ -106,6 +106,7 @@ def test_a_new_model_trains_on_as_if_training_had_never_stopped(tmp_path: Path):
     assert_equal_states(capture_state(other), capture_state(model))
 
 
+@pytest.mark.either
 @pytest.mark.parametrize(
     "left_out", ["kernel", "moving_mean", "seed_generator_state", "momentum", "iteration"]
 )
@@ -137,6 +138,7 @@ def test_averages_accumulators_and_the_scale_of_the_loss_are_part_of_the_state(o
     assert any(value.any() for name, value in state.items() if name.endswith("accumulator"))
 
 
+@pytest.mark.either
 def test_names_do_not_tell_how_many_optimizers_there_were_nor_when_they_were_built():
     model = make_model(0)
     never_trained = capture_state(model)
@@ -341,6 +343,7 @@ for turn in range(1, 10**9):
 """
 
 
+@pytest.mark.either
 def test_a_writer_killed_in_the_middle_leaves_a_whole_checkpoint(tmp_path: Path):
     source = Path(__file__).resolve().parents[1] / "src"
     for turns in (1, 2, 4):

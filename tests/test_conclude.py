@@ -66,6 +66,7 @@ def test_statistics_that_are_wrong_are_replaced_and_the_record_says_so(tmp_path:
     assert fold.mark(answering).metric == 1.0
 
 
+@pytest.mark.either
 def test_a_fold_leaves_its_record_and_the_metric_by_clean_statistics(tmp_path: Path):
     train_fold(SLOW, START, make_set(), 0, make_session(tmp_path))
     record = json.loads((tmp_path / "fold0" / "truth.json").read_text())

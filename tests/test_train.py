@@ -19,7 +19,6 @@ from podium.learning import HeadConfig, OptimizerConfig, TrainConfig
 from podium.model import build_model
 from podium.predict import predict_probs
 from podium.setbacks import OutOfMemoryError
-from podium.sharing import share_devices
 from podium.task import Task
 from podium.train import Session, train_fold
 
@@ -39,6 +38,7 @@ def test_a_fold_learns_what_can_be_learned(tmp_path: Path, session: Session):
     assert (history["images_per_second"] > 0).all()
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("policy", ["cutmix", "albumentations:coarse-dropout"])
 def test_a_fold_learns_under_what_the_host_does_to_its_images(
     tmp_path: Path, session: Session, policy: str
@@ -51,6 +51,7 @@ def test_a_fold_learns_under_what_the_host_does_to_its_images(
     assert history["valid/accuracy"].iloc[-1] == 1.0
 
 
+@pytest.mark.either
 def test_each_epoch_is_one_line_for_people_and_one_event(
     tmp_path: Path, session: Session, capsys: pytest.CaptureFixture[str]
 ):
@@ -71,6 +72,7 @@ def test_the_saved_model_is_the_one_returned(tmp_path: Path, session: Session):
     np.testing.assert_allclose(answered, expected, atol=1e-5)
 
 
+@pytest.mark.either
 def test_a_run_on_the_cpu_repeats_itself(tmp_path: Path, session: Session):
     weights = [
         train_fold(CONFIG, START, make_set(), 0, make_session(tmp_path / name)).model.get_weights()
@@ -78,21 +80,6 @@ def test_a_run_on_the_cpu_repeats_itself(tmp_path: Path, session: Session):
     ]
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs virtual devices")
-def test_eight_devices_learn_what_one_learns(tmp_path: Path, session: Session):
-    alone = train_fold(CONFIG, START, make_set(), 0, make_session(tmp_path / "one")).model
-    pixels = make_set().images.pixels
-    expected = alone.predict(pixels, verbose=0)
-    before = keras.distribution.distribution()
-    try:
-        share_devices(8)
-        shared = train_fold(CONFIG, START, make_set(), 0, make_session(tmp_path / "eight")).model
-        answered = shared.predict(np.resize(pixels, (48, 18, 18, 3)), batch_size=16, verbose=0)
-    finally:
-        keras.distribution.set_distribution(before)
-    np.testing.assert_allclose(answered, expected[:48], atol=2e-2)
 
 
 def test_classes_that_do_not_exclude_each_other_are_learned_each_by_itself(
@@ -113,6 +100,7 @@ def test_classes_that_do_not_exclude_each_other_are_learned_each_by_itself(
     assert last["valid/accuracy"] == 1
 
 
+@pytest.mark.either
 def test_layer_decay_and_frozen_stages_train_through_a_whole_fold(session: Session):
     config = replace(
         CONFIG,
@@ -153,7 +141,10 @@ FULL = replace(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("updates", [1, 3, 7])
+@pytest.mark.parametrize(
+    "updates",
+    [*(pytest.param(updates, marks=pytest.mark.either) for updates in (1, 3)), 7],
+)
 def test_a_fold_that_was_stopped_anywhere_ends_as_one_that_was_not(tmp_path: Path, updates: int):
     whole = train_fold(FULL, START, make_set(), 0, make_session(tmp_path / "whole"))
     folder = tmp_path / "stopped"
@@ -171,6 +162,7 @@ def test_a_fold_that_was_stopped_anywhere_ends_as_one_that_was_not(tmp_path: Pat
     np.testing.assert_allclose(rows[1]["train/loss"], rows[0]["train/loss"], rtol=1e-5)
 
 
+@pytest.mark.either
 def test_a_fold_that_came_to_its_end_is_not_trained_again(tmp_path: Path):
     config = replace(CONFIG, train=TrainConfig(head_epochs=0, epochs=1))
     first, second = (
@@ -207,6 +199,7 @@ def test_what_does_not_fit_goes_through_in_parts(
     assert history["valid/accuracy"].iloc[-1] == 1.0
 
 
+@pytest.mark.either
 def test_a_device_that_takes_no_image_at_all_is_told(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ):
@@ -246,6 +239,7 @@ def test_from_a_loss_that_is_no_number_a_fold_goes_back_and_on_at_half_the_rate(
     assert np.isfinite(history["valid/loss"]).all()
 
 
+@pytest.mark.either
 def test_after_two_lower_rates_the_last_good_weights_answer(
     tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ):
@@ -259,6 +253,7 @@ def test_after_two_lower_rates_the_last_good_weights_answer(
     assert len(pd.read_csv(tmp_path / "fold0" / "history.csv")) == 2
 
 
+@pytest.mark.either
 def test_a_disk_that_takes_no_checkpoint_costs_no_more_than_these(
     tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ):
@@ -272,6 +267,7 @@ def test_a_disk_that_takes_no_checkpoint_costs_no_more_than_these(
     assert (tmp_path / "fold0" / "model.keras").is_file()
 
 
+@pytest.mark.either
 def test_the_second_phase_goes_on_where_the_stream_of_the_first_ended(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ):

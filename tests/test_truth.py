@@ -59,6 +59,7 @@ def test_statistics_that_lag_are_named_and_mended(seed: int):
     assert finding.c == pytest.approx(accuracy, abs=0.03)  # what momentum 0.9 would have given
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("seed", SEEDS)
 def test_statistics_that_augmentation_shifted_are_named_and_mended(seed: int):
     finding, kept = examine("shift", seed)
@@ -68,6 +69,7 @@ def test_statistics_that_augmentation_shifted_are_named_and_mended(seed: int):
     assert kept["kept"]
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_network_that_knows_its_images_by_heart_is_named(seed: int):
     finding, _ = examine("overfit", seed)
@@ -77,6 +79,7 @@ def test_a_network_that_knows_its_images_by_heart_is_named(seed: int):
     assert "head.dropout" in finding.words
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("seed", SEEDS)
 def test_where_nothing_is_wrong_nothing_is_named(seed: int):
     finding, _ = examine("none", seed)
