@@ -13,7 +13,8 @@ def test_an_image_too_small_for_the_backbone_is_refused():
     with pytest.raises(BackboneError) as caught:
         check_backbone(ModelConfig("keras:Xception"), 64)
     assert str(caught.value) == (
-        "pixels.image_size is 64 px, but keras:Xception needs 71 or more and was made for 299"
+        "pixels.image_size is 64 px, but keras:Xception needs 71 or more and was made for 299; "
+        "raise it, or train.first_size if that made it so small"
     )
 
 

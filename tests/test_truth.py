@@ -45,6 +45,7 @@ def examine(name: str, seed: int) -> tuple[Finding, dict[str, object]]:
     return finding, kept
 
 
+@pytest.mark.modules
 @pytest.mark.parametrize("seed", SEEDS)
 def test_statistics_that_lag_are_named_and_mended(seed: int):
     """Ten epochs of twelve steps with momentum 0.99: the weights are good, the averages are not."""
@@ -59,6 +60,7 @@ def test_statistics_that_lag_are_named_and_mended(seed: int):
     assert finding.c == pytest.approx(accuracy, abs=0.03)  # what momentum 0.9 would have given
 
 
+@pytest.mark.modules
 @pytest.mark.either
 @pytest.mark.parametrize("seed", SEEDS)
 def test_statistics_that_augmentation_shifted_are_named_and_mended(seed: int):
@@ -69,6 +71,7 @@ def test_statistics_that_augmentation_shifted_are_named_and_mended(seed: int):
     assert kept["kept"]
 
 
+@pytest.mark.modules
 @pytest.mark.either
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_network_that_knows_its_images_by_heart_is_named(seed: int):
@@ -79,6 +82,7 @@ def test_a_network_that_knows_its_images_by_heart_is_named(seed: int):
     assert "head.dropout" in finding.words
 
 
+@pytest.mark.modules
 @pytest.mark.either
 @pytest.mark.parametrize("seed", SEEDS)
 def test_where_nothing_is_wrong_nothing_is_named(seed: int):
