@@ -13,7 +13,7 @@ from script_runs import run_script
 from podium.checkpoint import list_checkpoints
 from podium.predictions import read_predictions
 
-pytestmark = [pytest.mark.slow, pytest.mark.modules]
+pytestmark = pytest.mark.modules
 
 
 def read_json(path: Path) -> Any:
@@ -33,6 +33,7 @@ def count_warnings(folder: Path, words: str) -> int:
     return sum(words in warning for warning in read_json(folder / "summary.json")["warnings"])
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_and_a_submission_and_the_run_goes_on_from_there(
     tmp_path: Path, demo: Path
 ):
@@ -60,6 +61,7 @@ def test_sigterm_leaves_a_checkpoint_and_a_submission_and_the_run_goes_on_from_t
     check_finished(folder)
 
 
+@pytest.mark.long
 def test_too_little_memory_halves_the_images_at_once_and_keeps_the_updates(
     tmp_path: Path, demo: Path
 ):
@@ -71,6 +73,7 @@ def test_too_little_memory_halves_the_images_at_once_and_keeps_the_updates(
     assert pd.read_csv(folder / "fold1" / "history.csv")["updates"].tolist() == [3, 6, 9]
 
 
+@pytest.mark.long
 def test_a_loss_that_is_no_number_costs_a_step_back_at_a_lower_rate(tmp_path: Path, demo: Path):
     folder = tmp_path / "run"
     done = run_script(folder, demo, "a loss that is no number", 2)
@@ -81,6 +84,7 @@ def test_a_loss_that_is_no_number_costs_a_step_back_at_a_lower_rate(tmp_path: Pa
     assert pd.read_csv(folder / "fold0" / "history.csv")["epoch"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_checkpoints_and_models_and_no_answers(tmp_path: Path, demo: Path):
     folder = tmp_path / "run"
     done = run_script(folder, demo, "a full disk", 200_000)
@@ -91,6 +95,7 @@ def test_a_full_disk_costs_checkpoints_and_models_and_no_answers(tmp_path: Path,
     assert not list(folder.rglob("*.half*"))
 
 
+@pytest.mark.long
 def test_a_bug_ends_in_a_status_an_event_a_traceback_and_the_code_that_was_asked_for(
     tmp_path: Path, demo: Path
 ):

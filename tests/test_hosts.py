@@ -69,7 +69,7 @@ def start_hosts(folder: Path, command: list[str]) -> list[subprocess.Popen]:
 
 
 @ON_JAX
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_hosts_of_two_devices_learn_and_answer_what_one_device_does(
     tmp_path: Path, pytestconfig: pytest.Config
 ):

@@ -46,6 +46,7 @@ def examine(name: str, seed: int) -> tuple[Finding, dict[str, object]]:
 
 
 @pytest.mark.modules
+@pytest.mark.either
 @pytest.mark.parametrize("seed", SEEDS)
 def test_statistics_that_lag_are_named_and_mended(seed: int):
     """Ten epochs of twelve steps with momentum 0.99: the weights are good, the averages are not."""
