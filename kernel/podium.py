@@ -109,9 +109,9 @@ competition → pixels → folds → augment → backbones → model → train �
    12382  Mistakes: which classes a run mixes up, and the images it got most wrong
    12464  Report: one page that shows the run
    12665  Cross-validation: fold by fold, each trained on the others
-   12809  The run: the stages in order
+   12811  The run: the stages in order
 
-Sources: sha256 2d9a2578b3b99cbdf6b3904b82ffde9b6059cd5084fed3c4ce63e3bd3dc755b3
+Sources: sha256 92797a2cc1d592bad3c1cecf1ec94722bbc7ef67c07829ff1570d0ad73e7a4ff
 """
 
 # ==================================================================================================
@@ -125,7 +125,7 @@ Sources: sha256 2d9a2578b3b99cbdf6b3904b82ffde9b6059cd5084fed3c4ce63e3bd3dc755b3
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "2d9a2578b3b99cbdf6b3904b82ffde9b6059cd5084fed3c4ce63e3bd3dc755b3"
+SOURCE = "92797a2cc1d592bad3c1cecf1ec94722bbc7ef67c07829ff1570d0ad73e7a4ff"
 
 
 import atexit
@@ -12692,6 +12692,8 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     oof, answers, summary = list[Predictions](), list[Predictions](), dict[str, Any]()
     for fold in range(count):
         pair = read_fold_answers(runtime.folder / f"fold{fold}")
+        if pair is not None:  # it may have been killed before these were gone
+            forget_checkpoints(runtime.folder / f"fold{fold}")
         if pair is None:
             if fold and stopping():
                 break

@@ -19,7 +19,7 @@ FEW = [("a step", 13), ("a checkpoint's write", 9), ("the write of predictions",
 MANY = [
     *FEW,
     ("a step", 1),
-    ("a step", 20),
+    ("a step", 17),
     ("a validation", 1),
     ("a validation", 5),
     ("a checkpoint's write", 400),

@@ -63,6 +63,8 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     oof, answers, summary = list[Predictions](), list[Predictions](), dict[str, Any]()
     for fold in range(count):
         pair = read_fold_answers(runtime.folder / f"fold{fold}")
+        if pair is not None:  # it may have been killed before these were gone
+            forget_checkpoints(runtime.folder / f"fold{fold}")
         if pair is None:
             if fold and stopping():
                 break
