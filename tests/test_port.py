@@ -57,6 +57,7 @@ def test_a_module_that_takes_one_size_alone_is_ported_too():
     assert port.figures["difference"] <= 1e-5
 
 
+@pytest.mark.either
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["b3", "s"])
 def test_other_sizes_answer_as_their_modules_too(size: str):
