@@ -46,10 +46,10 @@ ORDER = (
     "workers", "crew", "mixing", "sharing", "batches", "pace",           # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "predict", "marks",       # what it is, and answers
-    "recipe", "schedule", "optimizers", "objective", "lr_range",         # how it learns
-    "fold_data", "recalibrate", "truth", "fixres", "conclude",           # what it has learned
-    "budget", "stretch", "planner", "epochs", "diary", "checkpoint",     # how far, and not lost
-    "keeper", "setbacks", "trainee", "train",
+    "recipe", "schedule", "optimizers", "objective", "checkpoint",       # how it learns
+    "lr_range", "fold_data", "recalibrate", "truth", "fixres",           # what it has learned
+    "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
+    "keeper", "setbacks", "trainee", "train",                            # and not lost
     "infer", "validate", "submit",                                       # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown

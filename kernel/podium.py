@@ -72,46 +72,46 @@ competition → pixels → folds → augment → backbones → model → train �
     7388  Schedule: how fast the weights move
     7482  Optimizers: gradients to updates, at rates that are known beforehand
     7620  Objective: what training minimises, and what it is told to show
-    7695  Range test: which learning rates a network bears
-    7813  Fold data: what one fold trains on, and what validates it
-    7888  Recalibrate: batch norm's statistics, taken anew
-    8098  Truth: why a network answers new images worse than those it learned
-    8281  FixRes: larger images answer than were learned
-    8347  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    8416  Budget: what still fits before the deadline
-    8657  Stretch: some updates in one go, watched
-    8737  Planner: what the run's parts cost, and how far each fold may go
-    8850  Epochs: how far a fold has got, and what comes next
-    8990  Diary: one row of figures for each epoch of a fold, as it goes
-    9110  Checkpoint: all that a fold has learned so far, in one file
-    9328  Keeper: checkpoints of a fold, by the clock, and its model at the end
-    9398  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9444  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9529  Training: one fold, in two phases, and through what may come between
-    9814  Inference: the models of an earlier run answer a competition's test part
-    9918  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   10059  Submission: answers laid out as the sample is
-   10121  Card: the run at a glance, as a phone shows it
-   10353  Post: one request to a webhook, within a hard limit
-   10507  Sinks: who is told of the run, and in which words
-   10697  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   10937  Delivery: from the record to a sink, at least once
-   11137  Address: which sink an address stands for
-   11243  Webhook: finds where the run is to be told, and tells it there
-   11396  Histories: what each fold wrote down of its epochs
-   11480  Curves: one picture of all folds so far, for a phone
-   11529  Summary: the run in figures
-   11668  Results: what a run leaves in its folder, and what it must not leave of another
-   11762  Resume: a run that was cut off goes on where it was
-   11982  Record: what a run folder holds, as far as the run has got
-   12062  Page: the pieces that the report is made of
-   12205  Panels: how each fold learned, drawn one below the other
-   12382  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12464  Report: one page that shows the run
-   12665  Cross-validation: fold by fold, each trained on the others
-   12811  The run: the stages in order
+    7695  Checkpoint: all that a fold has learned so far, in one file
+    7908  Range test: which learning rates a network bears
+    8023  Fold data: what one fold trains on, and what validates it
+    8098  Recalibrate: batch norm's statistics, taken anew
+    8308  Truth: why a network answers new images worse than those it learned
+    8492  FixRes: larger images answer than were learned
+    8558  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    8627  Budget: what still fits before the deadline
+    8868  Stretch: some updates in one go, watched
+    8948  Planner: what the run's parts cost, and how far each fold may go
+    9060  Epochs: how far a fold has got, and what comes next
+    9200  Diary: one row of figures for each epoch of a fold, as it goes
+    9316  Keeper: checkpoints of a fold, by the clock, and its model at the end
+    9386  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9432  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9517  Training: one fold, in two phases, and through what may come between
+    9803  Inference: the models of an earlier run answer a competition's test part
+    9907  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   10048  Submission: answers laid out as the sample is
+   10110  Card: the run at a glance, as a phone shows it
+   10342  Post: one request to a webhook, within a hard limit
+   10496  Sinks: who is told of the run, and in which words
+   10686  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   10926  Delivery: from the record to a sink, at least once
+   11126  Address: which sink an address stands for
+   11232  Webhook: finds where the run is to be told, and tells it there
+   11385  Histories: what each fold wrote down of its epochs
+   11469  Curves: one picture of all folds so far, for a phone
+   11518  Summary: the run in figures
+   11657  Results: what a run leaves in its folder, and what it must not leave of another
+   11746  Resume: a run that was cut off goes on where it was
+   11966  Record: what a run folder holds, as far as the run has got
+   12046  Page: the pieces that the report is made of
+   12189  Panels: how each fold learned, drawn one below the other
+   12366  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12448  Report: one page that shows the run
+   12649  Cross-validation: fold by fold, each trained on the others
+   12806  The run: the stages in order
 
-Sources: sha256 92797a2cc1d592bad3c1cecf1ec94722bbc7ef67c07829ff1570d0ad73e7a4ff
+Sources: sha256 2f73c405a31c2a13c7af5b544d6d3035556a66b6ad1b4745f7cec3d5bba27534
 """
 
 # ==================================================================================================
@@ -125,7 +125,7 @@ Sources: sha256 92797a2cc1d592bad3c1cecf1ec94722bbc7ef67c07829ff1570d0ad73e7a4ff
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "92797a2cc1d592bad3c1cecf1ec94722bbc7ef67c07829ff1570d0ad73e7a4ff"
+SOURCE = "2f73c405a31c2a13c7af5b544d6d3035556a66b6ad1b4745f7cec3d5bba27534"
 
 
 import atexit
@@ -7693,6 +7693,219 @@ def weigh_classes(labels: NDArray[Any] | Sequence[Any], classes: int) -> NDArray
 
 
 # ==================================================================================================
+# Checkpoint: all that a fold has learned so far, in one file
+# ==================================================================================================
+# The state is every variable of the model and its optimizer: weights, statistics, moments,
+# averages, counters and the states of the random generators. What has been trained for k steps,
+# captured and restored into a new model trains on as if it had never stopped, to the bit where the
+# device computes the same thing twice. A checkpoint is an .npz file with a digest of all its bytes
+# at its end, so that one that is cut short or damaged is never taken for a whole one.
+
+CHECKPOINTS_KEPT = 2  # should the newest be damaged, there is one before it
+DIGEST_BYTES = 64
+PIECE = 1 << 24  # bytes read at once
+FACTS_MEMBER = "facts.json"
+SUMMED = "_gradient_accumulator"
+ACCUMULATION = "accumulator/parts"  # batches that make one update
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is not whole, or of another model."""
+
+
+class Checkpoint(NamedTuple):
+    """What is known of a fold, fit for JSON, and the variables of its model by name."""
+
+    facts: dict[str, Any]
+    state: dict[str, NDArray[Any]]
+
+
+def capture_state(model: keras.Model) -> dict[str, NDArray[Any]]:
+    """Copies every variable of a compiled model and its optimizer, by place and path.
+
+    Inside fit on JAX, `model.jax_state_sync()` must have come before.
+    """
+    state = {name: copy_value(variable) for name, variable in list_variables(model).items()}
+    return {**state, ACCUMULATION: np.array(count_parts(model))}
+
+
+def copy_value(variable: keras.Variable) -> NDArray[Any]:
+    """The value, which stays as it is when the variable changes."""
+    return np.array(keras.ops.convert_to_numpy(variable.value))
+
+
+def restore_state(
+    model: keras.Model, state: Mapping[str, NDArray[Any]], *, accumulators: bool = True
+) -> None:
+    """Assigns what `capture_state` copied, all of it or none.
+
+    Without accumulators, what an unfinished update has summed up is left out, and the model may
+    take another number of batches for an update. Raises CheckpointError naming the first variable
+    that is missing, foreign, or of another shape or type.
+    """
+    parts, count = int(state[ACCUMULATION]), count_parts(model)
+    if accumulators and parts != count:
+        raise CheckpointError(
+            f"the checkpoint sums the gradients of {parts} batches for an update, this model of "
+            f"{count}; set optimizer.accumulate back, or runtime.resume to no"
+        )
+    ours = list_variables(model)
+    theirs = {name: value for name, value in state.items() if name != ACCUMULATION}
+    if not accumulators:
+        ours, theirs = drop_accumulators(ours), drop_accumulators(theirs)
+    check_state(ours, theirs)
+    for name, variable in ours.items():
+        variable.assign(theirs[name])
+    if parts != count:
+        counter = find_inner(model.optimizer)._iterations
+        counter.assign(counter // parts * count)
+
+
+def count_parts(model: keras.Model) -> int:
+    """Batches whose gradients are summed up for one update."""
+    return find_inner(model.optimizer).gradient_accumulation_steps or 1
+
+
+def list_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Every variable of the model and its optimizer, which is built if need be, by name.
+
+    Accumulators are numbered apart, so that other names are the same without them.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    owned = model.optimizer.variables
+    summed = [variable for variable in owned if variable.name.endswith(SUMMED)]
+    others = [variable for variable in owned if not variable.name.endswith(SUMMED)]
+    groups = {"model": model.variables, "optimizer": others, "accumulator": summed}
+    return {
+        # An optimizer's path tells when it was built and how many there were before, its names not.
+        f"{group}/{place:04} {variable.path if group == 'model' else variable.name}": variable
+        for group, variables in groups.items()
+        for place, variable in enumerate(variables)
+    }
+
+
+def drop_accumulators(named: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not an accumulator."""
+    return {name: one for name, one in named.items() if not name.startswith("accumulator/")}
+
+
+def check_state(ours: Mapping[str, keras.Variable], theirs: Mapping[str, NDArray[Any]]) -> None:
+    """Raises CheckpointError unless the state holds exactly the model's variables."""
+    remedy = "the checkpoint is of another model: set the settings back, or runtime.resume to no"
+    for name, variable in ours.items():
+        if name not in theirs:
+            raise CheckpointError(f"the checkpoint lacks {name}; {remedy}")
+        value, kind = theirs[name], keras.backend.standardize_dtype(variable.dtype)
+        if value.shape != tuple(variable.shape) or value.dtype.name != kind:
+            raise CheckpointError(
+                f"{name} is {value.dtype} of shape {value.shape} in the checkpoint, {kind} of "
+                f"shape {tuple(variable.shape)} in the model; {remedy}"
+            )
+    foreign = [name for name in theirs if name not in ours]
+    if foreign:
+        raise CheckpointError(f"the model lacks the checkpoint's {foreign[0]}; {remedy}")
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Writes the next checkpoint of a folder and removes all but the two newest.
+
+    Returns its path. Raises OSError if there is no room, and then leaves the earlier ones.
+    """
+    earlier = list_checkpoints(folder)
+    path = folder / f"checkpoint-{read_number(earlier[0]) + 1 if earlier else 1}.npz"
+    with open_whole(path) as file:
+        stream = DigestStream(file)
+        write_arrays(stream, checkpoint)
+        file.write(stream.digest.digest())
+    for old in earlier[CHECKPOINTS_KEPT - 1 :]:
+        old.unlink()
+    return path
+
+
+class DigestStream:
+    """A stream that cannot seek, as a zip archive needs it, and knows the digest of what passed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+    def write(self, content: bytes) -> int:
+        """Passes bytes on."""
+        self.digest.update(content)
+        return self.file.write(content)
+
+    def flush(self) -> None:
+        """Passes it on."""
+        self.file.flush()
+
+
+def write_arrays(stream: Any, checkpoint: Checkpoint) -> None:
+    """Writes an uncompressed .npz, piece by piece, with the facts as one more member."""
+    # NumPy's format knows no bfloat16, and would read its bytes back as nothing in particular.
+    kinds = {name: array.dtype.name for name, array in checkpoint.state.items()}
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(FACTS_MEMBER, json.dumps({"facts": checkpoint.facts, "kinds": kinds}))
+        for name, array in checkpoint.state.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def read_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint of a folder that is whole, or None; and in words what is not."""
+    halves = sorted(folder.glob("checkpoint-*.npz.half"))
+    notes = [f"{path.name} was cut off while it was written" for path in halves]
+    for path in list_checkpoints(folder):
+        try:
+            return read_arrays(path), notes
+        except (CheckpointError, OSError) as error:
+            notes.append(f"{path.name} is not used: {error}")
+    return None, notes
+
+
+def read_arrays(path: Path) -> Checkpoint:
+    """Reads one checkpoint; raises CheckpointError if a byte of it is not as it was written."""
+    with path.open("rb") as file:
+        check_digest(file)
+        with np.load(file, allow_pickle=False) as arrays:
+            told = json.loads(arrays[FACTS_MEMBER])
+            state = {name: arrays[name].view(kind) for name, kind in told["kinds"].items()}
+    return Checkpoint(told["facts"], state)
+
+
+def check_digest(file: BinaryIO) -> None:
+    """Raises CheckpointError unless a file ends with the digest of what comes before."""
+    left = file.seek(0, io.SEEK_END) - DIGEST_BYTES
+    if left <= 0:
+        raise CheckpointError("it is empty, or nearly so")
+    file.seek(0)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    while left and (piece := file.read(min(left, PIECE))):
+        digest.update(piece)
+        left -= len(piece)
+    if file.read() != digest.digest():
+        raise CheckpointError("it is cut short or damaged, as its digest does not fit")
+    file.seek(0)
+
+
+def list_checkpoints(folder: Path) -> Sequence[Path]:
+    """The files of a folder's checkpoints, from the newest."""
+    paths = [path for path in folder.glob("checkpoint-*.npz") if read_number(path)]
+    return sorted(paths, key=read_number, reverse=True)
+
+
+def read_number(path: Path) -> int:
+    """The number of a checkpoint, from 1 on; 0 if the file's name is no checkpoint's."""
+    found = re.fullmatch(r"checkpoint-(\d+)\.npz", path.name)
+    return int(found[1]) if found else 0
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Removes all checkpoints of a folder, also what a write that was cut off has left."""
+    for path in folder.glob("checkpoint-*.npz*"):
+        path.unlink()
+
+
+# ==================================================================================================
 # Range test: which learning rates a network bears
 # ==================================================================================================
 # The rate climbs exponentially from one update to the next while the loss is watched (Smith 2017,
@@ -7724,9 +7937,7 @@ def run_range_test(
 
     Batches are (images, targets) or (images, targets, weights); fewer than needed end the test.
     """
-    held = [*model.variables, *model.optimizer.variables]
-    before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in held]
-    parts = find_inner(model.optimizer).gradient_accumulation_steps or 1
+    before, parts = capture_state(model), count_parts(model)
     rates, losses, stream = np.geomspace(low, high, updates), list[float](), iter(batches)
     smoothed = np.empty(0)
     try:
@@ -7740,8 +7951,7 @@ def run_range_test(
             if smoothed[-1] > EXPLODED * smoothed.min():
                 break
     finally:
-        for variable, value in zip(held, before, strict=True):
-            variable.assign(value)
+        restore_state(model, before)
     return RangeTest(rates[: len(losses)], np.array(losses), smoothed)
 
 
@@ -8164,7 +8374,7 @@ class Examiner:
         `augmented` are batches [B, S, S, 3] as training takes them; every one is read.
         """
         fold = self.fold
-        shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
+        shown = draw_shown(fold)
         with lend_statistics(anew.moments):
             learned = fold.predict(self.model, shown)
         with lend_statistics(self.trained.estimate(augmented)):
@@ -8179,11 +8389,12 @@ class Examiner:
         harmed = compare_answers(judged, truth, e, c).adopted
         gap = knows_better(judged, (fold.encode(shown), t), (truth, c))
         verdict = judge(*scores, harmed=harmed, overfitted=gap)
-        return describe(verdict, judged, scores, find_norms(self.model), self.count_steps())
+        return describe(verdict, judged, scores, find_norms(self.model), fold.steps)
 
-    def count_steps(self) -> int:
-        """Updates in an epoch."""
-        return count_steps(len(self.fold.training), self.fold.batch_size)
+
+def draw_shown(fold: FoldData) -> NDArray[np.int64]:
+    """The rows of the training images that are answered, the same ones each time."""
+    return np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
 
 
 def find_judge(task: Task) -> Task:
@@ -8381,7 +8592,7 @@ class Observer:
 
     def follow(self, model: keras.Model, fold: FoldData) -> Closer:
         """Looks closer at a network, and leaves it as it was."""
-        shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
+        shown = draw_shown(fold)
         clean = mark_probs(fold.predict(model, shown), fold.encode(shown), fold.task)
         anew = self.find_examiner(model, fold).recalibrate()
         after = mark_probs(anew.after, fold.encode(fold.validated), fold.task)
@@ -8751,7 +8962,6 @@ class Planner:
         self.budget, self.folds, self.report = budget, folds, report
         self.checked, self.answered = batches  # of a validation, and of a fold's answers
         self.fold = 0  # in hand
-        self.supply = 0.0  # seconds in which the input makes a batch
         self.pacer: Pacer | None = None
         self.whole = Course(0, 0, 1)  # of a fold, as the settings have it
         self.timed = set[str]()  # phases
@@ -8818,8 +9028,8 @@ class Planner:
         """Guesses all costs from those of the first updates."""
         update = median(stretch.times or [stretch.first])
         step = update if phase == "head" else update / BACKWARD
-        checked, answered = self.checked, self.answered
-        self.pacer = Pacer(guess_costs(step, self.supply, stretch.first, checked, answered))
+        supply = 0.0  # an update that was timed has waited for its images
+        self.pacer = Pacer(guess_costs(step, supply, stretch.first, self.checked, self.answered))
         return self.pacer
 
     def end_stretch(self, phase: str, stretch: Stretch, started: float | None) -> None:
@@ -9035,12 +9245,8 @@ class Diary:
     """Writes history.csv, and says the same in log and events."""
 
     def __init__(self, folder: Path, fold: int, metric: str, report: Reporter) -> None:
-        self.path, self.fold, self.metric, self.report = (
-            folder / "history.csv",
-            fold,
-            metric,
-            report,
-        )
+        self.path = folder / "history.csv"
+        self.fold, self.metric, self.report = fold, metric, report
         self.spoke = time.monotonic()
         self.torn = False  # a row could not be written
 
@@ -9105,224 +9311,6 @@ def format_rows(rows: list[dict[str, Any]], *, header: bool) -> str:
 def is_missing(value: Any) -> bool:
     """Is this figure not there?"""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-# ==================================================================================================
-# Checkpoint: all that a fold has learned so far, in one file
-# ==================================================================================================
-# The state is every variable of the model and its optimizer: weights, statistics, moments,
-# averages, counters and the states of the random generators. What has been trained for k steps,
-# captured and restored into a new model trains on as if it had never stopped, to the bit where the
-# device computes the same thing twice. A checkpoint is an .npz file with a digest of all its bytes
-# at its end, so that one that is cut short or damaged is never taken for a whole one.
-
-CHECKPOINTS_KEPT = 2  # should the newest be damaged, there is one before it
-DIGEST_BYTES = 64
-PIECE = 1 << 24  # bytes read at once
-FACTS_MEMBER = "facts.json"
-SUMMED = "_gradient_accumulator"
-ACCUMULATION = "accumulator/parts"  # batches that make one update
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint is not whole, or of another model."""
-
-
-class Checkpoint(NamedTuple):
-    """What is known of a fold, fit for JSON, and the variables of its model by name."""
-
-    facts: dict[str, Any]
-    state: dict[str, NDArray[Any]]
-
-
-def capture_state(model: keras.Model) -> dict[str, NDArray[Any]]:
-    """Copies every variable of a compiled model and its optimizer, by place and path.
-
-    Inside fit on JAX, `model.jax_state_sync()` must have come before.
-    """
-    state = {name: copy_value(variable) for name, variable in list_variables(model).items()}
-    return {**state, ACCUMULATION: np.array(count_parts(model))}
-
-
-def copy_value(variable: keras.Variable) -> NDArray[Any]:
-    """The value, which stays as it is when the variable changes."""
-    return np.array(keras.ops.convert_to_numpy(variable.value))
-
-
-def restore_state(
-    model: keras.Model, state: Mapping[str, NDArray[Any]], *, accumulators: bool = True
-) -> None:
-    """Assigns what `capture_state` copied, all of it or none.
-
-    Without accumulators, what an unfinished update has summed up is left out, and the model may
-    take another number of batches for an update. Raises CheckpointError naming the first variable
-    that is missing, foreign, or of another shape or type.
-    """
-    parts, count = int(state[ACCUMULATION]), count_parts(model)
-    if accumulators and parts != count:
-        raise CheckpointError(
-            f"the checkpoint sums the gradients of {parts} batches for an update, this model of "
-            f"{count}; set optimizer.accumulate back, or runtime.resume to no"
-        )
-    ours = list_variables(model)
-    theirs = {name: value for name, value in state.items() if name != ACCUMULATION}
-    if not accumulators:
-        ours, theirs = drop_accumulators(ours), drop_accumulators(theirs)
-    check_state(ours, theirs)
-    for name, variable in ours.items():
-        variable.assign(theirs[name])
-    if parts != count:
-        counter = find_optimizer(model)._iterations
-        counter.assign(counter // parts * count)
-
-
-def find_optimizer(model: keras.Model) -> Any:
-    """The optimizer that moves the weights: inside one that scales the loss, if there is one."""
-    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
-
-
-def count_parts(model: keras.Model) -> int:
-    """Batches whose gradients are summed up for one update."""
-    return find_optimizer(model).gradient_accumulation_steps or 1
-
-
-def list_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Every variable of the model and its optimizer, which is built if need be, by name.
-
-    Accumulators are numbered apart, so that other names are the same without them.
-    """
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    owned = model.optimizer.variables
-    summed = [variable for variable in owned if variable.name.endswith(SUMMED)]
-    others = [variable for variable in owned if not variable.name.endswith(SUMMED)]
-    groups = {"model": model.variables, "optimizer": others, "accumulator": summed}
-    return {
-        # An optimizer's path tells when it was built and how many there were before, its names not.
-        f"{group}/{place:04} {variable.path if group == 'model' else variable.name}": variable
-        for group, variables in groups.items()
-        for place, variable in enumerate(variables)
-    }
-
-
-def drop_accumulators(named: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not an accumulator."""
-    return {name: one for name, one in named.items() if not name.startswith("accumulator/")}
-
-
-def check_state(ours: Mapping[str, keras.Variable], theirs: Mapping[str, NDArray[Any]]) -> None:
-    """Raises CheckpointError unless the state holds exactly the model's variables."""
-    remedy = "the checkpoint is of another model: set the settings back, or runtime.resume to no"
-    for name, variable in ours.items():
-        if name not in theirs:
-            raise CheckpointError(f"the checkpoint lacks {name}; {remedy}")
-        value, kind = theirs[name], keras.backend.standardize_dtype(variable.dtype)
-        if value.shape != tuple(variable.shape) or value.dtype.name != kind:
-            raise CheckpointError(
-                f"{name} is {value.dtype} of shape {value.shape} in the checkpoint, {kind} of "
-                f"shape {tuple(variable.shape)} in the model; {remedy}"
-            )
-    foreign = [name for name in theirs if name not in ours]
-    if foreign:
-        raise CheckpointError(f"the model lacks the checkpoint's {foreign[0]}; {remedy}")
-
-
-def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes the next checkpoint of a folder and removes all but the two newest.
-
-    Returns its path. Raises OSError if there is no room, and then leaves the earlier ones.
-    """
-    earlier = list_checkpoints(folder)
-    path = folder / f"checkpoint-{read_number(earlier[0]) + 1 if earlier else 1}.npz"
-    with open_whole(path) as file:
-        stream = DigestStream(file)
-        write_arrays(stream, checkpoint)
-        file.write(stream.digest.digest())
-    for old in earlier[CHECKPOINTS_KEPT - 1 :]:
-        old.unlink()
-    return path
-
-
-class DigestStream:
-    """A stream that cannot seek, as a zip archive needs it, and knows the digest of what passed."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.blake2b(digest_size=DIGEST_BYTES)
-
-    def write(self, content: bytes) -> int:
-        """Passes bytes on."""
-        self.digest.update(content)
-        return self.file.write(content)
-
-    def flush(self) -> None:
-        """Passes it on."""
-        self.file.flush()
-
-
-def write_arrays(stream: Any, checkpoint: Checkpoint) -> None:
-    """Writes an uncompressed .npz, piece by piece, with the facts as one more member."""
-    # NumPy's format knows no bfloat16, and would read its bytes back as nothing in particular.
-    kinds = {name: array.dtype.name for name, array in checkpoint.state.items()}
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(FACTS_MEMBER, json.dumps({"facts": checkpoint.facts, "kinds": kinds}))
-        for name, array in checkpoint.state.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def read_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint of a folder that is whole, or None; and in words what is not."""
-    halves = sorted(folder.glob("checkpoint-*.npz.half"))
-    notes = [f"{path.name} was cut off while it was written" for path in halves]
-    for path in list_checkpoints(folder):
-        try:
-            return read_arrays(path), notes
-        except (CheckpointError, OSError) as error:
-            notes.append(f"{path.name} is not used: {error}")
-    return None, notes
-
-
-def read_arrays(path: Path) -> Checkpoint:
-    """Reads one checkpoint; raises CheckpointError if a byte of it is not as it was written."""
-    with path.open("rb") as file:
-        check_digest(file)
-        with np.load(file, allow_pickle=False) as arrays:
-            told = json.loads(arrays[FACTS_MEMBER])
-            state = {name: arrays[name].view(kind) for name, kind in told["kinds"].items()}
-    return Checkpoint(told["facts"], state)
-
-
-def check_digest(file: BinaryIO) -> None:
-    """Raises CheckpointError unless a file ends with the digest of what comes before."""
-    left = file.seek(0, io.SEEK_END) - DIGEST_BYTES
-    if left <= 0:
-        raise CheckpointError("it is empty, or nearly so")
-    file.seek(0)
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    while left and (piece := file.read(min(left, PIECE))):
-        digest.update(piece)
-        left -= len(piece)
-    if file.read() != digest.digest():
-        raise CheckpointError("it is cut short or damaged, as its digest does not fit")
-    file.seek(0)
-
-
-def list_checkpoints(folder: Path) -> Sequence[Path]:
-    """The files of a folder's checkpoints, from the newest."""
-    paths = [path for path in folder.glob("checkpoint-*.npz") if read_number(path)]
-    return sorted(paths, key=read_number, reverse=True)
-
-
-def read_number(path: Path) -> int:
-    """The number of a checkpoint, from 1 on; 0 if the file's name is no checkpoint's."""
-    found = re.fullmatch(r"checkpoint-(\d+)\.npz", path.name)
-    return int(found[1]) if found else 0
-
-
-def forget_checkpoints(folder: Path) -> None:
-    """Removes all checkpoints of a folder, also what a write that was cut off has left."""
-    for path in folder.glob("checkpoint-*.npz*"):
-        path.unlink()
 
 
 # ==================================================================================================
@@ -9781,11 +9769,12 @@ class FoldTraining:
         if self.supply and self.rate:
             self.report.say(f"  {describe_bottleneck(self.supply, self.rate)}")
         swap_averages(model)
-        answering, record = strip_augmentation(model, config.pixels.image_size), dict[str, Any]()
         if self.planner.spares_time():
             stream = self.data.make_batches(host, parts, 0)
             data = self.data.in_parts(parts)
             answering, record = self.observer.conclude(model, data, stream)
+        else:
+            answering, record = strip_augmentation(model, config.pixels.image_size), {}
         write_truth(record, self.folder, self.report)
         if "words" in record:
             self.report.say(f"  fold {self.fold}: {record['words']}")
@@ -11676,13 +11665,8 @@ ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
 TRAINING_FILES = (
     *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
     *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
-    *(
-        "fold*/range-test.png",
-        "fold*/range-test.csv",
-        "fold*/truth.json",
-        "fold*/checkpoint-*.npz*",
-        "run.json",
-    ),
+    *("fold*/range-test.png", "fold*/range-test.csv", "fold*/truth.json"),
+    *("fold*/checkpoint-*.npz*", "run.json"),
 )
 
 
@@ -12691,28 +12675,39 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     session = Session(runtime.folder, len(runtime.devices), report, planner, stopping)
     oof, answers, summary = list[Predictions](), list[Predictions](), dict[str, Any]()
     for fold in range(count):
-        pair = read_fold_answers(runtime.folder / f"fold{fold}")
-        if pair is not None:  # it may have been killed before these were gone
-            forget_checkpoints(runtime.folder / f"fold{fold}")
-        if pair is None:
-            if fold and stopping():
-                break
-            if fold and not planner.fits_another():
-                report.warn(
-                    f"there is no time for more than {fold} of {count} folds; a run that goes on "
-                    f"with this one trains the rest"
-                )
-                break
+        pair = recall_fold(runtime.folder / f"fold{fold}")
+        if pair is None and (fold == 0 or has_room(fold, count, session)):
             open_session(runtime.precision, len(runtime.devices))
             trained = train_fold(config, plan.start, plan.data, fold, session)
             pair = answer_fold(plan, trained, fold, report)
-            if pair is None:
-                break
+        if pair is None:
+            break
         oof.append(pair[0])
         answers.append(pair[1])
         summary = show_results(plan, oof, answers, planner, report)
         planner.end_fold()
     return summary
+
+
+def recall_fold(folder: Path) -> tuple[Predictions, Predictions] | None:
+    """The answers of a fold that was done with, or None; it needs no checkpoint any more."""
+    pair = read_fold_answers(folder)
+    if pair is not None:
+        forget_checkpoints(folder)
+    return pair
+
+
+def has_room(fold: int, count: int, session: Session) -> bool:
+    """May another fold be begun, where those before it have answered?"""
+    if session.stopping():
+        return False
+    fits = session.planner.fits_another()
+    if not fits:
+        session.report.warn(
+            f"there is no time for more than {fold} of {count} folds; a run that goes on with this "
+            f"one trains the rest"
+        )
+    return fits
 
 
 def count_batches(plan: Plan) -> tuple[int, int]:

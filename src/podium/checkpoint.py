@@ -20,6 +20,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from podium.optimizers import find_inner
 from podium.storage import open_whole
 
 CHECKPOINTS_KEPT = 2  # should the newest be damaged, there is one before it
@@ -78,18 +79,13 @@ def restore_state(
     for name, variable in ours.items():
         variable.assign(theirs[name])
     if parts != count:
-        counter = find_optimizer(model)._iterations
+        counter = find_inner(model.optimizer)._iterations
         counter.assign(counter // parts * count)
-
-
-def find_optimizer(model: keras.Model) -> Any:
-    """The optimizer that moves the weights: inside one that scales the loss, if there is one."""
-    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
 def count_parts(model: keras.Model) -> int:
     """Batches whose gradients are summed up for one update."""
-    return find_optimizer(model).gradient_accumulation_steps or 1
+    return find_inner(model.optimizer).gradient_accumulation_steps or 1
 
 
 def list_variables(model: keras.Model) -> dict[str, keras.Variable]:

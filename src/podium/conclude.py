@@ -19,7 +19,7 @@ from podium.marks import mark_probs
 from podium.model import strip_augmentation
 from podium.network import Start
 from podium.recalibrate import find_norms
-from podium.truth import TRAINING_IMAGES, Examiner, keep_if_better
+from podium.truth import TRAINING_IMAGES, Examiner, draw_shown, keep_if_better
 
 # Epochs of everything after which clean and recalibrated figures are taken, and every fiftieth.
 FOLLOWED = (1, 2, 3, 5, 10, 20, 30)
@@ -52,7 +52,7 @@ class Observer:
 
     def follow(self, model: keras.Model, fold: FoldData) -> Closer:
         """Looks closer at a network, and leaves it as it was."""
-        shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
+        shown = draw_shown(fold)
         clean = mark_probs(fold.predict(model, shown), fold.encode(shown), fold.task)
         anew = self.find_examiner(model, fold).recalibrate()
         after = mark_probs(anew.after, fold.encode(fold.validated), fold.task)

@@ -62,28 +62,39 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     session = Session(runtime.folder, len(runtime.devices), report, planner, stopping)
     oof, answers, summary = list[Predictions](), list[Predictions](), dict[str, Any]()
     for fold in range(count):
-        pair = read_fold_answers(runtime.folder / f"fold{fold}")
-        if pair is not None:  # it may have been killed before these were gone
-            forget_checkpoints(runtime.folder / f"fold{fold}")
-        if pair is None:
-            if fold and stopping():
-                break
-            if fold and not planner.fits_another():
-                report.warn(
-                    f"there is no time for more than {fold} of {count} folds; a run that goes on "
-                    f"with this one trains the rest"
-                )
-                break
+        pair = recall_fold(runtime.folder / f"fold{fold}")
+        if pair is None and (fold == 0 or has_room(fold, count, session)):
             open_session(runtime.precision, len(runtime.devices))
             trained = train_fold(config, plan.start, plan.data, fold, session)
             pair = answer_fold(plan, trained, fold, report)
-            if pair is None:
-                break
+        if pair is None:
+            break
         oof.append(pair[0])
         answers.append(pair[1])
         summary = show_results(plan, oof, answers, planner, report)
         planner.end_fold()
     return summary
+
+
+def recall_fold(folder: Path) -> tuple[Predictions, Predictions] | None:
+    """The answers of a fold that was done with, or None; it needs no checkpoint any more."""
+    pair = read_fold_answers(folder)
+    if pair is not None:
+        forget_checkpoints(folder)
+    return pair
+
+
+def has_room(fold: int, count: int, session: Session) -> bool:
+    """May another fold be begun, where those before it have answered?"""
+    if session.stopping():
+        return False
+    fits = session.planner.fits_another()
+    if not fits:
+        session.report.warn(
+            f"there is no time for more than {fold} of {count} folds; a run that goes on with this "
+            f"one trains the rest"
+        )
+    return fits
 
 
 def count_batches(plan: Plan) -> tuple[int, int]:

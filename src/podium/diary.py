@@ -57,12 +57,8 @@ class Diary:
     """Writes history.csv, and says the same in log and events."""
 
     def __init__(self, folder: Path, fold: int, metric: str, report: Reporter) -> None:
-        self.path, self.fold, self.metric, self.report = (
-            folder / "history.csv",
-            fold,
-            metric,
-            report,
-        )
+        self.path = folder / "history.csv"
+        self.fold, self.metric, self.report = fold, metric, report
         self.spoke = time.monotonic()
         self.torn = False  # a row could not be written
 

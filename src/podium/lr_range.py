@@ -14,8 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from podium.checkpoint import capture_state, count_parts, restore_state
 from podium.events import Reporter
-from podium.optimizers import find_inner, set_rates
+from podium.optimizers import set_rates
 
 EXPLODED = 4.0  # times the lowest loss so far, where the test ends
 BLUR = 0.03  # standard deviation of the smoothing, as a share of the updates
@@ -42,9 +43,7 @@ def run_range_test(
 
     Batches are (images, targets) or (images, targets, weights); fewer than needed end the test.
     """
-    held = [*model.variables, *model.optimizer.variables]
-    before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in held]
-    parts = find_inner(model.optimizer).gradient_accumulation_steps or 1
+    before, parts = capture_state(model), count_parts(model)
     rates, losses, stream = np.geomspace(low, high, updates), list[float](), iter(batches)
     smoothed = np.empty(0)
     try:
@@ -58,8 +57,7 @@ def run_range_test(
             if smoothed[-1] > EXPLODED * smoothed.min():
                 break
     finally:
-        for variable, value in zip(held, before, strict=True):
-            variable.assign(value)
+        restore_state(model, before)
     return RangeTest(rates[: len(losses)], np.array(losses), smoothed)
 
 

@@ -31,7 +31,6 @@ class Planner:
         self.budget, self.folds, self.report = budget, folds, report
         self.checked, self.answered = batches  # of a validation, and of a fold's answers
         self.fold = 0  # in hand
-        self.supply = 0.0  # seconds in which the input makes a batch
         self.pacer: Pacer | None = None
         self.whole = Course(0, 0, 1)  # of a fold, as the settings have it
         self.timed = set[str]()  # phases
@@ -98,8 +97,8 @@ class Planner:
         """Guesses all costs from those of the first updates."""
         update = median(stretch.times or [stretch.first])
         step = update if phase == "head" else update / BACKWARD
-        checked, answered = self.checked, self.answered
-        self.pacer = Pacer(guess_costs(step, self.supply, stretch.first, checked, answered))
+        supply = 0.0  # an update that was timed has waited for its images
+        self.pacer = Pacer(guess_costs(step, supply, stretch.first, self.checked, self.answered))
         return self.pacer
 
     def end_stretch(self, phase: str, stretch: Stretch, started: float | None) -> None:

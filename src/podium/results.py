@@ -31,13 +31,8 @@ ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
 TRAINING_FILES = (
     *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
     *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
-    *(
-        "fold*/range-test.png",
-        "fold*/range-test.csv",
-        "fold*/truth.json",
-        "fold*/checkpoint-*.npz*",
-        "run.json",
-    ),
+    *("fold*/range-test.png", "fold*/range-test.csv", "fold*/truth.json"),
+    *("fold*/checkpoint-*.npz*", "run.json"),
 )
 
 

@@ -289,11 +289,12 @@ class FoldTraining:
         if self.supply and self.rate:
             self.report.say(f"  {describe_bottleneck(self.supply, self.rate)}")
         swap_averages(model)
-        answering, record = strip_augmentation(model, config.pixels.image_size), dict[str, Any]()
         if self.planner.spares_time():
             stream = self.data.make_batches(host, parts, 0)
             data = self.data.in_parts(parts)
             answering, record = self.observer.conclude(model, data, stream)
+        else:
+            answering, record = strip_augmentation(model, config.pixels.image_size), {}
         write_truth(record, self.folder, self.report)
         if "words" in record:
             self.report.say(f"  fold {self.fold}: {record['words']}")

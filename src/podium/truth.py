@@ -13,7 +13,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.batches import count_steps
 from podium.evidence import compare_answers, find_paired_error, judge_draws
 from podium.fold_data import FoldData
 from podium.freezing import fit_momentum
@@ -92,7 +91,7 @@ class Examiner:
         `augmented` are batches [B, S, S, 3] as training takes them; every one is read.
         """
         fold = self.fold
-        shown = np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
+        shown = draw_shown(fold)
         with lend_statistics(anew.moments):
             learned = fold.predict(self.model, shown)
         with lend_statistics(self.trained.estimate(augmented)):
@@ -107,11 +106,12 @@ class Examiner:
         harmed = compare_answers(judged, truth, e, c).adopted
         gap = knows_better(judged, (fold.encode(shown), t), (truth, c))
         verdict = judge(*scores, harmed=harmed, overfitted=gap)
-        return describe(verdict, judged, scores, find_norms(self.model), self.count_steps())
+        return describe(verdict, judged, scores, find_norms(self.model), fold.steps)
 
-    def count_steps(self) -> int:
-        """Updates in an epoch."""
-        return count_steps(len(self.fold.training), self.fold.batch_size)
+
+def draw_shown(fold: FoldData) -> NDArray[np.int64]:
+    """The rows of the training images that are answered, the same ones each time."""
+    return np.random.default_rng(fold.seed).permutation(fold.training)[:TRAINING_IMAGES]
 
 
 def find_judge(task: Task) -> Task:
