@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from podium.learning import ScheduleConfig
@@ -33,10 +33,15 @@ plans = st.builds(
 
 
 def steepest(schedule: Schedule) -> float:
-    """The most that one update may change the rate, with room for rounding."""
-    down = np.pi / 2 / (1 - schedule.warmup) if schedule.name in ("cosine", "one-cycle") else 0.0
-    up = np.pi / 2 / schedule.warmup if schedule.warmup else 0.0
-    return schedule.peak * (max(up, down) * schedule.slope + 1e-9)
+    """The most that one update may change the rate, with room for rounding.
+
+    The slope is divided by the warm-up first: of a warm-up that is next to nothing, and an end that
+    is reached, the other order makes infinity times zero.
+    """
+    turn = np.pi / 2 * schedule.slope
+    down = turn / (1 - schedule.warmup) if schedule.name in ("cosine", "one-cycle") else 0.0
+    up = turn / schedule.warmup if schedule.warmup else 0.0
+    return schedule.peak * (max(up, down) + 1e-9)
 
 
 def test_it_climbs_linearly_peaks_and_falls_to_its_final_share():
@@ -90,6 +95,7 @@ def test_it_never_jumps_and_after_its_last_update_it_is_at_its_final_share(sched
 
 
 @given(plans, st.integers(0, 6000), st.integers(1, 6000))
+@example(plan("cosine", warmup=5e-324, updates=1), 1, 1)
 def test_where_the_end_moves_the_rate_stays_and_the_rest_of_the_course_follows(
     schedule: Schedule, update: int, left: int
 ):
