@@ -8,110 +8,111 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     117  Settings: the block to edit on Kaggle
-     196  Declare: how a setting is written down
-     217  Learning: the settings of the model, its training and its answers
-     380  Configuration: every setting, its default and its limit
-     589  Knobs: the settings one by one, as help, override and report show them
-     659  Overrides: from defaults to the settings of this run
-     815  Devices: what the backend found, held against what was asked for
-     916  Hosts: several machines that train one network
-    1109  Runtime: the machine, and the Keras backend that suits it
-    1294  Libraries
-    1317  Storage: a file is there whole, or as it was before
-    1356  Attempts: an answer within a time limit, or none
-    1392  Events: what the run says, to the reader of the log and to programs
-    1530  Predictions: class probabilities, keyed by image id
-    1591  Task: what is asked of each image
-    1646  Tallies: what each image adds to a metric
-    1814  Metrics: how good the answers are, and how sure that figure is
-    1987  Evidence: whether answers are better than others, or only luckier
-    2076  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2161  Rules: how probabilities become answers
-    2331  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2397  Inputs: where the competition's files are
-    2604  Tables: which one is about training images, and what its columns are
-    2827  Annotations: the JSON of COCO as a table
-    2878  Labels: what each training image shows
-    3058  Archives: images that lie in zips or TFRecords alone
-    3193  Sample: the ids that are asked for, and their images
-    3272  Classes: their names and their order
-    3354  Asked: what the sample submission wants to know of each image
-    3535  Solution: what the test images show, where that is known
-    3583  Draws: a part of the images for rehearsals, and a test part where there is none
-    3632  Competition: from its files to one image table
-    3807  Decode: one image file to an upright square of uint8
-    3978  Cache: where decoded squares are kept
-    4190  Pixels: from image files to squares of uint8
-    4303  Duplicates: images that are nearly the same
-    4539  Folds: every training image is validated once, by a model that never saw it
-    4754  Tells: how well the values of a column alone tell the labels of images
-    4831  Leaks: what would make a score look better than the network is
-    5051  Split: training images to folds, near-duplicates together, and what may leak across
-    5107  Composes: chains of albumentations' transforms, by name or of the user's own
-    5329  Policies: what training images go through, by name
-    5405  Augmentation: what the device does to training images
-    5468  Workers: processes that run a Compose
-    5592  Crew: the workers of one fold, on all cores
-    5766  Mixing: two images and their targets in one
-    5839  Sharing: one batch over all devices, of all hosts
-    5891  Batches: from stored squares to what a training step takes
-    6094  Pace: whether the device waits for its images, or they for the device
-    6133  Handles: where pretrained weights lie
-    6236  Backbones: the table of networks that turn pixels into features
-    6375  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    6407  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    6474  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6700  Network: the backbone built, as its row of the table says
-    6777  Weights: what the backbone starts from
-    6958  Freezing: which variables train, and how fast
-    7091  Model: augment, normalise, backbone, head
-    7182  Prediction: from a trained model to class probabilities
-    7237  Marks: how well a model answers images whose labels are known
-    7261  Recipe: what learning takes where the settings leave it open
-    7388  Schedule: how fast the weights move
-    7482  Optimizers: gradients to updates, at rates that are known beforehand
-    7620  Objective: what training minimises, and what it is told to show
-    7695  Checkpoint: all that a fold has learned so far, in one file
-    7908  Range test: which learning rates a network bears
-    8023  Fold data: what one fold trains on, and what validates it
-    8098  Recalibrate: batch norm's statistics, taken anew
-    8308  Truth: why a network answers new images worse than those it learned
-    8492  FixRes: larger images answer than were learned
-    8558  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    8627  Budget: what still fits before the deadline
-    8868  Stretch: some updates in one go, watched
-    8948  Planner: what the run's parts cost, and how far each fold may go
-    9060  Epochs: how far a fold has got, and what comes next
-    9200  Diary: one row of figures for each epoch of a fold, as it goes
-    9316  Keeper: checkpoints of a fold, by the clock, and its model at the end
-    9386  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9432  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9517  Training: one fold, in two phases, and through what may come between
-    9803  Inference: the models of an earlier run answer a competition's test part
-    9907  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   10048  Submission: answers laid out as the sample is
-   10110  Card: the run at a glance, as a phone shows it
-   10342  Post: one request to a webhook, within a hard limit
-   10496  Sinks: who is told of the run, and in which words
-   10686  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   10926  Delivery: from the record to a sink, at least once
-   11126  Address: which sink an address stands for
-   11232  Webhook: finds where the run is to be told, and tells it there
-   11385  Histories: what each fold wrote down of its epochs
-   11469  Curves: one picture of all folds so far, for a phone
-   11518  Summary: the run in figures
-   11657  Results: what a run leaves in its folder, and what it must not leave of another
-   11746  Resume: a run that was cut off goes on where it was
-   11966  Record: what a run folder holds, as far as the run has got
-   12046  Page: the pieces that the report is made of
-   12189  Panels: how each fold learned, drawn one below the other
-   12366  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12448  Report: one page that shows the run
-   12649  Cross-validation: fold by fold, each trained on the others
-   12806  The run: the stages in order
+     118  Settings: the block to edit on Kaggle
+     197  Declare: how a setting is written down
+     218  Learning: the settings of the model, its training and its answers
+     381  Configuration: every setting, its default and its limit
+     590  Knobs: the settings one by one, as help, override and report show them
+     660  Overrides: from defaults to the settings of this run
+     816  Devices: what the backend found, held against what was asked for
+     917  Hosts: several machines that train one network
+    1110  Runtime: the machine, and the Keras backend that suits it
+    1295  Libraries
+    1318  Storage: a file is there whole, or as it was before
+    1357  Attempts: an answer within a time limit, or none
+    1393  Events: what the run says, to the reader of the log and to programs
+    1531  Predictions: class probabilities, keyed by image id
+    1592  Task: what is asked of each image
+    1647  Tallies: what each image adds to a metric
+    1815  Metrics: how good the answers are, and how sure that figure is
+    1988  Evidence: whether answers are better than others, or only luckier
+    2077  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2162  Rules: how probabilities become answers
+    2332  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2398  Questions: what a run was asked to show, and what the evidence said
+    2489  Inputs: where the competition's files are
+    2696  Tables: which one is about training images, and what its columns are
+    2919  Annotations: the JSON of COCO as a table
+    2970  Labels: what each training image shows
+    3150  Archives: images that lie in zips or TFRecords alone
+    3285  Sample: the ids that are asked for, and their images
+    3364  Classes: their names and their order
+    3446  Asked: what the sample submission wants to know of each image
+    3627  Solution: what the test images show, where that is known
+    3675  Draws: a part of the images for rehearsals, and a test part where there is none
+    3724  Competition: from its files to one image table
+    3899  Decode: one image file to an upright square of uint8
+    4070  Cache: where decoded squares are kept
+    4282  Pixels: from image files to squares of uint8
+    4395  Duplicates: images that are nearly the same
+    4631  Folds: every training image is validated once, by a model that never saw it
+    4846  Tells: how well the values of a column alone tell the labels of images
+    4923  Leaks: what would make a score look better than the network is
+    5143  Split: training images to folds, near-duplicates together, and what may leak across
+    5199  Composes: chains of albumentations' transforms, by name or of the user's own
+    5421  Policies: what training images go through, by name
+    5497  Augmentation: what the device does to training images
+    5560  Workers: processes that run a Compose
+    5684  Crew: the workers of one fold, on all cores
+    5858  Mixing: two images and their targets in one
+    5931  Sharing: one batch over all devices, of all hosts
+    5983  Batches: from stored squares to what a training step takes
+    6186  Pace: whether the device waits for its images, or they for the device
+    6225  Handles: where pretrained weights lie
+    6328  Backbones: the table of networks that turn pixels into features
+    6467  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    6499  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    6566  Port: a Hub module's weights on Keras's own EfficientNetV2
+    6792  Network: the backbone built, as its row of the table says
+    6869  Weights: what the backbone starts from
+    7050  Freezing: which variables train, and how fast
+    7183  Model: augment, normalise, backbone, head
+    7274  Prediction: from a trained model to class probabilities
+    7329  Marks: how well a model answers images whose labels are known
+    7353  Recipe: what learning takes where the settings leave it open
+    7480  Schedule: how fast the weights move
+    7574  Optimizers: gradients to updates, at rates that are known beforehand
+    7712  Objective: what training minimises, and what it is told to show
+    7787  Checkpoint: all that a fold has learned so far, in one file
+    8000  Range test: which learning rates a network bears
+    8115  Fold data: what one fold trains on, and what validates it
+    8190  Recalibrate: batch norm's statistics, taken anew
+    8400  Truth: why a network answers new images worse than those it learned
+    8584  FixRes: larger images answer than were learned
+    8650  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    8719  Budget: what still fits before the deadline
+    8960  Stretch: some updates in one go, watched
+    9040  Planner: what the run's parts cost, and how far each fold may go
+    9152  Epochs: how far a fold has got, and what comes next
+    9292  Diary: one row of figures for each epoch of a fold, as it goes
+    9408  Keeper: checkpoints of a fold, by the clock, and its model at the end
+    9478  Setbacks: what a fold does after too little memory, and after a loss that is no number
+    9524  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+    9609  Training: one fold, in two phases, and through what may come between
+    9895  Inference: the models of an earlier run answer a competition's test part
+    9999  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   10140  Submission: answers laid out as the sample is
+   10202  Card: the run at a glance, as a phone shows it
+   10434  Post: one request to a webhook, within a hard limit
+   10588  Sinks: who is told of the run, and in which words
+   10778  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   11018  Delivery: from the record to a sink, at least once
+   11218  Address: which sink an address stands for
+   11324  Webhook: finds where the run is to be told, and tells it there
+   11477  Histories: what each fold wrote down of its epochs
+   11561  Curves: one picture of all folds so far, for a phone
+   11610  Summary: the run in figures
+   11749  Results: what a run leaves in its folder, and what it must not leave of another
+   11838  Resume: a run that was cut off goes on where it was
+   12058  Record: what a run folder holds, as far as the run has got
+   12138  Page: the pieces that the report is made of
+   12281  Panels: how each fold learned, drawn one below the other
+   12458  Mistakes: which classes a run mixes up, and the images it got most wrong
+   12540  Report: one page that shows the run
+   12741  Cross-validation: fold by fold, each trained on the others
+   12898  The run: the stages in order
 
-Sources: sha256 2f73c405a31c2a13c7af5b544d6d3035556a66b6ad1b4745f7cec3d5bba27534
+Sources: sha256 b3715c425ee594583f2c29565112cb0900a35a08e30582b84dfb80350725d044
 """
 
 # ==================================================================================================
@@ -125,7 +126,7 @@ Sources: sha256 2f73c405a31c2a13c7af5b544d6d3035556a66b6ad1b4745f7cec3d5bba27534
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "2f73c405a31c2a13c7af5b544d6d3035556a66b6ad1b4745f7cec3d5bba27534"
+SOURCE = "b3715c425ee594583f2c29565112cb0900a35a08e30582b84dfb80350725d044"
 
 
 import atexit
@@ -2392,6 +2393,97 @@ def fit_nested(task: Task, targets: Truth, probs: Answers, folds: NDArray[np.int
     if comparison.adopted:
         return Decision(fit_rule(task, targets, probs), nested, before, after, comparison)
     return Decision(plain_rule(task), plain, before, after, comparison)
+
+
+# ==================================================================================================
+# Questions: what a run was asked to show, and what the evidence said
+# ==================================================================================================
+# Is TTA worth it, and which weights, which augmentation? Each question holds its options, what each
+# of them scores, gains and costs, and which one is used; decisions.json keeps them, and the report
+# shows them. The first option is the plain one, which stays unless another is shown to be better.
+
+QUESTIONS_FILE = "decisions.json"
+
+
+class Option(NamedTuple):
+    """One way to do it: its score, and its gain over the question's first option.
+
+    `cost` is in the question's unit, None where it costs nothing or nobody measured it. `fixed` and
+    `broken` count images that only this option, or only the first, gets right.
+    """
+
+    name: str
+    score: float  # the metric, on images that the option was not fitted to
+    gain: Comparison | None = None  # of the first option, which has none, and of what is not tested
+    cost: float | None = None
+    fixed: int | None = None
+    broken: int | None = None
+
+
+class Question(NamedTuple):
+    """One decision and its evidence, as a person would ask it."""
+
+    name: str  # one word, under which the file keeps it
+    asks: str  # "Is test-time augmentation worth it?"
+    answer: str  # in words, with the figures that decide
+    metric: MetricName
+    chosen: str  # the name of an option
+    options: tuple[Option, ...]
+    unit: str = "s"  # of the costs
+    notes: tuple[str, ...] = ()  # what else there is to know
+
+
+def keep_questions(folder: Path, questions: Sequence[Question]) -> None:
+    """Adds questions to decisions.json, or puts them in the place of those of the same name."""
+    kept = {question.name: question for question in read_questions(folder)}
+    kept |= {question.name: question for question in questions}
+    fields = [question_fields(question) for question in kept.values()]
+    write_json(folder / QUESTIONS_FILE, {"questions": fields})
+
+
+def read_questions(folder: Path) -> list[Question]:
+    """The questions of a run's folder; none where it has no decisions.json.
+
+    Raises ValueError, naming the file, if it is not as `keep_questions` writes it.
+    """
+    path = folder / QUESTIONS_FILE
+    if not path.is_file():
+        return []
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))["questions"]
+        return [read_question(fields) for fields in held]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} does not hold questions as Podium writes them: {error}"
+        ) from error
+
+
+def question_fields(question: Question) -> dict[str, Any]:
+    """A question as JSON holds it."""
+    options = [
+        option._asdict() | {"gain": option.gain._asdict() if option.gain else None}
+        for option in question.options
+    ]
+    return question._asdict() | {"options": options}
+
+
+def read_question(fields: Mapping[str, Any]) -> Question:
+    """A question from what JSON made of its fields."""
+    options = tuple(read_option(one) for one in fields["options"])
+    return Question(**{**fields, "options": options, "notes": tuple(fields["notes"])})
+
+
+def read_option(fields: Mapping[str, Any]) -> Option:
+    """An option from what JSON made of its fields; a figure that JSON does not know is NaN."""
+    gain: Any = fields["gain"]
+    if gain is not None:
+        gain = Comparison(**{name: know(figure) for name, figure in gain.items()})
+    return Option(**{**fields, "score": know(fields["score"]), "gain": gain})
+
+
+def know(figure: Any) -> Any:
+    """A figure as it was before JSON, which has no word for what is no number."""
+    return np.nan if figure is None else figure
 
 
 # ==================================================================================================
