@@ -7,7 +7,7 @@ import pytest
 from podium.evidence import Comparison
 from podium.questions import Option, Question, keep_questions, read_questions
 
-GAIN = Comparison(100, 0.02, 0.01, 0.03, 0.004, adopted=True)
+GAIN = Comparison(100, 0.02, 0.01, 0.03, 0.004, adopted=True, detectable=0.02)
 OPTIONS = (Option("one view", 0.9), Option("all views", 0.92, GAIN, cost=0.01, fixed=3, broken=1))
 TTA = Question(
     "tta", "Is TTA worth it?", "Yes.", "accuracy", "all views", OPTIONS, "s/image", ("five views",)

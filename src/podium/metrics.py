@@ -121,18 +121,23 @@ def weigh_scores(task: Task, targets: Truth, answers: Answers, weights: Any) -> 
     if metric.tally is None:
         return np.concatenate([weigh_auc(targets, answers, block) for block in weights])
     tally = metric.tally(task, targets, answers).T
-    means = np.concatenate([np.asarray(tally @ block).T for block in weights]) / len(targets)
-    return metric.combine(means)
+    means = [np.asarray(tally @ block).T / block.sum(axis=0)[:, None] for block in weights]
+    return metric.combine(np.concatenate(means))
 
 
 def draw_weights(n: int, draws: int, seed: int) -> Iterator[Doubles]:
     """How often each of n images is drawn, in blocks [n, d] of some of the draws."""
     dice = np.random.default_rng(seed)
-    at_once = max(1, WEIGHTS_AT_ONCE // n)
-    for start in range(0, draws, at_once):
-        width = min(at_once, draws - start)
+    for width in split_draws(n, draws):
         cells = dice.integers(0, n, (n, width)) * width + np.arange(width)
         yield np.bincount(cells.ravel(), minlength=n * width).reshape(n, width).astype(np.float64)
+
+
+def split_draws(n: int, draws: int) -> Iterator[int]:
+    """Widths of blocks of draws of n images, none of which takes much memory."""
+    at_once = max(1, WEIGHTS_AT_ONCE // n)
+    for start in range(0, draws, at_once):
+        yield min(at_once, draws - start)
 
 
 def find_interval(value: float, scores: Doubles) -> tuple[float, float]:

@@ -19,8 +19,7 @@ from podium.page import (
     render_thumbnail,
 )
 from podium.record import RunRecord
-from podium.rules import find_named
-from podium.tallies import tally_surprise
+from podium.tallies import find_named, tally_surprise
 
 HEATMAP_CLASSES = 30  # more classes than this do not fit a screen
 WORST_IMAGES, RECALL_ROWS, PAIRS, CLASSES_SHOWN = 24, 200, 12, 5

@@ -76,13 +76,6 @@ def choose_classes(chosen: NDArray[np.int64], classes: int) -> NDArray[np.float3
     return encode_targets(chosen, classes).astype(np.float32)
 
 
-def find_named(task: Task, answers: Answers) -> NDArray[np.uint8]:
-    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
-    if not task.exclusive:
-        return (answers >= 0.5).astype(np.uint8)
-    return encode_targets(answers.argmax(axis=1), answers.shape[1])
-
-
 def pass_thresholds(probs: Answers, thresholds: Doubles, fill: bool) -> NDArray[np.float32]:
     """Decisions for all classes at or above their threshold."""
     passed = probs >= thresholds

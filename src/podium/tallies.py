@@ -12,13 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from podium.task import Task
+from podium.task import Task, encode_targets
 
 Truth = NDArray[np.uint8]  # [N, C], ones and zeros
 Answers = NDArray[np.floating[Any]]  # [N, C], decisions (ones and zeros) or probabilities
 Doubles = NDArray[np.float64]
 
 SURE = 1e-15  # a probability of the truth below it counts as it, as Kaggle does
+
+
+def find_named(task: Task, answers: Answers) -> NDArray[np.uint8]:
+    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
+    if not task.exclusive:
+        return (answers >= 0.5).astype(np.uint8)
+    return encode_targets(answers.argmax(axis=1), answers.shape[1])
 
 
 def tally_matches(_: Task, targets: Truth, answers: Answers) -> Doubles:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
 from podium.competition import Competition
-from podium.rules import find_named
+from podium.tallies import find_named
 from podium.task import Task, encode_targets
 
 SUM_TOLERANCE = 1e-3  # how far from one a row of probabilities may sum
