@@ -45,7 +45,8 @@ ORDER = (
     "composes", "policies", "augment",                                   # what the model sees
     "workers", "crew", "mixing", "sharing", "batches", "pace",           # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
-    "network", "weights", "freezing", "model", "predict", "marks",       # what it is, and answers
+    "network", "weights", "freezing", "model", "predict",                # what it is,
+    "views", "marks",                                                    # and answers
     "recipe", "schedule", "optimizers", "objective", "checkpoint",       # how it learns
     "lr_range", "fold_data", "recalibrate", "truth", "fixres",           # what it has learned
     "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
