@@ -46,7 +46,7 @@ ORDER = (
     "workers", "crew", "mixing", "sharing", "batches", "pace",           # and how it gets there
     "handles", "backbones", "normalise", "hub_module", "port",           # what it starts from
     "network", "weights", "freezing", "model", "predict",                # what it is,
-    "views", "marks",                                                    # and answers
+    "views", "adaptive", "marks",                                        # and answers
     "recipe", "schedule", "optimizers", "objective", "checkpoint",       # how it learns
     "lr_range", "fold_data", "recalibrate", "truth", "fixres",           # what it has learned
     "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
