@@ -30,11 +30,11 @@ def own_distribution():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a competition, `data`, and a run that was trained on it, `run`."""
+    """A folder with a competition, `data`, and a run that was trained on it in grey, `run`."""
     folder = tmp_path_factory.mktemp("trained")
     make_csv_competition(folder / "data")
     words = [f"--data.folder={folder / 'data'}", f"--runtime.folder={folder / 'run'}"]
-    assert main(read_config([*QUICK, *words])) == 0
+    assert main(read_config([*QUICK, *words, "--pixels.colour=grey"])) == 0
     keras.distribution.set_distribution(None)
     return folder
 
@@ -42,6 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_models_of_a_run_answer_as_they_did_when_they_were_trained(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
+    """Also of grey pixels, of which the session that answers knows nothing."""
     words = [f"--data.folder={trained / 'data'}", f"--runtime.folder={tmp_path}"]
     assert main(read_config([*QUICK, *words, f"--predict.run={trained / 'run'}"])) == 0
     pd.testing.assert_frame_equal(

@@ -96,19 +96,21 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
 
 
 @pytest.mark.parametrize(
-    ("head", "backbone"),
+    ("head", "backbone", "colour"),
     [
-        (HeadConfig(), "tiny"),
-        (HeadConfig(pooling="gem", hidden=8), "tiny"),
-        pytest.param(HeadConfig(), "keras:ResNet50", marks=pytest.mark.slow),
-        pytest.param(HeadConfig(pooling="gem"), "keras:ConvNeXtTiny", marks=pytest.mark.slow),
+        (HeadConfig(), "tiny", "keep"),
+        (HeadConfig(pooling="gem", hidden=8), "tiny", "grey"),
+        pytest.param(HeadConfig(), "keras:ResNet50", "grey", marks=pytest.mark.slow),
+        pytest.param(
+            HeadConfig(pooling="gem"), "keras:ConvNeXtTiny", "keep", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_saved_model_answers_raw_pixels_alike_where_there_is_only_keras(
-    tmp_path, head: HeadConfig, backbone: str
+    tmp_path, head: HeadConfig, backbone: str, colour: str
 ):
     row = find_backbone(backbone)
-    config = replace(CONFIG, head=head, pixels=PixelsConfig(max(16, row.smallest), 8))
+    config = replace(CONFIG, head=head, pixels=PixelsConfig(max(16, row.smallest), 8, colour))
     side = config.pixels.image_size + 2
     model = build_model(config, Start(row, row.scaling), 3, side, seed=0)
     last = model.get_layer("head")
@@ -120,6 +122,22 @@ def test_the_saved_model_answers_raw_pixels_alike_where_there_is_only_keras(
     subprocess.run([sys.executable, "-I", "-c", LOAD, *map(str, files)], check=True)
     expected = model.predict(pixels, verbose=0)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_of_grey_pixels_answers_colours_as_it_answers_their_luma():
+    luma = np.float32(PIXELS) @ np.float32([0.299, 0.587, 0.114])
+    grey = np.repeat(luma[..., None], 3, axis=-1)
+    logits = {}
+    for colour in ("grey", "keep"):
+        config = replace(CONFIG, pixels=PixelsConfig(16, 8, colour))
+        model = build_model(config, START, 3, 18, seed=0)
+        last = model.get_layer("head")
+        last.kernel.assign(RNG.normal(size=last.kernel.shape))
+        body = strip_augmentation(model, 16).get_layer("network")
+        shown = [pixels[:, 1:17, 1:17].astype(np.float32) for pixels in (PIXELS, grey)]
+        logits[colour] = [body.predict(pixels, verbose=0) for pixels in shown]
+    np.testing.assert_allclose(*logits["grey"], atol=1e-4, rtol=1e-4)
+    assert np.abs(np.subtract(*logits["keep"])).max() > 0.01
 
 
 def test_a_hidden_layer_is_an_arm_of_the_head():

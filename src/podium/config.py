@@ -150,6 +150,9 @@ class PixelsConfig:
     batch_size: int = setting(
         32, "images in one batch, over all devices", unit="images", low=1, high=8192
     )
+    colour: Literal["keep", "grey"] = setting(
+        "keep", "grey shows the backbone the luma alone, in training and in the saved model"
+    )
     cache: Literal["auto", "memory", "disk", "none"] = setting(
         "auto",
         "where decoded images are kept; auto is memory, or else disk, if cache_share allows it; "

@@ -14,7 +14,7 @@ from podium.freezing import set_bn_momentum, set_drop_path
 from podium.handles import BackboneError
 from podium.learning import HeadConfig
 from podium.network import Start, build_network
-from podium.normalise import scale_pixels
+from podium.normalise import scale_pixels, turn_grey
 from podium.sharing import share_devices
 
 GEM_POWER = 3.0
@@ -45,6 +45,8 @@ def add_body(squares: Any, config: Config, start: Start, classes: int, seed: int
     set_drop_path(backbone, config.model.drop_path)
     if config.head.pooling == "gem":
         backbone = pool_by_gem(backbone)
+    if config.pixels.colour == "grey":
+        squares = turn_grey(squares)
     features = backbone(scale_pixels(squares, start.scaling))
     return add_head(features, config.head, classes, seed)
 

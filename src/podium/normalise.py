@@ -1,4 +1,8 @@
-"""Normalisation: from pixels of 0 to 255 to what a backbone expects"""
+"""Normalisation: from pixels of 0 to 255 to what a backbone expects
+
+It is part of the model, and so are grey pixels: whoever feeds the saved model colours, as a later
+session does that knows nothing of the settings, has the answers that were validated.
+"""
 
 from typing import Any
 
@@ -10,6 +14,14 @@ from podium.backbones import Scaling
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+
+
+def turn_grey(squares: Any) -> Any:
+    """The luma of pixels [B, H, W, 3] of 0 to 255, in all three channels; grey ones stay so."""
+    channels = keras.ops.split(squares, 3, axis=-1)
+    luma = sum(share * channel for share, channel in zip(LUMA, channels, strict=True))
+    return keras.ops.repeat(luma, 3, axis=-1)
 
 
 def scale_pixels(pixels: Any, scaling: Scaling) -> Any:
