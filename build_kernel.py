@@ -48,7 +48,7 @@ ORDER = (
     "network", "weights", "freezing", "model", "predict",                # what it is,
     "views", "adaptive", "marks",                                        # and answers
     "recipe", "schedule", "optimizers", "objective", "checkpoint",       # how it learns
-    "lr_range", "fold_data", "recalibrate", "truth", "fixres",           # what it has learned
+    "lr_range", "pseudo", "fold_data", "recalibrate", "truth", "fixres", # what it has learned
     "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
     "keeper", "setbacks", "trainee", "train",                            # and not lost
     "infer", "validate", "submit",                                       # what it answers

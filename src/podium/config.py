@@ -12,6 +12,7 @@ from podium.learning import (
     ModelConfig,
     OptimizerConfig,
     PredictConfig,
+    PseudoConfig,
     ScheduleConfig,
     TrainConfig,
 )
@@ -201,6 +202,7 @@ class Config:
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
+    pseudo: PseudoConfig = PseudoConfig()
 
 
 # A preset names a use of the toolkit; a competitor's own numbers belong in SETTINGS.

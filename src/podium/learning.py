@@ -164,3 +164,36 @@ class PredictConfig:
     test_size: Literal["if-better", "no"] = setting(
         "no", "whether larger images answer, where validation improves likewise (FixRes)"
     )
+
+
+@dataclass(frozen=True)
+class PseudoConfig:
+    """Test images that an earlier run's models are sure of, as training images."""
+
+    run: str | None = setting(
+        None,
+        "folder of the finished run that labels, attached finds it under /kaggle/input; none is "
+        "off, as some competitions forbid labels of the test part made by models or by hand: read "
+        "the rules",
+    )
+    arm: Literal["pseudo", "control"] = setting(
+        "pseudo",
+        "control trains as many updates without those images, and shows what they add",
+    )
+    agreement: float = setting(
+        0.95, "least share of views that see the same class in a test image", low=0.0, high=1.0
+    )
+    precision: float = setting(
+        0.99,
+        "how often, at the lower 95 % bound, a class's answers are right out of fold that are as "
+        "confident as a label must be; of a class with fewer than 2.7 / (1 − precision) answers "
+        "none is",
+        low=0.5,
+        high=0.999,
+    )
+    ratio: float = setting(
+        1.0,
+        "most labels of a class, as a share of its images that the test part is expected to hold",
+        low=0.01,
+        high=10.0,
+    )
