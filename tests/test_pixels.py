@@ -12,7 +12,7 @@ from podium.cache import FreshPixels, PixelError
 from podium.config import PixelsConfig
 from podium.decode import decode_image
 from podium.events import Reporter
-from podium.pixels import read_images
+from podium.pixels import JoinedPixels, read_images
 
 
 def write_photo(path: Path, width: int = 60, height: int = 40, **options: object) -> Path:
@@ -114,3 +114,21 @@ def test_decoding_takes_no_more_memory_than_the_squares_it_keeps(
     assert len(images.pixels) == 300
     assert max(private) - private[0] < size / 4
     assert max(shared) - shared[0] < (1.01 * size if cache == "memory" else size / 4)
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_two_stores_are_one_without_a_copy(tmp_path: Path, cache: str):
+    paths = [write_photo(tmp_path / f"{width}.png", width) for width in range(60, 67)]
+    config, report = PixelsConfig(cache=cache), Reporter(tmp_path)
+    whole = read_images(make_table(paths), 32, "training", config, report).pixels
+    parts = [
+        read_images(make_table(some), 32, "test", config, report).pixels
+        for some in (paths[:4], paths[4:])
+    ]
+    joined = JoinedPixels(*parts)
+    assert joined.shape == whole.shape
+    assert len(joined) == 7
+    for rows in (np.array([6, 0, 3, 4, 4]), slice(2, 6), np.arange(7) % 2 == 0):
+        np.testing.assert_array_equal(joined[rows], whole[rows])
+    assert joined.first is parts[0]
+    assert joined.second is parts[1]

@@ -11,9 +11,16 @@ from podium.batches import Cut, Host, Labelled, count_steps, make_train_batches
 from podium.cache import Pixels
 from podium.config import Config
 from podium.marks import Marks, mark_probs
-from podium.pixels import Images, check_pixels
+from podium.pixels import Images, JoinedPixels, check_pixels
 from podium.predict import predict_probs
 from podium.task import Task, encode_targets
+
+
+class PseudoLabelled(NamedTuple):
+    """Test images, and the label of each for each fold [K, T] int64, −1 for none."""
+
+    images: Images
+    labels: NDArray[np.int64]
 
 
 class TrainingSet(NamedTuple):
@@ -22,6 +29,7 @@ class TrainingSet(NamedTuple):
     images: Images
     folds: NDArray[np.int64]
     task: Task
+    pseudo: PseudoLabelled | None = None
 
 
 class FoldData(NamedTuple):
@@ -33,6 +41,7 @@ class FoldData(NamedTuple):
     task: Task
     batch_size: int
     seed: int
+    spare: int = 0  # images that an epoch is longer by than there are to train on
 
     @property
     def pixels(self) -> Pixels:
@@ -42,7 +51,7 @@ class FoldData(NamedTuple):
     @property
     def steps(self) -> int:
         """Updates in an epoch."""
-        return count_steps(len(self.training), self.batch_size)
+        return count_steps(len(self.training) + self.spare, self.batch_size)
 
     def check(self) -> None:
         """Raises PixelError if the pixels were scaled already: tf.data would cast them."""
@@ -73,10 +82,13 @@ class FoldData(NamedTuple):
 
 
 def take_fold(config: Config, given: TrainingSet, fold: int) -> FoldData:
-    """Leaves one fold out."""
+    """Leaves one fold out, and adds the test images that have a label for it.
+
+    The control arm does without these, in epochs of as many updates.
+    """
     table, task = given.images.table, given.task
     labels, ids = table["label"].to_numpy(), table["id"].to_numpy(str)
-    return FoldData(
+    data = FoldData(
         Labelled(given.images.pixels, labels, len(task.classes), ids),
         np.flatnonzero(given.folds != fold),
         np.flatnonzero(given.folds == fold),
@@ -84,3 +96,21 @@ def take_fold(config: Config, given: TrainingSet, fold: int) -> FoldData:
         config.pixels.batch_size,
         config.runtime.seed + fold,
     )
+    if given.pseudo is None:
+        return data
+    if config.pseudo.arm == "control":
+        return data._replace(spare=int((given.pseudo.labels[fold] >= 0).sum()))
+    return add_pseudo(data, given.pseudo, fold)
+
+
+def add_pseudo(fold: FoldData, pseudo: PseudoLabelled, number: int) -> FoldData:
+    """Adds the test images that have a label for a fold to what it trains on."""
+    data, labels = fold.data, pseudo.labels[number]
+    ids = pseudo.images.table["id"].to_numpy(str)
+    joined = data._replace(
+        pixels=JoinedPixels(data.pixels, pseudo.images.pixels),
+        labels=np.concatenate([data.labels, labels]),
+        ids=ids if data.ids is None else np.concatenate([data.ids, ids]),
+    )
+    added = len(data.labels) + np.flatnonzero(labels >= 0)
+    return fold._replace(data=joined, training=np.concatenate([fold.training, added]))

@@ -44,6 +44,25 @@ class Images(NamedTuple):
     unreadable: list[str]  # ids
 
 
+class JoinedPixels:
+    """Squares of two stores as one, without a copy: the rows of the second follow."""
+
+    def __init__(self, first: Pixels, second: Pixels) -> None:
+        self.first, self.second = first, second
+        self.shape = (len(first) + len(second), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        places = np.arange(len(self))[rows]
+        squares = np.empty((len(places), *self.shape[1:]), np.uint8)
+        late = places >= len(self.first)
+        squares[~late] = self.first[places[~late]]
+        squares[late] = self.second[places[late] - len(self.first)]
+        return squares
+
+
 def decode_images(
     paths: Sequence[str], side: int, into: NDArray[np.uint8] | None, report: Reporter, part: str
 ) -> NDArray[np.bool_]:
