@@ -8,111 +8,115 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     118  Settings: the block to edit on Kaggle
-     197  Declare: how a setting is written down
-     218  Learning: the settings of the model, its training and its answers
-     381  Configuration: every setting, its default and its limit
-     590  Knobs: the settings one by one, as help, override and report show them
-     660  Overrides: from defaults to the settings of this run
-     816  Devices: what the backend found, held against what was asked for
-     917  Hosts: several machines that train one network
-    1110  Runtime: the machine, and the Keras backend that suits it
-    1295  Libraries
-    1318  Storage: a file is there whole, or as it was before
-    1357  Attempts: an answer within a time limit, or none
-    1393  Events: what the run says, to the reader of the log and to programs
-    1531  Predictions: class probabilities, keyed by image id
-    1592  Task: what is asked of each image
-    1647  Tallies: what each image adds to a metric
-    1815  Metrics: how good the answers are, and how sure that figure is
-    1988  Evidence: whether answers are better than others, or only luckier
-    2077  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2162  Rules: how probabilities become answers
-    2332  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2398  Questions: what a run was asked to show, and what the evidence said
-    2489  Inputs: where the competition's files are
-    2696  Tables: which one is about training images, and what its columns are
-    2919  Annotations: the JSON of COCO as a table
-    2970  Labels: what each training image shows
-    3150  Archives: images that lie in zips or TFRecords alone
-    3285  Sample: the ids that are asked for, and their images
-    3364  Classes: their names and their order
-    3446  Asked: what the sample submission wants to know of each image
-    3627  Solution: what the test images show, where that is known
-    3675  Draws: a part of the images for rehearsals, and a test part where there is none
-    3724  Competition: from its files to one image table
-    3899  Decode: one image file to an upright square of uint8
-    4070  Cache: where decoded squares are kept
-    4282  Pixels: from image files to squares of uint8
-    4395  Duplicates: images that are nearly the same
-    4631  Folds: every training image is validated once, by a model that never saw it
-    4846  Tells: how well the values of a column alone tell the labels of images
-    4923  Leaks: what would make a score look better than the network is
-    5143  Split: training images to folds, near-duplicates together, and what may leak across
-    5199  Composes: chains of albumentations' transforms, by name or of the user's own
-    5421  Policies: what training images go through, by name
-    5497  Augmentation: what the device does to training images
-    5560  Workers: processes that run a Compose
-    5684  Crew: the workers of one fold, on all cores
-    5858  Mixing: two images and their targets in one
-    5931  Sharing: one batch over all devices, of all hosts
-    5983  Batches: from stored squares to what a training step takes
-    6186  Pace: whether the device waits for its images, or they for the device
-    6225  Handles: where pretrained weights lie
-    6328  Backbones: the table of networks that turn pixels into features
-    6467  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    6499  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    6566  Port: a Hub module's weights on Keras's own EfficientNetV2
-    6792  Network: the backbone built, as its row of the table says
-    6869  Weights: what the backbone starts from
-    7050  Freezing: which variables train, and how fast
-    7183  Model: augment, normalise, backbone, head
-    7274  Prediction: from a trained model to class probabilities
-    7329  Marks: how well a model answers images whose labels are known
-    7353  Recipe: what learning takes where the settings leave it open
-    7480  Schedule: how fast the weights move
-    7574  Optimizers: gradients to updates, at rates that are known beforehand
-    7712  Objective: what training minimises, and what it is told to show
-    7787  Checkpoint: all that a fold has learned so far, in one file
-    8000  Range test: which learning rates a network bears
-    8115  Fold data: what one fold trains on, and what validates it
-    8190  Recalibrate: batch norm's statistics, taken anew
-    8400  Truth: why a network answers new images worse than those it learned
-    8584  FixRes: larger images answer than were learned
-    8650  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    8719  Budget: what still fits before the deadline
-    8960  Stretch: some updates in one go, watched
-    9040  Planner: what the run's parts cost, and how far each fold may go
-    9152  Epochs: how far a fold has got, and what comes next
-    9292  Diary: one row of figures for each epoch of a fold, as it goes
-    9408  Keeper: checkpoints of a fold, by the clock, and its model at the end
-    9478  Setbacks: what a fold does after too little memory, and after a loss that is no number
-    9524  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-    9609  Training: one fold, in two phases, and through what may come between
-    9895  Inference: the models of an earlier run answer a competition's test part
-    9999  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   10140  Submission: answers laid out as the sample is
-   10202  Card: the run at a glance, as a phone shows it
-   10434  Post: one request to a webhook, within a hard limit
-   10588  Sinks: who is told of the run, and in which words
-   10778  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   11018  Delivery: from the record to a sink, at least once
-   11218  Address: which sink an address stands for
-   11324  Webhook: finds where the run is to be told, and tells it there
-   11477  Histories: what each fold wrote down of its epochs
-   11561  Curves: one picture of all folds so far, for a phone
-   11610  Summary: the run in figures
-   11749  Results: what a run leaves in its folder, and what it must not leave of another
-   11838  Resume: a run that was cut off goes on where it was
-   12058  Record: what a run folder holds, as far as the run has got
-   12138  Page: the pieces that the report is made of
-   12281  Panels: how each fold learned, drawn one below the other
-   12458  Mistakes: which classes a run mixes up, and the images it got most wrong
-   12540  Report: one page that shows the run
-   12741  Cross-validation: fold by fold, each trained on the others
-   12898  The run: the stages in order
+     122  Settings: the block to edit on Kaggle
+     201  Declare: how a setting is written down
+     222  Learning: the settings of the model, its training and its answers
+     418  Configuration: every setting, its default and its limit
+     631  Knobs: the settings one by one, as help, override and report show them
+     701  Overrides: from defaults to the settings of this run
+     857  Devices: what the backend found, held against what was asked for
+     958  Hosts: several machines that train one network
+    1151  Runtime: the machine, and the Keras backend that suits it
+    1336  Libraries
+    1360  Storage: a file is there whole, or as it was before
+    1399  Attempts: an answer within a time limit, or none
+    1435  Events: what the run says, to the reader of the log and to programs
+    1573  Predictions: class probabilities, keyed by image id
+    1634  Task: what is asked of each image
+    1689  Tallies: what each image adds to a metric
+    1864  Metrics: how good the answers are, and how sure that figure is
+    2042  Evidence: whether answers are better than others, or only luckier
+    2233  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2318  Rules: how probabilities become answers
+    2481  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2547  Questions: what a run was asked to show, and what the evidence said
+    2638  Blends: what several models, or several views of an image, answer together
+    2919  Inputs: where the competition's files are
+    3126  Tables: which one is about training images, and what its columns are
+    3349  Annotations: the JSON of COCO as a table
+    3400  Labels: what each training image shows
+    3580  Archives: images that lie in zips or TFRecords alone
+    3715  Sample: the ids that are asked for, and their images
+    3794  Classes: their names and their order
+    3876  Asked: what the sample submission wants to know of each image
+    4057  Solution: what the test images show, where that is known
+    4105  Draws: a part of the images for rehearsals, and a test part where there is none
+    4154  Competition: from its files to one image table
+    4329  Decode: one image file to an upright square of uint8
+    4500  Cache: where decoded squares are kept
+    4712  Pixels: from image files to squares of uint8
+    4844  Duplicates: images that are nearly the same
+    5080  Folds: every training image is validated once, by a model that never saw it
+    5295  Tells: how well the values of a column alone tell the labels of images
+    5372  Leaks: what would make a score look better than the network is
+    5592  Split: training images to folds, near-duplicates together, and what may leak across
+    5648  Composes: chains of albumentations' transforms, by name or of the user's own
+    5870  Policies: what training images go through, by name
+    5946  Augmentation: what the device does to training images
+    6009  Workers: processes that run a Compose
+    6133  Crew: the workers of one fold, on all cores
+    6307  Mixing: two images and their targets in one
+    6380  Sharing: one batch over all devices, of all hosts
+    6432  Batches: from stored squares to what a training step takes
+    6635  Pace: whether the device waits for its images, or they for the device
+    6674  Handles: where pretrained weights lie
+    6777  Backbones: the table of networks that turn pixels into features
+    6916  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    6958  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7025  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7251  Network: the backbone built, as its row of the table says
+    7328  Weights: what the backbone starts from
+    7509  Freezing: which variables train, and how fast
+    7642  Model: augment, normalise, backbone, head
+    7735  Prediction: from a trained model to class probabilities
+    7790  Views: the same images, seen another way
+    7926  Adaptive: more views only for images that are still undecided
+    8006  Marks: how well a model answers images whose labels are known
+    8030  Recipe: what learning takes where the settings leave it open
+    8157  Schedule: how fast the weights move
+    8251  Optimizers: gradients to updates, at rates that are known beforehand
+    8389  Objective: what training minimises, and what it is told to show
+    8464  Checkpoint: all that a fold has learned so far, in one file
+    8677  Range test: which learning rates a network bears
+    8792  Pseudo-labels: test images of which a model is sure, as training images
+    8985  Fold data: what one fold trains on, and what validates it
+    9090  Recalibrate: batch norm's statistics, taken anew
+    9300  Truth: why a network answers new images worse than those it learned
+    9484  FixRes: larger images answer than were learned
+    9550  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9619  Budget: what still fits before the deadline
+    9860  Stretch: some updates in one go, watched
+    9940  Planner: what the run's parts cost, and how far each fold may go
+   10052  Epochs: how far a fold has got, and what comes next
+   10192  Diary: one row of figures for each epoch of a fold, as it goes
+   10308  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10378  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10424  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10509  Training: one fold, in two phases, and through what may come between
+   10795  Inference: the models of an earlier run answer a competition's test part
+   10899  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11040  Submission: answers laid out as the sample is
+   11102  Card: the run at a glance, as a phone shows it
+   11334  Post: one request to a webhook, within a hard limit
+   11488  Sinks: who is told of the run, and in which words
+   11678  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   11918  Delivery: from the record to a sink, at least once
+   12118  Address: which sink an address stands for
+   12224  Webhook: finds where the run is to be told, and tells it there
+   12377  Histories: what each fold wrote down of its epochs
+   12461  Curves: one picture of all folds so far, for a phone
+   12510  Summary: the run in figures
+   12649  Results: what a run leaves in its folder, and what it must not leave of another
+   12738  Resume: a run that was cut off goes on where it was
+   12958  Record: what a run folder holds, as far as the run has got
+   13038  Page: the pieces that the report is made of
+   13181  Panels: how each fold learned, drawn one below the other
+   13358  Mistakes: which classes a run mixes up, and the images it got most wrong
+   13440  Report: one page that shows the run
+   13641  Cross-validation: fold by fold, each trained on the others
+   13798  The run: the stages in order
 
-Sources: sha256 b3715c425ee594583f2c29565112cb0900a35a08e30582b84dfb80350725d044
+Sources: sha256 97c1a3d7782b941f39ab3da8fec5d6c3619e7871f39bce4ba5714eaba78a3f6f
 """
 
 # ==================================================================================================
@@ -126,7 +130,7 @@ Sources: sha256 b3715c425ee594583f2c29565112cb0900a35a08e30582b84dfb80350725d044
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "b3715c425ee594583f2c29565112cb0900a35a08e30582b84dfb80350725d044"
+SOURCE = "97c1a3d7782b941f39ab3da8fec5d6c3619e7871f39bce4ba5714eaba78a3f6f"
 
 
 import atexit
@@ -173,7 +177,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial, reduce
 from heapq import heapify, heappop, heappush
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, pairwise
 from multiprocessing.connection import Connection, wait
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -378,6 +382,39 @@ class PredictConfig:
     )
 
 
+@dataclass(frozen=True)
+class PseudoConfig:
+    """Test images that an earlier run's models are sure of, as training images."""
+
+    run: str | None = setting(
+        None,
+        "folder of the finished run that labels, attached finds it under /kaggle/input; none is "
+        "off, as some competitions forbid labels of the test part made by models or by hand: read "
+        "the rules",
+    )
+    arm: Literal["pseudo", "control"] = setting(
+        "pseudo",
+        "control trains as many updates without those images, and shows what they add",
+    )
+    agreement: float = setting(
+        0.95, "least share of views that see the same class in a test image", low=0.0, high=1.0
+    )
+    precision: float = setting(
+        0.99,
+        "how often, at the lower 95 % bound, a class's answers are right out of fold that are as "
+        "confident as a label must be; of a class with fewer than 2.7 / (1 − precision) answers "
+        "none is",
+        low=0.5,
+        high=0.999,
+    )
+    ratio: float = setting(
+        1.0,
+        "most labels of a class, as a share of its images that the test part is expected to hold",
+        low=0.01,
+        high=10.0,
+    )
+
+
 # ==================================================================================================
 # Configuration: every setting, its default and its limit
 # ==================================================================================================
@@ -517,6 +554,9 @@ class PixelsConfig:
     batch_size: int = setting(
         32, "images in one batch, over all devices", unit="images", low=1, high=8192
     )
+    colour: Literal["keep", "grey"] = setting(
+        "keep", "grey shows the backbone the luma alone, in training and in the saved model"
+    )
     cache: Literal["auto", "memory", "disk", "none"] = setting(
         "auto",
         "where decoded images are kept; auto is memory, or else disk, if cache_share allows it; "
@@ -565,6 +605,7 @@ class Config:
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
+    pseudo: PseudoConfig = PseudoConfig()
 
 
 # A preset names a use of the toolkit; a competitor's own numbers belong in SETTINGS.
@@ -1310,10 +1351,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy import sparse
 from scipy.fft import dctn
+from scipy.optimize import minimize
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import expit
-from scipy.stats import beta, binom, chi2_contingency
+from scipy.special import betainc, expit, stdtr, stdtrit
+from scipy.stats import beta, binom, chi2_contingency, rankdata
 
 # ==================================================================================================
 # Storage: a file is there whole, or as it was before
@@ -1659,6 +1701,13 @@ Doubles = NDArray[np.float64]
 SURE = 1e-15  # a probability of the truth below it counts as it, as Kaggle does
 
 
+def find_named(task: Task, answers: Answers) -> NDArray[np.uint8]:
+    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
+    if not task.exclusive:
+        return (answers >= 0.5).astype(np.uint8)
+    return encode_targets(answers.argmax(axis=1), answers.shape[1])
+
+
 def tally_matches(_: Task, targets: Truth, answers: Answers) -> Doubles:
     """Whether all of an image's classes are right: [N, 1]."""
     return np.asarray((targets == answers).all(axis=1, keepdims=True), np.float64)
@@ -1908,18 +1957,23 @@ def weigh_scores(task: Task, targets: Truth, answers: Answers, weights: Any) -> 
     if metric.tally is None:
         return np.concatenate([weigh_auc(targets, answers, block) for block in weights])
     tally = metric.tally(task, targets, answers).T
-    means = np.concatenate([np.asarray(tally @ block).T for block in weights]) / len(targets)
-    return metric.combine(means)
+    means = [np.asarray(tally @ block).T / block.sum(axis=0)[:, None] for block in weights]
+    return metric.combine(np.concatenate(means))
 
 
 def draw_weights(n: int, draws: int, seed: int) -> Iterator[Doubles]:
     """How often each of n images is drawn, in blocks [n, d] of some of the draws."""
     dice = np.random.default_rng(seed)
-    at_once = max(1, WEIGHTS_AT_ONCE // n)
-    for start in range(0, draws, at_once):
-        width = min(at_once, draws - start)
+    for width in split_draws(n, draws):
         cells = dice.integers(0, n, (n, width)) * width + np.arange(width)
         yield np.bincount(cells.ravel(), minlength=n * width).reshape(n, width).astype(np.float64)
+
+
+def split_draws(n: int, draws: int) -> Iterator[int]:
+    """Widths of blocks of draws of n images, none of which takes much memory."""
+    at_once = max(1, WEIGHTS_AT_ONCE // n)
+    for start in range(0, draws, at_once):
+        yield min(at_once, draws - start)
 
 
 def find_interval(value: float, scores: Doubles) -> tuple[float, float]:
@@ -1989,17 +2043,22 @@ def count_confusions(
 # Evidence: whether answers are better than others, or only luckier
 # ==================================================================================================
 # Two answers to the same images are compared on the metric itself, image by image, as their errors
-# are shared. A candidate is adopted only where the one-sided 95 % bound of its gain is above zero,
-# so that of candidates that change nothing at most one in twenty is.
+# are shared. A candidate is adopted only where the one-sided 95 % bound of its gain is above zero
+# and a toss of coins would seldom do as well, so that of candidates that change nothing at most one
+# in twenty is.
 
 DOUBT = 0.05  # how often a candidate that changes nothing may be adopted
+POWER = 0.8  # how often a detectable gain is shown
+SHOWN = 1.644854 + 0.841621  # standard errors that it is, where those are known well
+ROUNDING = 1e-12  # scores that differ by less do so by rounding
 
 
 class Comparison(NamedTuple):
-    """What a candidate gains over plain answers to n images, in the metric's unit.
+    """What a candidate gains over plain answers to n images (or repeats), in the metric's unit.
 
     A gain is positive where the candidate is better, also of metrics that fall as answers improve.
-    `low` and `high` bound it with 95 % confidence each; p is one-sided.
+    `low` and `high` bound it with 95 % confidence each; p is one-sided. `detectable` is the true
+    gain that so many images would show four times in five.
     """
 
     n: int
@@ -2008,6 +2067,15 @@ class Comparison(NamedTuple):
     high: float
     p: float
     adopted: bool
+    detectable: float
+
+
+def pass_gate(
+    n: int, gain: float, p: float, low: float, high: float, detectable: float
+) -> Comparison:
+    """The gate: a candidate is adopted where its gain's bound is above zero, and p below 5 %."""
+    adopted = bool(gain > 0 and low > 0 and p < DOUBT)
+    return Comparison(n, float(gain), float(low), float(high), float(p), adopted, float(detectable))
 
 
 def compare_answers(
@@ -2018,36 +2086,42 @@ def compare_answers(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Comparison:
-    """Compares two answers to the same images: [N, C] each.
+    """Compares two answers to the same images, which count as independent: [N, C] each.
 
-    By McNemar's exact test for accuracy, else by a paired bootstrap over images, which takes them
-    for independent. Where the metric is not defined nothing is adopted. Raises ValueError on what
-    has no score.
+    Accuracy by McNemar's exact test. Of another metric p is the randomisation test's, which is to
+    it what McNemar's is to accuracy; its bounds are Student's where it is a mean over images, else
+    those of a paired bootstrap. Where the metric is not defined nothing is adopted. Raises
+    ValueError on what has no score.
     """
-    sign = 1 if METRICS[task.metric].higher_is_better else -1
+    metric, n = METRICS[task.metric], len(targets)
+    sign = 1 if metric.higher_is_better else -1
     before, after = (score_answers(task, targets, answers) for answers in (plain, candidate))
+    gain = sign * (after - before)
     if np.array_equal(plain, candidate):
-        return Comparison(len(targets), sign * (after - before), 0.0, 0.0, 1.0, adopted=False)
+        return pass_gate(n, gain, 1.0, 0.0, 0.0, 0.0)
+    if not np.isfinite(gain):
+        return pass_gate(n, gain, 1.0, np.nan, np.nan, np.nan)
     if task.metric == "accuracy":
-        right, righter = ((targets == answers).all(axis=1) for answers in (plain, candidate))
-        return count_changes(
-            len(targets), int((righter > right).sum()), int((righter < right).sum())
-        )
-    one, other = (
-        bootstrap_scores(task, targets, answers, draws, seed) for answers in (plain, candidate)
-    )
-    return judge_draws(len(targets), sign * (after - before), sign * (other - one))
+        return count_changes(n, *count_flips(task, targets, plain, candidate))
+    mixed = score_mixtures(task, targets, plain, candidate, draws, seed)
+    p = (1 + (sign * mixed >= sign * after - ROUNDING).sum()) / (1 + draws)
+    if metric.tally is not None and metric.combine is combine_mean:
+        one, other = (metric.tally(task, targets, answers) for answers in (plain, candidate))
+        return pass_gate(n, gain, p, *bound_mean(sign * (other - one)[:, 0], 1 / n))
+    return judge_draws(n, gain, sign * draw_gains(task, targets, plain, candidate, draws, seed), p)
 
 
-def find_paired_error(
-    task: Task, targets: Truth, plain: Answers, candidate: Answers, seed: int = 0
-) -> float:
-    """The standard error of what a candidate gains, [N, C] answers each; NaN without a score."""
-    one, other = (
-        bootstrap_scores(task, targets, answers, seed=seed) for answers in (plain, candidate)
+def count_flips(task: Task, targets: Truth, plain: Answers, candidate: Answers) -> tuple[int, int]:
+    """Counts the images that only the candidate names rightly, and those that only the plain one.
+
+    What an answer names is what it decides, or the classes that it holds for the likeliest.
+    """
+    decided = METRICS[task.metric].takes == "decisions"
+    right, righter = (
+        (targets == (answers if decided else find_named(task, answers))).all(axis=1)
+        for answers in (plain, candidate)
     )
-    gains = (other - one)[np.isfinite(other - one)]
-    return float(gains.std()) if len(gains) else np.nan
+    return int((righter > right).sum()), int((righter < right).sum())
 
 
 def count_changes(n: int, fixed: int, broken: int) -> Comparison:
@@ -2059,19 +2133,101 @@ def count_changes(n: int, fixed: int, broken: int) -> Comparison:
     changed = fixed + broken
     least = beta.ppf(DOUBT, fixed, broken + 1) if fixed else 0.0
     most = beta.ppf(1 - DOUBT, fixed + 1, broken) if broken else 1.0
-    low, high = (float(changed * (2 * share - 1) / n) for share in (least, most))
-    p = float(binom.sf(fixed - 1, changed, 0.5))
-    return Comparison(n, (fixed - broken) / n, low, high, p, adopted=p < DOUBT)
+    low, high = (changed * (2 * share - 1) / n for share in (least, most))
+    error = np.sqrt(changed - (fixed - broken) ** 2 / n) / n
+    return pass_gate(
+        n, (fixed - broken) / n, binom.sf(fixed - 1, changed, 0.5), low, high, SHOWN * error
+    )
 
 
-def judge_draws(n: int, difference: float, gains: Doubles) -> Comparison:
-    """Compares by the gains of paired bootstrap draws [D]; draws without a score are left out."""
+def score_mixtures(
+    task: Task, targets: Truth, plain: Answers, candidate: Answers, draws: int, seed: int
+) -> Doubles:
+    """The metric's values on mixtures, each image's answer being one of the two by a coin: [D].
+
+    If it does not matter which answer is whose, the candidate is one mixture like any other (Fisher
+    1935). For AUC the answers are ranks, so that both are on one scale.
+    """
+    if METRICS[task.metric].tally is None:
+        plain, candidate = rankdata(plain, axis=0), rankdata(candidate, axis=0)
+    changed = (plain != candidate).any(axis=1)
+    both = np.concatenate([plain, candidate[changed]])
+    truth = np.concatenate([targets, targets[changed]])
+    return weigh_scores(task, truth, both, toss_weights(changed, draws, seed))
+
+
+def toss_weights(changed: NDArray[np.bool_], draws: int, seed: int) -> Iterator[Doubles]:
+    """Weights of N answers and of M others to the changed images, either of which counts.
+
+    Blocks [N + M, d] of some of the draws.
+    """
+    dice = np.random.default_rng(seed)
+    others = int(changed.sum())
+    for width in split_draws(len(changed) + others, draws):
+        coins = dice.integers(0, 2, (others, width)).astype(np.float64)
+        kept = np.ones((len(changed), width))
+        kept[changed] = 1 - coins
+        yield np.concatenate([kept, coins])
+
+
+def draw_gains(
+    task: Task, targets: Truth, plain: Answers, candidate: Answers, draws: int, seed: int
+) -> Doubles:
+    """What the candidate's score has over the plain one's on bootstrap draws of the images: [D]."""
+    one, other = (
+        bootstrap_scores(task, targets, answers, draws, seed) for answers in (plain, candidate)
+    )
+    return other - one
+
+
+def judge_draws(n: int, gain: float, gains: Doubles, p: float | None = None) -> Comparison:
+    """Compares by the gains of bootstrap draws [D]; draws without a score are left out.
+
+    p is the share of draws that gain nothing, unless a test that says more gives it.
+    """
     gains = gains[np.isfinite(gains)]
-    if len(gains) == 0 or not np.isfinite(difference):
-        return Comparison(n, difference, np.nan, np.nan, 1.0, adopted=False)
-    low, high = (float(bound) for bound in np.quantile(gains, [DOUBT, 1 - DOUBT]))
-    p = float((1 + (gains <= 0).sum()) / (1 + len(gains)))
-    return Comparison(n, difference, low, high, p, adopted=low > 0 and difference > 0)
+    if len(gains) == 0 or not np.isfinite(gain):
+        return pass_gate(n, gain, 1.0, np.nan, np.nan, np.nan)
+    if p is None:
+        p = (1 + (gains <= 0).sum()) / (1 + len(gains))
+    low, high = np.quantile(gains, [DOUBT, 1 - DOUBT])
+    return pass_gate(n, gain, p, low, high, SHOWN * gains.std())
+
+
+def compare_repeats(differences: Doubles, validated: float, trained: float) -> Comparison:
+    """Compares by what R repeats of a training gain, on other folds or with other seeds.
+
+    Their training images overlap, so that they differ less than new ones would: Student's t with
+    the variance corrected by validated over trained images (Nadeau and Bengio 2003, Machine
+    Learning 52:239). Repeats that all gain the same do not tell how sure that is.
+    """
+    repeats, share = len(differences), 1 / len(differences) + validated / trained
+    gain, p = float(np.mean(differences)), 1.0
+    if np.ptp(differences) > ROUNDING:
+        error = np.std(differences, ddof=1) * np.sqrt(share)
+        p = stdtr(repeats - 1, -gain / error)
+    return pass_gate(repeats, gain, p, *bound_mean(differences, share))
+
+
+def bound_mean(values: Doubles, share: float) -> tuple[float, float, float]:
+    """Student's bounds of a mean, one-sided 95 % each, and the true mean that would be shown.
+
+    `share` is what part of the values' variance the mean's is: 1 / n for n independent ones.
+    """
+    if len(values) < 2:
+        return np.nan, np.nan, np.nan
+    error, free = values.std(ddof=1) * np.sqrt(share), len(values) - 1
+    half, more = (stdtrit(free, chance) * error for chance in (1 - DOUBT, POWER))
+    return values.mean() - half, values.mean() + half, half + more
+
+
+def find_paired_error(
+    task: Task, targets: Truth, plain: Answers, candidate: Answers, seed: int = 0
+) -> float:
+    """The standard error of what a candidate gains, [N, C] answers each; NaN without a score."""
+    gains = draw_gains(task, targets, plain, candidate, DRAWS, seed)
+    gains = gains[np.isfinite(gains)]
+    return float(gains.std()) if len(gains) else np.nan
 
 
 # ==================================================================================================
@@ -2224,13 +2380,6 @@ def apply_rule(rule: Rule, probs: Answers) -> NDArray[np.float32]:
 def choose_classes(chosen: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     """Decisions for one class each: [N] → [N, C]."""
     return encode_targets(chosen, classes).astype(np.float32)
-
-
-def find_named(task: Task, answers: Answers) -> NDArray[np.uint8]:
-    """The classes that each answer names, the likeliest where it is probabilities: [N, C]."""
-    if not task.exclusive:
-        return (answers >= 0.5).astype(np.uint8)
-    return encode_targets(answers.argmax(axis=1), answers.shape[1])
 
 
 def pass_thresholds(probs: Answers, thresholds: Doubles, fill: bool) -> NDArray[np.float32]:
@@ -2484,6 +2633,287 @@ def read_option(fields: Mapping[str, Any]) -> Option:
 def know(figure: Any) -> Any:
     """A figure as it was before JSON, which has no word for what is no number."""
     return np.nan if figure is None else figure
+
+
+# ==================================================================================================
+# Blends: what several models, or several views of an image, answer together
+# ==================================================================================================
+# Probabilities are averaged, or multiplied with exponents and scaled anew, or their ranks averaged.
+# The weights are fitted on out-of-fold answers; which of these fits to trust is the next section's.
+# Accuracies as weights are not among them: of .965 and .969 they make .499 and .501.
+#
+# Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8.
+
+Members = NDArray[np.floating[Any]]  # [M, N, C], probabilities
+
+FLOOR = 1e-7  # float32 knows no probability nearer to one; a zero may not veto all others
+EM_ROUNDS, EM_SETTLED = 2000, 1e-6
+RIDGE = 0.01  # nats by which a stack is worse for an exponent that is one off the mean's
+MOST_POWER = 20.0  # and of an exponent: images that are all right would have them grow for ever
+STEPS, BAGS = 40, 20  # of the greedy search
+
+
+class Blend(NamedTuple):
+    """How members become one: weights [M], none below zero, of a kind of mean.
+
+    Those of "mean" and "rank" sum to 1, those of "geometric" need not. `power` sharpens the result
+    where it is above 1: what multiplies its log probabilities, or its logits where an image may
+    have several classes. A rank is one among the images that are answered together.
+    """
+
+    kind: Literal["mean", "geometric", "rank"]
+    weights: tuple[float, ...]
+    power: float = 1.0
+
+
+Fit = Callable[[Task, Truth, Members], Blend]
+
+
+def apply_blend(blend: Blend, members: Members, *, exclusive: bool) -> NDArray[np.float32]:
+    """The probabilities of a blend: [N, C]; rows sum to 1 where an image has one class.
+
+    Where members have no number, the mean of the others takes its place.
+    """
+    members = fill_gaps(members)
+    if blend.kind == "geometric":
+        logits = sum_weighted(blend.weights, take_logits(members, exclusive))
+        return squash(blend.power * logits, exclusive).astype(np.float32)
+    if blend.kind == "rank":
+        members = rankdata(members, axis=1) / (members.shape[1] + 1)
+    probs = sum_weighted(blend.weights, members)
+    if exclusive:
+        total = probs.sum(axis=1, keepdims=True)
+        probs = np.divide(probs, total, np.full_like(probs, 1 / probs.shape[1]), where=total > 0)
+    if blend.power != 1:
+        probs = squash(blend.power * take_logits(probs, exclusive), exclusive)
+    return np.minimum(probs, 1).astype(np.float32)
+
+
+def fill_gaps(members: Members) -> Members:
+    """The members with a number for every image: the others' mean, and all alike without others."""
+    known = np.isfinite(members)
+    if known.all():
+        return members
+    told = known.sum(axis=0)
+    means = np.where(known, members, 0).sum(axis=0) / np.maximum(told, 1)
+    means[told == 0] = 1 / members.shape[2]
+    filled: Members = np.where(known, members, means)
+    return filled
+
+
+def sum_weighted(weights: Sequence[float], members: Members) -> Doubles:
+    """The weighted sum over members, one after the other, as they may be large: [N, C]."""
+    total = np.zeros(members.shape[1:])
+    for weight, member in zip(weights, members, strict=True):
+        if weight:
+            total += weight * member
+    return total
+
+
+def take_logits(probs: Answers, exclusive: bool) -> Answers:
+    """Log probabilities, or log odds where an image may have several classes."""
+    logits: Answers = np.log(np.maximum(probs, FLOOR))
+    return logits if exclusive else logits - np.log(np.maximum(1 - probs, FLOOR))
+
+
+def squash(logits: Doubles, exclusive: bool) -> Doubles:
+    """The way back: softmax of the rows [N, C], or a sigmoid of each class by itself."""
+    if not exclusive:
+        return np.asarray(1 / (1 + np.exp(-logits)))
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+class Judge:
+    """Scores arithmetic means of members: by the metric, then by log loss, then by their number.
+
+    Scores are tuples that are higher for what is better. A score that is not defined is the lowest.
+    """
+
+    def __init__(self, task: Task, targets: Truth, members: Members) -> None:
+        self.task, self.targets, self.members = task, targets, fill_gaps(members)
+        self.told = find_told(task, targets, self.members)
+        self.rule = plain_rule(task)
+        self.sign = 1 if METRICS[task.metric].higher_is_better else -1
+        self.seen = dict[tuple[int, ...], tuple[float, float, int]]()
+
+    def __call__(self, weights: NDArray[np.int64]) -> tuple[float, float, int]:
+        """The score of a mean in which each member counts as often as it says: [M]."""
+        key = tuple((weights // np.gcd.reduce(weights)).tolist())
+        if key not in self.seen:
+            self.seen[key] = self.score(weights / weights.sum())
+        return self.seen[key]
+
+    def score(self, weights: Doubles) -> tuple[float, float, int]:
+        """The score of any weights that sum to 1: [M]."""
+        probs = np.minimum(sum_weighted(weights.tolist(), self.members), 1)
+        answers = apply_rule(self.rule, probs)
+        alike = [np.ones((len(answers), 1))]
+        value = self.sign * float(weigh_scores(self.task, self.targets, answers, alike)[0])
+        told = round(float(np.log(weights @ self.told).mean()), 9)  # what is less is rounding
+        return (value if np.isfinite(value) else -np.inf, told, -int((weights > 0).sum()))
+
+
+def find_told(task: Task, targets: Truth, members: Members) -> Doubles:
+    """The probability that each member gave to each truth: [M, N], or [M, N C] of several classes.
+
+    None is below the floor.
+    """
+    if task.exclusive:
+        told = members[:, np.arange(len(targets)), targets.argmax(axis=1)]
+    else:
+        told = np.where(targets != 0, members, 1 - members).reshape(len(members), -1)
+    return np.asarray(np.maximum(told, FLOOR), np.float64)
+
+
+def spread_evenly(members: Members) -> tuple[float, ...]:
+    """The same weight for all members."""
+    return (1 / len(members),) * len(members)
+
+
+def fit_uniform(_: Task, __: Truth, members: Members) -> Blend:
+    """The mean."""
+    return Blend("mean", spread_evenly(members))
+
+
+def fit_geometric(_: Task, __: Truth, members: Members) -> Blend:
+    """The mean of log probabilities, or of logits."""
+    return Blend("geometric", spread_evenly(members))
+
+
+def fit_ranks(_: Task, __: Truth, members: Members) -> Blend:
+    """The mean of ranks, for metrics that ask how images are ordered, as AUC does."""
+    return Blend("rank", spread_evenly(members))
+
+
+def fit_single(task: Task, targets: Truth, members: Members) -> Blend:
+    """The member that is best by itself on the metric."""
+    judge, alone = Judge(task, targets, members), np.eye(len(members), dtype=np.int64)
+    return Blend("mean", tuple(max(alone, key=judge).astype(float).tolist()))
+
+
+def fit_likelihood(task: Task, targets: Truth, members: Members) -> Blend:
+    """The weights of lowest log loss, by expectation maximisation, which needs no derivative.
+
+    The loss is convex, so there is one answer; no member by itself is better.
+    """
+    told = find_told(task, targets, fill_gaps(members))
+    weights = np.array(spread_evenly(members))
+    for _ in range(EM_ROUNDS):
+        moved = weights * (told @ (1 / (weights @ told))) / told.shape[1]
+        settled = np.abs(moved - weights).max() < EM_SETTLED
+        weights = moved / moved.sum()
+        if settled:
+            break
+    ends = [weights, *np.eye(len(members))]
+    best = max(ends, key=lambda end: float(np.log(end @ told).mean()))
+    return Blend("mean", tuple(best.tolist()))
+
+
+def fit_greedy(task: Task, targets: Truth, members: Members) -> Blend:
+    """Weights by steps that each add the member that helps the metric most (Caruana 2004, ICML).
+
+    The search is made in bags of half the members, which are drawn by their order of merit; the
+    mean of the bags counts, unless a single member is better on these images.
+    """
+    judge, count = Judge(task, targets, members), len(members)
+    alone = np.eye(count, dtype=np.int64)
+    merit = sorted(range(count), key=lambda member: judge(alone[member]), reverse=True)
+    dice, size = np.random.default_rng(0), min(count, max(2, (count + 1) // 2))
+    found, total = dict[tuple[int, ...], Doubles](), np.zeros(count)
+    for _ in range(BAGS):
+        bag = tuple(merit[place] for place in sorted(dice.permutation(count)[:size]))
+        if bag not in found:
+            found[bag] = search_bag(judge, bag)
+        total += found[bag]
+    best = max([total / BAGS, alone[merit[0]].astype(float)], key=judge.score)
+    return Blend("mean", tuple(best.tolist()))
+
+
+def search_bag(judge: Judge, bag: Sequence[int]) -> Doubles:
+    """The best weights on the way of a greedy search with replacement: [M]; members best first.
+
+    It starts from the best of the means of the first few.
+    """
+    alone = np.eye(len(judge.members), dtype=np.int64)
+    counts = max((alone[list(bag[:end])].sum(axis=0) for end in range(1, len(bag) + 1)), key=judge)
+    best = counts
+    for _ in range(STEPS):
+        counts = max((counts + alone[member] for member in bag), key=judge)
+        best = max(best, counts, key=judge)
+    return np.asarray(best / best.sum(), np.float64)
+
+
+def fit_stack(task: Task, targets: Truth, members: Members) -> Blend:
+    """The exponents, none below zero, of lowest log loss; a ridge pulls them towards the mean's."""
+    logits, start = (
+        take_logits(fill_gaps(members), task.exclusive),
+        np.array(spread_evenly(members)),
+    )
+    exponents = fit_exponents(task, targets, logits, start, RIDGE)
+    return Blend("geometric", tuple(exponents.tolist()))
+
+
+def fit_power(task: Task, targets: Truth, probs: Answers) -> float:
+    """The power of lowest log loss for probabilities [N, C]: a temperature's inverse."""
+    logits = take_logits(fill_gaps(probs[None]), task.exclusive)
+    return float(fit_exponents(task, targets, logits, np.ones(1), 0.0)[0])
+
+
+def fit_exponents(
+    task: Task, targets: Truth, logits: Members, start: Doubles, ridge: float
+) -> Doubles:
+    """The multipliers [M] of logits [M, N, C] whose sum has the lowest log loss, in nats.
+
+    The ridge is against squares of what they are off the start. The problem is convex.
+    """
+    flat, truth = logits.reshape(len(logits), -1), targets.astype(np.float64)
+    cells = len(targets) if task.exclusive else targets.size
+
+    def measure(weights: Doubles) -> tuple[float, Doubles]:
+        heights = (weights @ flat).reshape(truth.shape)
+        probs = squash(heights, task.exclusive)
+        wrong = np.logaddexp(0, heights)
+        if task.exclusive:
+            top = heights.max(axis=1, keepdims=True)
+            wrong = top + np.log(np.exp(heights - top).sum(axis=1, keepdims=True))
+        off = weights - start
+        loss = (wrong.sum() - (truth * heights).sum()) / cells + ridge * off @ off
+        return float(loss), flat @ (probs - truth).ravel() / cells + 2 * ridge * off
+
+    bounds = [(0.0, MOST_POWER)] * len(start)
+    return np.asarray(minimize(measure, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
+
+
+FITS: dict[str, Fit] = {
+    "uniform": fit_uniform,
+    "best single": fit_single,
+    "log-loss weights": fit_likelihood,
+    "greedy": fit_greedy,
+    "geometric mean": fit_geometric,
+    "geometric stack": fit_stack,
+    "rank average": fit_ranks,
+}
+
+
+def list_fits(task: Task) -> dict[str, Fit]:
+    """The fits worth trying for a task, uniform first: ranks only where order is all that counts.
+
+    A ranking asks for the order of classes, not of images, so that it wants none either.
+    """
+    fits = dict(FITS)
+    if task.metric != "auc":
+        del fits["rank average"]
+    return fits
+
+
+def weigh_by_accuracy(task: Task, targets: Truth, members: Members) -> Blend:
+    """Accuracies as weights, to be shown and not to be used: they hardly differ from each other."""
+    named = [find_named(task, member) == targets for member in fill_gaps(members)]
+    right = np.array([cells.all(axis=1).mean() for cells in named])
+    total = right.sum()
+    weights = right / total if total else np.array(spread_evenly(members))
+    return Blend("mean", tuple(weights.tolist()))
 
 
 # ==================================================================================================
@@ -4296,6 +4726,25 @@ class Images(NamedTuple):
     table: pd.DataFrame  # [N] id, path; label and group where known
     pixels: Pixels  # [N, S, S, 3] uint8
     unreadable: list[str]  # ids
+
+
+class JoinedPixels:
+    """Squares of two stores as one, without a copy: the rows of the second follow."""
+
+    def __init__(self, first: Pixels, second: Pixels) -> None:
+        self.first, self.second = first, second
+        self.shape = (len(first) + len(second), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        places = np.arange(len(self))[rows]
+        squares = np.empty((len(places), *self.shape[1:]), np.uint8)
+        late = places >= len(self.first)
+        squares[~late] = self.first[places[~late]]
+        squares[late] = self.second[places[late] - len(self.first)]
+        return squares
 
 
 def decode_images(
@@ -6467,11 +6916,21 @@ def find_backbone(name: str) -> Backbone:
 # ==================================================================================================
 # Normalisation: from pixels of 0 to 255 to what a backbone expects
 # ==================================================================================================
+# It is part of the model, and so are grey pixels: whoever feeds the saved model colours, as a later
+# session does that knows nothing of the settings, has the answers that were validated.
 
 # ImageNet's mean and standard deviation by channel, on the scale of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+
+
+def turn_grey(squares: Any) -> Any:
+    """The luma of pixels [B, H, W, 3] of 0 to 255, in all three channels; grey ones stay so."""
+    channels = keras.ops.split(squares, 3, axis=-1)
+    luma = sum(share * channel for share, channel in zip(LUMA, channels, strict=True))
+    return keras.ops.repeat(luma, 3, axis=-1)
 
 
 def scale_pixels(pixels: Any, scaling: Scaling) -> Any:
@@ -7214,6 +7673,8 @@ def add_body(squares: Any, config: Config, start: Start, classes: int, seed: int
     set_drop_path(backbone, config.model.drop_path)
     if config.head.pooling == "gem":
         backbone = pool_by_gem(backbone)
+    if config.pixels.colour == "grey":
+        squares = turn_grey(squares)
     features = backbone(scale_pixels(squares, start.scaling))
     return add_head(features, config.head, classes, seed)
 
@@ -7324,6 +7785,222 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     odds = np.exp(shifted)
     return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
+
+
+# ==================================================================================================
+# Views: the same images, seen another way
+# ==================================================================================================
+# A view changes a little that should not matter: mirrored, moved, cut, turned, lighter. It is made
+# on the host, of squares as they are stored, so the network gets what it always gets: one static
+# shape, the same pixels on every backend. A square is larger than what the model cuts out of its
+# centre, by augmentation's margin, so what moves into sight was there; else edges are repeated.
+#
+# Shapes: N images, S side of the stored square.
+
+SHARE_MOVED = 1 / 18  # of the stored side: what augment.margin's default leaves on each side
+CUT = 8 / 7  # a crop shows seven eighths of the side
+TURN, ZOOM = 8.0, 1.1  # degrees; as far as networks are used to
+
+
+class View(NamedTuple):
+    """What becomes of an image: it is mirrored, zoomed and turned about its centre, then moved."""
+
+    name: str
+    flip: bool = False
+    zoom: float = 1.0  # above 1 the middle fills the square
+    turn: float = 0.0  # degrees, against the clock
+    right: float = 0.0  # how far what is seen moves, a share of the stored side, in whole pixels
+    down: float = 0.0
+    light: float = 1.0  # factor of all values
+    grey: bool = False
+
+
+IDENTITY = View("identity")
+VIEWS: dict[str, View] = {
+    view.name: view
+    for view in (
+        IDENTITY,
+        View("flip", flip=True),
+        View("shift-left", right=-SHARE_MOVED),
+        View("shift-right", right=SHARE_MOVED),
+        View("shift-up", down=-SHARE_MOVED),
+        View("shift-down", down=SHARE_MOVED),
+        View("crop-top-left", zoom=CUT, right=SHARE_MOVED, down=SHARE_MOVED),
+        View("crop-top-right", zoom=CUT, right=-SHARE_MOVED, down=SHARE_MOVED),
+        View("crop-bottom-left", zoom=CUT, right=SHARE_MOVED, down=-SHARE_MOVED),
+        View("crop-bottom-right", zoom=CUT, right=-SHARE_MOVED, down=-SHARE_MOVED),
+        View("zoom-in", zoom=ZOOM),
+        View("zoom-out", zoom=1 / ZOOM),
+        View("turn-left", turn=TURN),
+        View("turn-right", turn=-TURN),
+        View("brighter", light=1.2),
+        View("darker", light=0.8),
+        View("grey", grey=True),
+    )
+}
+
+
+def find_views(names: str) -> tuple[str, ...]:
+    """The views that predict.views names, the image as it is before them; () where it is none.
+
+    Raises SettingsError with the names there are.
+    """
+    asked = dict.fromkeys(names.split())
+    if list(asked) == ["none"]:
+        return ()
+    unknown = [name for name in asked if name not in VIEWS]
+    if unknown or not asked:
+        close = difflib.get_close_matches(unknown[0], VIEWS, n=1) if unknown else []
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        raise SettingsError(
+            f"predict.views must be none, or names apart by spaces, of {', '.join(VIEWS)}, "
+            f"not {names!r}{guess}"
+        )
+    return tuple(dict.fromkeys((IDENTITY.name, *asked)))
+
+
+def draw_view(index: int, *, flip: bool) -> View:
+    """The view of that number: the image as it is, then any number of small changes.
+
+    The same number is always the same view; every second one is mirrored where `flip` allows it.
+    """
+    if index == 0:
+        return IDENTITY
+    moves = np.random.default_rng((42, index)).uniform(-1, 1, 4)
+    right, down, turn, zoom = moves * (SHARE_MOVED, SHARE_MOVED, TURN, math.log(ZOOM))
+    mirrored = flip and index % 2 == 1
+    return View(f"drawn-{index}", mirrored, math.exp(zoom), turn, right, down)
+
+
+def find_matrix(view: View, side: int) -> NDArray[np.float64]:
+    """Where in a stored square each pixel of the view is found: [2, 3], of (x, y, 1)."""
+    sine, cosine = (part(math.radians(view.turn)) / view.zoom for part in (math.sin, math.cos))
+    back = np.array([[cosine, -sine], [sine, cosine]])
+    if view.flip:
+        back[0] *= -1
+    centre = np.full(2, (side - 1) / 2)
+    moved = np.rint(np.array([view.right, view.down]) * side)
+    return np.column_stack([back, centre - back @ (centre + moved)])
+
+
+class Seen:
+    """Pixels [N, S, S, 3] uint8 as a view shows them, made whenever they are asked for."""
+
+    def __init__(self, pixels: Pixels, view: View) -> None:
+        self.pixels, self.view, self.shape = pixels, view, pixels.shape
+        self.matrix = find_matrix(view, pixels.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        stored = np.asarray(self.pixels[rows])
+        squares = stored.reshape(-1, *self.shape[1:])
+        if not np.array_equal(self.matrix, np.eye(2, 3)):
+            stay, squares = squares, np.empty_like(squares)
+            for row, square in enumerate(stay):
+                squares[row] = self.move(square)
+        return self.colour(squares).reshape(stored.shape)
+
+    def move(self, square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One square mirrored, zoomed, turned and moved."""
+        moved: NDArray[np.uint8] = cv2.warpAffine(
+            square,
+            self.matrix,
+            (self.shape[2], self.shape[1]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return moved
+
+    def colour(self, squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Squares in another light, or without colour."""
+        if self.view.grey:
+            squares = np.repeat(np.rint(squares @ LUMA)[..., None], 3, axis=-1).astype(np.uint8)
+        if self.view.light == 1:
+            return squares
+        levels = np.clip(np.rint(np.arange(256) * self.view.light), 0, 255)
+        return np.asarray(levels.astype(np.uint8)[squares])
+
+
+# ==================================================================================================
+# Adaptive: more views only for images that are still undecided
+# ==================================================================================================
+# Most images are clear after a few views, and some never are. After each view every image has
+# votes; where the leading class can be expected to keep a majority, however many views follow, it
+# is done (Aggarwal et al. 2023, arXiv 2305.11860). Votes decide when to stop; the answer is the
+# mean of the probabilities that were given.
+#
+# Shapes: N images, C classes.
+
+FIRST_VIEWS = 6  # that every image gets
+UNSURE = 0.05  # how likely the leading class may lose its majority where an image is done
+
+# Asked for the number of a view and rows [n], a model answers with probabilities [n, C].
+AnswerView = Callable[[int, NDArray[np.int64]], NDArray[np.float32]]
+
+
+class Gathered(NamedTuple):
+    """What adaptive views say of each image, and how many it took."""
+
+    probs: NDArray[np.float32]  # [N, C]
+    taken: NDArray[np.int64]  # [N], views
+    undecided: NDArray[np.bool_]  # [N], after all there may be
+
+
+def gather_views(
+    answer: AnswerView,
+    rows: NDArray[np.int64],
+    most: int,
+    *,
+    exclusive: bool,
+    unsure: float = UNSURE,
+) -> Gathered:
+    """Asks for one view after the other, each only of rows [N] that are undecided, `most` at most.
+
+    Raises ValueError without a view to ask for.
+    """
+    if most < 1:
+        raise ValueError(f"at least one view must be taken, not {most}")
+    active, taken = np.arange(len(rows)), np.zeros(len(rows), np.int64)
+    sums = votes = np.zeros((len(rows), 0))
+    for view in range(most):
+        probs = answer(view, rows[active])
+        if not sums.shape[1]:
+            sums, votes = (np.zeros((len(rows), probs.shape[1])) for _ in range(2))
+        sums[active] += probs
+        votes[active] += cast_votes(probs, exclusive=exclusive)
+        taken[active] += 1
+        if view + 1 >= FIRST_VIEWS:
+            sure = find_certainty(votes[active], view + 1, exclusive=exclusive)
+            active = active[sure < 1 - unsure]
+        if not len(active):
+            break
+    undecided = np.isin(np.arange(len(rows)), active)
+    return Gathered((sums / np.maximum(taken, 1)[:, None]).astype(np.float32), taken, undecided)
+
+
+def cast_votes(probs: NDArray[np.float32], *, exclusive: bool) -> NDArray[np.bool_]:
+    """The classes that one view votes for: [n, C]; the likeliest one where they are exclusive."""
+    if not exclusive:
+        return probs > 0.5
+    return np.asarray(np.arange(probs.shape[1]) == probs.argmax(axis=1)[:, None])
+
+
+def find_certainty(
+    votes: NDArray[np.float64], views: int, *, exclusive: bool
+) -> NDArray[np.float64]:
+    """How surely each image's answer stays with more views: [n, C] votes to [n].
+
+    That is P(Beta(n1 + 1, n2 + 1) > 1/2) of the votes for the two classes ahead; where classes do
+    not exclude each other, of those for and against the class that is least clear.
+    """
+    if exclusive:
+        second, first = np.partition(votes, -2, axis=1)[:, -2:].T
+    else:
+        first = np.maximum(votes, views - votes).min(axis=1)
+        second = views - first
+    return np.asarray(betainc(second + 1, first + 1, 0.5))
 
 
 # ==================================================================================================
@@ -8113,8 +8790,208 @@ def draw_range_test(test: RangeTest, path: Path) -> None:
 
 
 # ==================================================================================================
+# Pseudo-labels: test images of which a model is sure, as training images
+# ==================================================================================================
+# A label that a model made must be sure twice: nearly all views of the image agree on it, and it is
+# as confident as answers whose truth is known and which were right nearly always. Each fold takes
+# its labels from the one model that never saw its images, and thresholds from the other folds'
+# truth, so that what validates it stays unseen. Whether it helps, two runs must show: a pseudo arm,
+# and a control of as many updates.
+#
+# Shapes: K folds, V views, N images out of fold, T test images, C classes.
+
+Z90 = 1.6448536269514722  # one-sided 95 % point of the normal distribution
+EDGES = (0.5, 0.65, 0.8, 0.95, 1.0)  # of the bands in which precision is shown
+RULE_RISK = (
+    "some competitions forbid labels made by models, or hand labelling, of the test part: read the "
+    "rules"
+)
+
+
+class PseudoError(ValueError):
+    """Test images cannot be labelled as asked."""
+
+
+class Poll(NamedTuple):
+    """What the views of some images say together."""
+
+    labels: NDArray[np.int64]  # [N] likeliest class of the mean over views
+    agreement: Doubles  # [N] share of views whose likeliest class it is
+    confidence: Doubles  # [N] its mean probability
+
+    def select(self, kept: NDArray[np.bool_]) -> "Poll":
+        """Some of the images: a mask [N]."""
+        return Poll(self.labels[kept], self.agreement[kept], self.confidence[kept])
+
+
+class FoldPoll(NamedTuple):
+    """What one fold's model says of images that it never saw."""
+
+    own: Poll  # [N] those that validated it
+    truth: NDArray[np.int64]  # [N] their classes
+    test: Poll  # [T]
+
+
+class Selection(NamedTuple):
+    """The labels of test images for one fold, −1 for none, and how they came about."""
+
+    labels: NDArray[np.int64]  # [T]
+    thresholds: Doubles  # [C] of confidence; infinite for classes of which none is accepted
+    sure: int  # images that agree and reach their class's threshold
+    copies: int  # of these, too near to what validates the fold
+    capped: int  # of the rest, more than the test part is expected to hold of their class
+
+
+class Band(NamedTuple):
+    """Images whose views agree to some degree, and how many of them were named rightly."""
+
+    name: str
+    n: int
+    right: int
+
+
+def poll_views(votes: NDArray[np.float32]) -> Poll:
+    """Polls the probabilities of each view: [V, N, C]."""
+    mean = votes.mean(axis=0, dtype=np.float64)
+    labels = mean.argmax(axis=1)
+    agreement = (votes.argmax(axis=2) == labels).mean(axis=0)
+    return Poll(labels, agreement, np.take_along_axis(mean, labels[:, None], axis=1)[:, 0])
+
+
+def join_polls(polls: Sequence[Poll]) -> Poll:
+    """Lays polls end to end."""
+    return Poll(*map(np.concatenate, zip(*polls, strict=True)))
+
+
+def select_labels(
+    polls: Sequence[FoldPoll],
+    fold: int,
+    banned: NDArray[np.bool_],
+    classes: int,
+    config: PseudoConfig,
+) -> Selection:
+    """Labels the test images of which one fold's model is sure; those banned [T] get none.
+
+    Neither that fold's truth nor another fold's answers to the test part are looked at.
+    """
+    others = [poll for number, poll in enumerate(polls) if number != fold]
+    known, truth = join_polls([poll.own for poll in others]), [poll.truth for poll in others]
+    right = known.labels == np.concatenate(truth)
+    agreed = known.agreement >= config.agreement
+    thresholds = find_thresholds(known.select(agreed), right[agreed], classes, config.precision)
+    test = polls[fold].test
+    sure = (test.agreement >= config.agreement) & (test.confidence >= thresholds[test.labels])
+    free = sure & ~banned
+    expected = expect_counts(known.labels, np.concatenate(truth), test.labels, classes)
+    kept = keep_likeliest(test, free, np.floor(config.ratio * expected + 1e-9))
+    counts = (int(one.sum()) for one in (sure, sure & banned, free & ~kept))
+    return Selection(np.where(kept, test.labels, -1), thresholds, *counts)
+
+
+def bound_share(right: NDArray[np.int64], n: NDArray[np.int64]) -> Doubles:
+    """The one-sided lower 95 % bound of shares (Wilson 1927, JASA 22:209), n of 1 or more."""
+    share, z2 = right / n, Z90**2
+    centre = share + z2 / (2 * n)
+    half = Z90 * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return np.asarray((centre - half) / (1 + z2 / n))
+
+
+def count_needed(precision: float) -> int:
+    """The fewest answers of a class, all of them right, whose bound reaches a precision."""
+    return int(np.ceil(Z90**2 * precision / (1 - precision) - 1e-9))
+
+
+def find_thresholds(
+    known: Poll, right: NDArray[np.bool_], classes: int, precision: float
+) -> Doubles:
+    """The lowest confidence of each class from which on answers are precise enough: [C].
+
+    That is where the lower bound of their precision, on images whose truth is known, reaches
+    `precision`; infinite where it does so nowhere. As only the order of confidences counts, to
+    calibrate them before would change nothing.
+    """
+    thresholds = np.full(classes, np.inf)
+    for label in np.unique(known.labels):
+        of_class = known.labels == label
+        order = np.argsort(-known.confidence[of_class])
+        confidence, hits = (column[of_class][order] for column in (known.confidence, right))
+        last = np.append(np.diff(confidence) != 0, True)  # equal ones stand or fall together
+        bounds = bound_share(np.cumsum(hits), np.arange(1, len(hits) + 1))
+        reached = np.flatnonzero(last & (bounds >= precision))
+        if len(reached):
+            thresholds[label] = confidence[reached[-1]]
+    return thresholds
+
+
+def expect_counts(
+    predicted: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    answers: NDArray[np.int64],
+    classes: int,
+) -> Doubles:
+    """How many images of each class the answers [T] stand for: [C], T in all.
+
+    Each answer counts as the classes that it turned out to be out of fold. Shares of the training
+    part would not follow a test part in which classes are more or less frequent.
+    """
+    joint = count_confusions(truth, predicted, classes)
+    joint += np.diag(joint.sum(axis=0) == 0)  # what was never answered may be as it says
+    return np.asarray(joint / joint.sum(axis=0) @ np.bincount(answers, minlength=classes))
+
+
+def keep_likeliest(test: Poll, free: NDArray[np.bool_], limits: Doubles) -> NDArray[np.bool_]:
+    """Of the free images [T], keeps the most confident of each class, up to its limit [C]."""
+    order = np.lexsort((-test.confidence, test.labels, ~free))[: free.sum()]
+    labels = test.labels[order]
+    places = np.arange(len(labels)) - np.searchsorted(labels, labels)
+    kept = np.zeros(len(free), np.bool_)
+    kept[order[places < limits[labels]]] = True
+    return kept
+
+
+def ban_copies(
+    pairs: Pairs | None, folds: NDArray[np.int64], images: int, count: int
+) -> NDArray[np.bool_]:
+    """Which of so many test images are nearly the same as one that validates a fold: [K, T].
+
+    `folds` are those of the training images, which the first rows of the pairs mean.
+    """
+    banned = np.zeros((count, images), np.bool_)
+    if pairs is not None:
+        across = pairs.select(pairs.second >= len(folds))
+        banned[folds[across.first], across.second - len(folds)] = True
+    return banned
+
+
+def ban_groups(
+    groups: NDArray[np.object_], folds: NDArray[np.int64], asked: NDArray[np.object_], count: int
+) -> NDArray[np.bool_]:
+    """Which test images are of a group that validates a fold: [K, T]; empty text is no group."""
+    held = [np.isin(asked.astype(str), groups[folds == fold].astype(str)) for fold in range(count)]
+    return np.asarray(np.stack(held) & (asked != ""), np.bool_)
+
+
+def count_bands(strength: Doubles, right: NDArray[np.bool_]) -> list[Band]:
+    """How often answers are right by how strongly the views agree on them, or how confident they
+    are: [N].
+    """
+    names = [f"below {EDGES[0]:g}"]
+    names += [f"{low:g} to {high:g}" for low, high in pairwise(EDGES)] + ["1"]
+    places = np.searchsorted(EDGES, strength, side="right")
+    n, hits = (np.bincount(one, minlength=len(names)).tolist() for one in (places, places[right]))
+    return [Band(*band) for band in zip(names, n, hits, strict=True)]
+
+
+# ==================================================================================================
 # Fold data: what one fold trains on, and what validates it
 # ==================================================================================================
+
+
+class PseudoLabelled(NamedTuple):
+    """Test images, and the label of each for each fold [K, T] int64, −1 for none."""
+
+    images: Images
+    labels: NDArray[np.int64]
 
 
 class TrainingSet(NamedTuple):
@@ -8123,6 +9000,7 @@ class TrainingSet(NamedTuple):
     images: Images
     folds: NDArray[np.int64]
     task: Task
+    pseudo: PseudoLabelled | None = None
 
 
 class FoldData(NamedTuple):
@@ -8134,6 +9012,7 @@ class FoldData(NamedTuple):
     task: Task
     batch_size: int
     seed: int
+    spare: int = 0  # images that an epoch is longer by than there are to train on
 
     @property
     def pixels(self) -> Pixels:
@@ -8143,7 +9022,7 @@ class FoldData(NamedTuple):
     @property
     def steps(self) -> int:
         """Updates in an epoch."""
-        return count_steps(len(self.training), self.batch_size)
+        return count_steps(len(self.training) + self.spare, self.batch_size)
 
     def check(self) -> None:
         """Raises PixelError if the pixels were scaled already: tf.data would cast them."""
@@ -8174,10 +9053,13 @@ class FoldData(NamedTuple):
 
 
 def take_fold(config: Config, given: TrainingSet, fold: int) -> FoldData:
-    """Leaves one fold out."""
+    """Leaves one fold out, and adds the test images that have a label for it.
+
+    The control arm does without these, in epochs of as many updates.
+    """
     table, task = given.images.table, given.task
     labels, ids = table["label"].to_numpy(), table["id"].to_numpy(str)
-    return FoldData(
+    data = FoldData(
         Labelled(given.images.pixels, labels, len(task.classes), ids),
         np.flatnonzero(given.folds != fold),
         np.flatnonzero(given.folds == fold),
@@ -8185,6 +9067,24 @@ def take_fold(config: Config, given: TrainingSet, fold: int) -> FoldData:
         config.pixels.batch_size,
         config.runtime.seed + fold,
     )
+    if given.pseudo is None:
+        return data
+    if config.pseudo.arm == "control":
+        return data._replace(spare=int((given.pseudo.labels[fold] >= 0).sum()))
+    return add_pseudo(data, given.pseudo, fold)
+
+
+def add_pseudo(fold: FoldData, pseudo: PseudoLabelled, number: int) -> FoldData:
+    """Adds the test images that have a label for a fold to what it trains on."""
+    data, labels = fold.data, pseudo.labels[number]
+    ids = pseudo.images.table["id"].to_numpy(str)
+    joined = data._replace(
+        pixels=JoinedPixels(data.pixels, pseudo.images.pixels),
+        labels=np.concatenate([data.labels, labels]),
+        ids=ids if data.ids is None else np.concatenate([data.ids, ids]),
+    )
+    added = len(data.labels) + np.flatnonzero(labels >= 0)
+    return fold._replace(data=joined, training=np.concatenate([fold.training, added]))
 
 
 # ==================================================================================================

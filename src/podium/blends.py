@@ -16,8 +16,8 @@ from scipy.optimize import minimize
 from scipy.stats import rankdata
 
 from podium.metrics import METRICS, weigh_scores
-from podium.rules import apply_rule, find_named, plain_rule
-from podium.tallies import Answers, Doubles, Truth
+from podium.rules import apply_rule, plain_rule
+from podium.tallies import Answers, Doubles, Truth, find_named
 from podium.task import Task
 
 Members = NDArray[np.floating[Any]]  # [M, N, C], probabilities

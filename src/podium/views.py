@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.cache import Pixels
+from podium.normalise import LUMA
 from podium.override import SettingsError
 
 SHARE_MOVED = 1 / 18  # of the stored side: what augment.margin's default leaves on each side
 CUT = 8 / 7  # a crop shows seven eighths of the side
 TURN, ZOOM = 8.0, 1.1  # degrees; as far as networks are used to
-LUMA = (0.299, 0.587, 0.114)  # red, green and blue in grey (Rec. 601)
 
 
 class View(NamedTuple):
