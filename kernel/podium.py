@@ -17,106 +17,106 @@ competition → pixels → folds → augment → backbones → model → train �
      857  Devices: what the backend found, held against what was asked for
      958  Hosts: several machines that train one network
     1151  Runtime: the machine, and the Keras backend that suits it
-    1336  Libraries
-    1360  Storage: a file is there whole, or as it was before
-    1399  Attempts: an answer within a time limit, or none
-    1435  Events: what the run says, to the reader of the log and to programs
-    1573  Predictions: class probabilities, keyed by image id
-    1634  Task: what is asked of each image
-    1689  Tallies: what each image adds to a metric
-    1864  Metrics: how good the answers are, and how sure that figure is
-    2042  Evidence: whether answers are better than others, or only luckier
-    2233  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2318  Rules: how probabilities become answers
-    2481  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2547  Questions: what a run was asked to show, and what the evidence said
-    2638  Blends: what several models, or several views of an image, answer together
-    2919  Inputs: where the competition's files are
-    3126  Tables: which one is about training images, and what its columns are
-    3349  Annotations: the JSON of COCO as a table
-    3400  Labels: what each training image shows
-    3580  Archives: images that lie in zips or TFRecords alone
-    3715  Sample: the ids that are asked for, and their images
-    3794  Classes: their names and their order
-    3876  Asked: what the sample submission wants to know of each image
-    4057  Solution: what the test images show, where that is known
-    4105  Draws: a part of the images for rehearsals, and a test part where there is none
-    4154  Competition: from its files to one image table
-    4329  Decode: one image file to an upright square of uint8
-    4500  Cache: where decoded squares are kept
-    4712  Pixels: from image files to squares of uint8
-    4844  Duplicates: images that are nearly the same
-    5080  Folds: every training image is validated once, by a model that never saw it
-    5295  Tells: how well the values of a column alone tell the labels of images
-    5372  Leaks: what would make a score look better than the network is
-    5592  Split: training images to folds, near-duplicates together, and what may leak across
-    5648  Composes: chains of albumentations' transforms, by name or of the user's own
-    5870  Policies: what training images go through, by name
-    5946  Augmentation: what the device does to training images
-    6009  Workers: processes that run a Compose
-    6133  Crew: the workers of one fold, on all cores
-    6307  Mixing: two images and their targets in one
-    6380  Sharing: one batch over all devices, of all hosts
-    6432  Batches: from stored squares to what a training step takes
-    6635  Pace: whether the device waits for its images, or they for the device
-    6674  Handles: where pretrained weights lie
-    6777  Backbones: the table of networks that turn pixels into features
-    6916  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    6958  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7025  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7251  Network: the backbone built, as its row of the table says
-    7328  Weights: what the backbone starts from
-    7509  Freezing: which variables train, and how fast
-    7642  Model: augment, normalise, backbone, head
-    7735  Prediction: from a trained model to class probabilities
-    7790  Views: the same images, seen another way
-    7926  Adaptive: more views only for images that are still undecided
-    8006  Marks: how well a model answers images whose labels are known
-    8030  Recipe: what learning takes where the settings leave it open
-    8157  Schedule: how fast the weights move
-    8251  Optimizers: gradients to updates, at rates that are known beforehand
-    8389  Objective: what training minimises, and what it is told to show
-    8464  Checkpoint: all that a fold has learned so far, in one file
-    8677  Range test: which learning rates a network bears
-    8792  Pseudo-labels: test images of which a model is sure, as training images
-    8985  Fold data: what one fold trains on, and what validates it
-    9090  Recalibrate: batch norm's statistics, taken anew
-    9300  Truth: why a network answers new images worse than those it learned
-    9484  FixRes: larger images answer than were learned
-    9550  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9619  Budget: what still fits before the deadline
-    9860  Stretch: some updates in one go, watched
-    9940  Planner: what the run's parts cost, and how far each fold may go
-   10052  Epochs: how far a fold has got, and what comes next
-   10192  Diary: one row of figures for each epoch of a fold, as it goes
-   10308  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10378  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10424  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10509  Training: one fold, in two phases, and through what may come between
-   10795  Inference: the models of an earlier run answer a competition's test part
-   10899  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11040  Submission: answers laid out as the sample is
-   11102  Card: the run at a glance, as a phone shows it
-   11334  Post: one request to a webhook, within a hard limit
-   11488  Sinks: who is told of the run, and in which words
-   11678  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   11918  Delivery: from the record to a sink, at least once
-   12118  Address: which sink an address stands for
-   12224  Webhook: finds where the run is to be told, and tells it there
-   12377  Histories: what each fold wrote down of its epochs
-   12461  Curves: one picture of all folds so far, for a phone
-   12510  Summary: the run in figures
-   12649  Results: what a run leaves in its folder, and what it must not leave of another
-   12738  Resume: a run that was cut off goes on where it was
-   12958  Record: what a run folder holds, as far as the run has got
-   13038  Page: the pieces that the report is made of
-   13181  Panels: how each fold learned, drawn one below the other
-   13358  Mistakes: which classes a run mixes up, and the images it got most wrong
-   13440  Report: one page that shows the run
-   13641  Cross-validation: fold by fold, each trained on the others
-   13798  The run: the stages in order
+    1343  Libraries
+    1367  Storage: a file is there whole, or as it was before
+    1406  Attempts: an answer within a time limit, or none
+    1442  Events: what the run says, to the reader of the log and to programs
+    1580  Predictions: class probabilities, keyed by image id
+    1641  Task: what is asked of each image
+    1696  Tallies: what each image adds to a metric
+    1871  Metrics: how good the answers are, and how sure that figure is
+    2049  Evidence: whether answers are better than others, or only luckier
+    2240  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2325  Rules: how probabilities become answers
+    2488  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2554  Questions: what a run was asked to show, and what the evidence said
+    2645  Blends: what several models, or several views of an image, answer together
+    2926  Inputs: where the competition's files are
+    3133  Tables: which one is about training images, and what its columns are
+    3356  Annotations: the JSON of COCO as a table
+    3407  Labels: what each training image shows
+    3587  Archives: images that lie in zips or TFRecords alone
+    3722  Sample: the ids that are asked for, and their images
+    3801  Classes: their names and their order
+    3883  Asked: what the sample submission wants to know of each image
+    4064  Solution: what the test images show, where that is known
+    4112  Draws: a part of the images for rehearsals, and a test part where there is none
+    4161  Competition: from its files to one image table
+    4336  Decode: one image file to an upright square of uint8
+    4507  Cache: where decoded squares are kept
+    4719  Pixels: from image files to squares of uint8
+    4851  Duplicates: images that are nearly the same
+    5087  Folds: every training image is validated once, by a model that never saw it
+    5302  Tells: how well the values of a column alone tell the labels of images
+    5379  Leaks: what would make a score look better than the network is
+    5599  Split: training images to folds, near-duplicates together, and what may leak across
+    5655  Composes: chains of albumentations' transforms, by name or of the user's own
+    5877  Policies: what training images go through, by name
+    5953  Augmentation: what the device does to training images
+    6016  Workers: processes that run a Compose
+    6140  Crew: the workers of one fold, on all cores
+    6314  Mixing: two images and their targets in one
+    6387  Sharing: one batch over all devices, of all hosts
+    6439  Batches: from stored squares to what a training step takes
+    6642  Pace: whether the device waits for its images, or they for the device
+    6681  Handles: where pretrained weights lie
+    6784  Backbones: the table of networks that turn pixels into features
+    6923  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    6965  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7032  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7258  Network: the backbone built, as its row of the table says
+    7335  Weights: what the backbone starts from
+    7516  Freezing: which variables train, and how fast
+    7649  Model: augment, normalise, backbone, head
+    7742  Prediction: from a trained model to class probabilities
+    7797  Views: the same images, seen another way
+    7933  Adaptive: more views only for images that are still undecided
+    8013  Marks: how well a model answers images whose labels are known
+    8037  Recipe: what learning takes where the settings leave it open
+    8164  Schedule: how fast the weights move
+    8258  Optimizers: gradients to updates, at rates that are known beforehand
+    8396  Objective: what training minimises, and what it is told to show
+    8471  Checkpoint: all that a fold has learned so far, in one file
+    8684  Range test: which learning rates a network bears
+    8799  Pseudo-labels: test images of which a model is sure, as training images
+    8992  Fold data: what one fold trains on, and what validates it
+    9097  Recalibrate: batch norm's statistics, taken anew
+    9307  Truth: why a network answers new images worse than those it learned
+    9491  FixRes: larger images answer than were learned
+    9557  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9626  Budget: what still fits before the deadline
+    9867  Stretch: some updates in one go, watched
+    9947  Planner: what the run's parts cost, and how far each fold may go
+   10059  Epochs: how far a fold has got, and what comes next
+   10199  Diary: one row of figures for each epoch of a fold, as it goes
+   10315  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10385  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10431  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10516  Training: one fold, in two phases, and through what may come between
+   10802  Inference: the models of an earlier run answer a competition's test part
+   10906  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11047  Submission: answers laid out as the sample is
+   11109  Card: the run at a glance, as a phone shows it
+   11341  Post: one request to a webhook, within a hard limit
+   11495  Sinks: who is told of the run, and in which words
+   11685  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   11925  Delivery: from the record to a sink, at least once
+   12125  Address: which sink an address stands for
+   12231  Webhook: finds where the run is to be told, and tells it there
+   12384  Histories: what each fold wrote down of its epochs
+   12468  Curves: one picture of all folds so far, for a phone
+   12517  Summary: the run in figures
+   12656  Results: what a run leaves in its folder, and what it must not leave of another
+   12745  Resume: a run that was cut off goes on where it was
+   12965  Record: what a run folder holds, as far as the run has got
+   13045  Page: the pieces that the report is made of
+   13188  Panels: how each fold learned, drawn one below the other
+   13365  Mistakes: which classes a run mixes up, and the images it got most wrong
+   13447  Report: one page that shows the run
+   13648  Cross-validation: fold by fold, each trained on the others
+   13805  The run: the stages in order
 
-Sources: sha256 97c1a3d7782b941f39ab3da8fec5d6c3619e7871f39bce4ba5714eaba78a3f6f
+Sources: sha256 77f2fa48b2224e809e4260322e4e055c531b547944b31be1863a9fd690afb9b1
 """
 
 # ==================================================================================================
@@ -130,7 +130,7 @@ Sources: sha256 97c1a3d7782b941f39ab3da8fec5d6c3619e7871f39bce4ba5714eaba78a3f6f
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "97c1a3d7782b941f39ab3da8fec5d6c3619e7871f39bce4ba5714eaba78a3f6f"
+SOURCE = "77f2fa48b2224e809e4260322e4e055c531b547944b31be1863a9fd690afb9b1"
 
 
 import atexit
@@ -1209,9 +1209,16 @@ def plan_environment(config: RuntimeConfig, accelerator: str) -> dict[str, str]:
     if accelerator == "cpu" and backend == "jax" and config.devices:
         here = max(config.devices // max(len(list_hosts(config)), 1), 1)
         plan["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={here}"
+    if backend == "jax":  # every fold builds its own network, which is compiled for the first alone
+        plan["JAX_COMPILATION_CACHE_DIR"] = str(find_compiled())
     if len(list_hosts(config)) > 1:
         plan["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"  # what CPUs of several hosts talk by
     return plan
+
+
+def find_compiled() -> Path:
+    """Where JAX keeps what it compiled: with what else this user's programs can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "podium" / "compiled"
 
 
 def prepare_environment(argv: Sequence[str]) -> Config | SettingsError:

@@ -66,6 +66,19 @@ def test_jax_on_a_cpu_gets_the_virtual_devices_asked_for():
     assert "XLA_FLAGS" not in plan_environment(RuntimeConfig(devices=8), "tpu")
 
 
+def test_what_jax_compiles_is_kept_among_what_the_users_programs_can_make_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = plan_environment(RuntimeConfig(), "tpu")["JAX_COMPILATION_CACHE_DIR"]
+    assert kept == str(tmp_path / "podium" / "compiled")
+    assert "JAX_COMPILATION_CACHE_DIR" not in plan_environment(RuntimeConfig(), "cpu")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = plan_environment(RuntimeConfig(), "tpu")["JAX_COMPILATION_CACHE_DIR"]
+    assert kept == str(tmp_path / ".cache" / "podium" / "compiled")
+
+
 def test_help_is_answered_and_a_mistake_refused_before_anything_is_loaded(
     capsys: pytest.CaptureFixture[str],
 ):

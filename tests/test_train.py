@@ -1,5 +1,5 @@
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,35 @@ def test_classes_that_do_not_exclude_each_other_are_learned_each_by_itself(
     np.testing.assert_array_equal(probs[:, 1] > 0.5, bright)
     last = pd.read_csv(tmp_path / "fold0" / "history.csv").iloc[-1]
     assert last["valid/accuracy"] == 1
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow compiles nothing ahead")
+def test_a_second_fold_compiles_nothing_that_the_first_one_did(
+    tmp_path: Path, session: Session, compiled: Path
+):
+    train_fold(CONFIG, START, make_set(), 0, session)
+    steps = {path.name for path in compiled.glob("jit_train_step*-cache")}
+    assert len(steps) == 2  # the head alone, and everything
+    keras.backend.clear_session()
+    train_fold(CONFIG, START, make_set(), 1, session)
+    assert {path.name for path in compiled.glob("jit_train_step*-cache")} == steps
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which JAX keeps all that it compiles while the test runs."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(tmp_path / "compiled"), 0.0), strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path / "compiled"
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.mark.either
