@@ -23,7 +23,9 @@ FAST = not slow and not backbones and not kill and not long
 JAX_ROOMS = augment backbones batches checkpoint conclude decoders devices fixres fold_data freezing hosts \
   hub_module infer keeper lr_range model network normalise objective optimizers port predict recalibrate \
   runtime sharing stretch train trainee truth webhook weights
-PYTEST_JAX = KERAS_BACKEND=jax $(PYTEST)
+# Many tests build the same small network: what one has compiled the others find.
+PYTEST_JAX = KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.venv/compiled \
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2 $(PYTEST)
 ON_JAX = $(JAX_ROOMS:%=tests/test_%.py)
 
 help:  ## list the targets
