@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp, ttest_rel
 
+from bench.gate import FAIR, SCENES, count_power, count_rules, count_scene
 from podium.evidence import (
     DOUBT,
     SHOWN,
@@ -35,15 +36,59 @@ def answer_noisily(dice, targets, metric, signal=2.0):
         yield encode_targets(probs.argmax(axis=1), 4).astype(float) if decided else probs
 
 
-@pytest.mark.parametrize("metric", METRICS)
+def bound_rate(repeats):
+    """5 %, and two standard errors of what so many repeats show of it."""
+    return 0.05 + 2 * np.sqrt(0.05 * 0.95 / repeats)
+
+
+@pytest.mark.modules
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "log_loss"])
 def test_of_answers_that_are_no_better_one_in_twenty_is_adopted(metric):
-    """120 times at 5 %: 13 or more adoptions would have odds of one in a hundred."""
-    adopted, dice = 0, np.random.default_rng(7)
-    for _ in range(120):
-        targets = encode_targets(dice.choice(4, 200, p=SHARES), 4)
-        plain, other = answer_noisily(dice, targets, metric)
-        adopted += compare_answers(ask(metric), targets, plain, other, draws=200).adopted
-    assert adopted <= 12
+    rates = count_scene(SCENES[0], metric, 300)
+    assert rates.gate <= bound_rate(300)
+    assert rates.naive > 0.4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("scene", "metric"), [(scene, metric) for scene in SCENES for metric in scene.metrics]
+)
+def test_one_in_twenty_is_adopted_by_every_metric_also_where_few_images_decide(scene, metric):
+    rates = count_scene(scene, metric, 1000)
+    print(scene.name, metric, rates)
+    assert rates.gate <= bound_rate(1000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("plant", FAIR)
+def test_of_rules_that_help_nothing_one_in_twenty_is_adopted(plant):
+    rates = count_rules(plant, 1000)
+    print(plant.__name__, rates)
+    assert rates.gate <= bound_rate(1000)
+
+
+@pytest.mark.modules
+@pytest.mark.parametrize(
+    ("images", "gain", "adopted"),
+    [
+        (500, 0.0, 0.03),
+        (500, -0.004, 0.01),
+        (500, 0.006, 0.12),
+        (2000, 0.0, 0.04),
+        (2000, -0.004, 0.004),
+        (2000, 0.006, 0.33),
+        (10000, 0.0, 0.04),
+        (10000, -0.004, 0.0),
+        (10000, 0.006, 0.91),
+    ],
+)
+def test_a_gain_of_accuracy_is_adopted_as_often_as_its_size_and_the_images_allow(
+    images, gain, adopted
+):
+    """4 % of the answers change; the naive rule adopts half of what is worth nothing."""
+    rates = count_power(images, gain, 4000)
+    assert rates.gate == pytest.approx(adopted, abs=0.02)
+    assert rates.naive > rates.gate
 
 
 @pytest.mark.parametrize("metric", METRICS)
