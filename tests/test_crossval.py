@@ -21,6 +21,7 @@ from podium.fold_data import FoldData
 from podium.learning import ModelConfig, PredictConfig, TrainConfig
 from podium.pixels import Images
 from podium.predictions import Predictions, read_predictions
+from podium.questions import read_questions
 from podium.runtime import Runtime
 from podium.stretch import Stretch
 from podium.validate import check_submission
@@ -135,6 +136,7 @@ def test_with_time_enough_all_folds_have_their_whole_course(tmp_path: Path, cloc
     assert clock.time == pytest.approx(2 * FOLD)
     assert summary["run"]["state"] == "complete"
     assert report.warnings == []
+    assert [question.name for question in read_questions(tmp_path)] == ["answers"]
     assert summary["plan"][0].startswith("2 folds × 5 epochs need ")
     assert summary["plan"][0].endswith("with everything)")
     for fold in range(2):

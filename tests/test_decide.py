@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podium.decide import answer_nested, fit_nested, fit_rule
+from podium.evidence import count_flips
 from podium.metrics import METRICS, score_answers
 from podium.rules import apply_rule, plain_rule
 from podium.task import Task, encode_targets
@@ -84,6 +85,8 @@ def test_a_rule_that_truly_helps_is_adopted_and_helps_on_images_never_seen(plant
     sign = 1 if METRICS[task.metric].higher_is_better else -1
     assert sign * (decision.nested - decision.plain) == decision.comparison.difference > 0
     assert score_answers(task, targets, decision.answers) == decision.nested
+    plain = apply_rule(plain_rule(task), probs)
+    assert decision.flips == count_flips(task, targets, plain, decision.answers)
     _, targets, probs = plant(np.random.default_rng(1), metric)
     plain, fitted = (
         score_answers(task, targets, apply_rule(rule, probs))

@@ -14,6 +14,7 @@ from podium.summary import decide_answers
 
 STAYS = ("events.jsonl", "webhook-json.json", "notes.txt")
 MODELS = ("fold0/model.keras", "fold0/history.csv", "summary.json", "oof.npz", "report.html")
+MODELS += ("decisions.json",)
 ANSWERS = ("status.json", "submission.csv", "test.npz")
 
 

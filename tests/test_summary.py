@@ -13,8 +13,10 @@ from podium.events import Reporter, write_json
 from podium.metrics import wilson_interval
 from podium.pixels import Images
 from podium.predictions import Predictions, join_predictions
+from podium.questions import keep_questions, read_questions
 from podium.runtime import Runtime
 from podium.summary import (
+    ask_rule,
     find_targets,
     format_score,
     score_fields,
@@ -101,3 +103,45 @@ def test_a_score_reads_as_one_line_and_as_json():
 def test_json_is_strict(tmp_path: Path):
     write_json(tmp_path / "summary.json", {"loss": float("nan"), "n": np.int64(3)})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"loss": None, "n": 3}
+
+
+def decide_grades(seed: int, shrunk: float) -> tuple[Task, Decision]:
+    """Grades of which a model foretells so much, and the decision between rules for them."""
+    dice = np.random.default_rng(seed)
+    grades = dice.integers(0, 5, 600)
+    seen = grades * shrunk + 2 * (1 - shrunk) + dice.normal(0, 0.4, 600)
+    odds = np.exp(-2 * (np.arange(5) - seen[:, None]) ** 2)
+    probs = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+    task = Task("label", tuple("abcde"), metric="qwk")
+    return task, fit_nested(task, np.eye(5, dtype=np.uint8)[grades], probs, np.arange(600) % 5)
+
+
+def test_a_rule_that_is_adopted_is_a_question_with_its_evidence(tmp_path: Path):
+    task, decision = decide_grades(0, 0.5)
+    question = ask_rule(task, decision)
+    plain, fitted = question.options
+    assert question.chosen == fitted.name == "fitted rule"
+    assert (plain.score, fitted.score) == (decision.plain, decision.nested)
+    assert (plain.gain, fitted.gain) == (None, decision.comparison)
+    assert (fitted.fixed, fitted.broken) == decision.flips
+    assert f"{decision.plain:.4f} became {decision.nested:.4f}" in question.answer
+    assert question.notes == (
+        f"In use: cuts ({', '.join(f'{v:.4g}' for v in decision.rule.values)})",
+    )
+    keep_questions(tmp_path, [question])
+    assert read_questions(tmp_path) == [question]
+
+
+def test_a_rule_that_is_not_shown_to_help_is_said_to_be_so_with_what_would_have_been():
+    task, decision = decide_grades(0, 1.0)
+    question = ask_rule(task, decision)
+    assert question.chosen == question.options[0].name == "plain rule"
+    assert len(question.options) == 2
+    assert f"where {decision.comparison.detectable:.4f} would be shown" in question.answer
+    assert question.notes == ("In use: argmax",)
+
+
+def test_where_no_rule_answers_otherwise_there_is_one_option():
+    question = ask_rule(TASK, decide([predict("ab", [0.1, 0.9]), predict("cd", [0.2, 0.3])]))
+    assert [option.name for option in question.options] == [question.chosen] == ["plain rule"]
+    assert "none that was fitted to accuracy answers otherwise" in question.answer

@@ -25,11 +25,13 @@ from podium.pixels import Images
 from podium.planner import Planner
 from podium.predict import predict_images
 from podium.predictions import Predictions
+from podium.questions import keep_questions
 from podium.report import write_report
 from podium.results import read_fold_answers, write_answers, write_fold_answers, write_submission_of
 from podium.rules import plain_rule
 from podium.runtime import Runtime
 from podium.summary import (
+    ask_rule,
     decide_answers,
     describe_decision,
     format_score,
@@ -160,6 +162,7 @@ def show_results(
     summary["plan"] = planner.plans
     summary["leaks"] = [leak._asdict() for leak in plan.leaks]
     write_json(folder / "summary.json", summary)
+    keep_questions(folder, [ask_rule(task, decision)])
     show_run(competition, folder, report)
     return summary
 

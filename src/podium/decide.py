@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from podium.evidence import Comparison, compare_answers
+from podium.evidence import Comparison, compare_answers, count_flips
 from podium.metrics import METRICS, score_answers
 from podium.rules import Rule, apply_rule, list_rules, plain_rule
 from podium.tallies import Answers, Truth
@@ -21,7 +21,8 @@ from podium.task import Task
 class Decision(NamedTuple):
     """The rule that stands, its answers out of fold [N, C], and why.
 
-    `plain` and `nested` are the scores of the plain rule, and of rules fitted on the other folds.
+    `plain` and `nested` are the scores of the plain rule, and of rules fitted on the other folds,
+    which alone name `flips[0]` images rightly; the plain one alone does `flips[1]`.
     """
 
     rule: Rule
@@ -29,6 +30,7 @@ class Decision(NamedTuple):
     plain: float
     nested: float
     comparison: Comparison
+    flips: tuple[int, int]
 
 
 def fit_rule(task: Task, targets: Truth, probs: Answers) -> Rule:
@@ -70,6 +72,7 @@ def fit_nested(task: Task, targets: Truth, probs: Answers, folds: NDArray[np.int
     nested = answer_nested(task, targets, probs, folds)
     comparison = compare_answers(task, targets, plain, nested)
     before, after = (score_answers(task, targets, answers) for answers in (plain, nested))
+    flips = count_flips(task, targets, plain, nested)
     if comparison.adopted:
-        return Decision(fit_rule(task, targets, probs), nested, before, after, comparison)
-    return Decision(plain_rule(task), plain, before, after, comparison)
+        return Decision(fit_rule(task, targets, probs), nested, before, after, comparison, flips)
+    return Decision(plain_rule(task), plain, before, after, comparison, flips)

@@ -21,6 +21,7 @@ from podium.predictions import (
     read_predictions,
     write_predictions,
 )
+from podium.questions import QUESTIONS_FILE
 from podium.rules import Rule, apply_rule
 from podium.settings import SOURCE
 from podium.submit import make_submission, write_submission
@@ -30,6 +31,7 @@ from podium.validate import check_submission
 ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
 TRAINING_FILES = (
     *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
+    QUESTIONS_FILE,
     *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
     *("fold*/range-test.png", "fold*/range-test.csv", "fold*/truth.json"),
     *("fold*/checkpoint-*.npz*", "run.json"),

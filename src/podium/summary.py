@@ -18,10 +18,13 @@ from podium.events import Reporter
 from podium.metrics import METRICS, Score, score_predictions
 from podium.pixels import Images
 from podium.predictions import Predictions, average_predictions, join_predictions
+from podium.questions import Option, Question
 from podium.rules import Rule, apply_rule
 from podium.runtime import Runtime, read_versions
 from podium.settings import SOURCE
 from podium.task import Task, encode_targets
+
+VALUES_SHOWN = 12  # of a rule
 
 
 def find_targets(task: Task, table: pd.DataFrame, ids: NDArray[np.str_]) -> NDArray[np.uint8]:
@@ -108,6 +111,40 @@ def describe_decision(task: Task, decision: Decision) -> str:
         f"{decision.nested:.4f} by rules fitted on the other folds: gain "
         f"{evidence.difference:+.4f}, one-sided 95 % bound {evidence.low:+.4f}, p "
         f"{evidence.p:.3g}; the {'fitted' if evidence.adopted else 'plain'} rule is used"
+    )
+
+
+def ask_rule(task: Task, decision: Decision) -> Question:
+    """The decision as a question; it has one option where fitted rules answer as the plain one."""
+    gain, rule = decision.comparison, decision.rule
+    options = [Option("plain rule", decision.plain)]
+    if gain.detectable > 0:
+        options += [Option("fitted rule", decision.nested, gain, None, *decision.flips)]
+    values = ", ".join(f"{value:.4g}" for value in rule.values[:VALUES_SHOWN])
+    return Question(
+        "answers",
+        "How do probabilities become answers?",
+        answer_rule(METRICS[task.metric].title, decision),
+        task.metric,
+        options[gain.adopted].name,
+        tuple(options),
+        notes=(f"In use: {rule.kind}" + (f" ({values})" if values else ""),),
+    )
+
+
+def answer_rule(metric: str, decision: Decision) -> str:
+    """What the evidence says of a fitted rule, to a person."""
+    gain = decision.comparison
+    if gain.adopted:
+        return (
+            f"By a rule that was fitted to {metric}: on folds that it had not seen, "
+            f"{decision.plain:.4f} became {decision.nested:.4f}."
+        )
+    if not gain.detectable > 0:
+        return f"By the plain rule: none that was fitted to {metric} answers otherwise."
+    return (
+        f"By the plain rule: fitted ones are not shown to gain {metric} on folds that they had not "
+        f"seen, where {gain.detectable:.4f} would be shown four times in five."
     )
 
 
