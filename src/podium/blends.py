@@ -7,26 +7,22 @@ Accuracies as weights are not among them: of .965 and .969 they make .499 and .5
 Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
-from podium.metrics import METRICS, weigh_scores
-from podium.rules import apply_rule, plain_rule
+from podium.greedy import Judge, rank_members, search_greedily
+from podium.members import Members, fill_gaps, find_told, squash, sum_weighted, take_logits
 from podium.tallies import Answers, Doubles, Truth, find_named
 from podium.task import Task
 
-Members = NDArray[np.floating[Any]]  # [M, N, C], probabilities
-
-FLOOR = 1e-7  # float32 knows no probability nearer to one; a zero may not veto all others
-EM_ROUNDS, EM_SETTLED = 2000, 1e-6
+EM_ROUNDS, EM_SETTLED = 500, 1e-5
 RIDGE = 0.01  # nats by which a stack is worse for an exponent that is one off the mean's
 MOST_POWER = 20.0  # and of an exponent: images that are all right would have them grow for ever
-STEPS, BAGS = 40, 20  # of the greedy search
 
 
 class Blend(NamedTuple):
@@ -65,83 +61,6 @@ def apply_blend(blend: Blend, members: Members, *, exclusive: bool) -> NDArray[n
     return np.minimum(probs, 1).astype(np.float32)
 
 
-def fill_gaps(members: Members) -> Members:
-    """The members with a number for every image: the others' mean, and all alike without others."""
-    known = np.isfinite(members)
-    if known.all():
-        return members
-    told = known.sum(axis=0)
-    means = np.where(known, members, 0).sum(axis=0) / np.maximum(told, 1)
-    means[told == 0] = 1 / members.shape[2]
-    filled: Members = np.where(known, members, means)
-    return filled
-
-
-def sum_weighted(weights: Sequence[float], members: Members) -> Doubles:
-    """The weighted sum over members, one after the other, as they may be large: [N, C]."""
-    total = np.zeros(members.shape[1:])
-    for weight, member in zip(weights, members, strict=True):
-        if weight:
-            total += weight * member
-    return total
-
-
-def take_logits(probs: Answers, exclusive: bool) -> Answers:
-    """Log probabilities, or log odds where an image may have several classes."""
-    logits: Answers = np.log(np.maximum(probs, FLOOR))
-    return logits if exclusive else logits - np.log(np.maximum(1 - probs, FLOOR))
-
-
-def squash(logits: Doubles, exclusive: bool) -> Doubles:
-    """The way back: softmax of the rows [N, C], or a sigmoid of each class by itself."""
-    if not exclusive:
-        return np.asarray(1 / (1 + np.exp(-logits)))
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
-
-
-class Judge:
-    """Scores arithmetic means of members: by the metric, then by log loss, then by their number.
-
-    Scores are tuples that are higher for what is better. A score that is not defined is the lowest.
-    """
-
-    def __init__(self, task: Task, targets: Truth, members: Members) -> None:
-        self.task, self.targets, self.members = task, targets, fill_gaps(members)
-        self.told = find_told(task, targets, self.members)
-        self.rule = plain_rule(task)
-        self.sign = 1 if METRICS[task.metric].higher_is_better else -1
-        self.seen = dict[tuple[int, ...], tuple[float, float, int]]()
-
-    def __call__(self, weights: NDArray[np.int64]) -> tuple[float, float, int]:
-        """The score of a mean in which each member counts as often as it says: [M]."""
-        key = tuple((weights // np.gcd.reduce(weights)).tolist())
-        if key not in self.seen:
-            self.seen[key] = self.score(weights / weights.sum())
-        return self.seen[key]
-
-    def score(self, weights: Doubles) -> tuple[float, float, int]:
-        """The score of any weights that sum to 1: [M]."""
-        probs = np.minimum(sum_weighted(weights.tolist(), self.members), 1)
-        answers = apply_rule(self.rule, probs)
-        alike = [np.ones((len(answers), 1))]
-        value = self.sign * float(weigh_scores(self.task, self.targets, answers, alike)[0])
-        told = round(float(np.log(weights @ self.told).mean()), 9)  # what is less is rounding
-        return (value if np.isfinite(value) else -np.inf, told, -int((weights > 0).sum()))
-
-
-def find_told(task: Task, targets: Truth, members: Members) -> Doubles:
-    """The probability that each member gave to each truth: [M, N], or [M, N C] of several classes.
-
-    None is below the floor.
-    """
-    if task.exclusive:
-        told = members[:, np.arange(len(targets)), targets.argmax(axis=1)]
-    else:
-        told = np.where(targets != 0, members, 1 - members).reshape(len(members), -1)
-    return np.asarray(np.maximum(told, FLOOR), np.float64)
-
-
 def spread_evenly(members: Members) -> tuple[float, ...]:
     """The same weight for all members."""
     return (1 / len(members),) * len(members)
@@ -164,8 +83,8 @@ def fit_ranks(_: Task, __: Truth, members: Members) -> Blend:
 
 def fit_single(task: Task, targets: Truth, members: Members) -> Blend:
     """The member that is best by itself on the metric."""
-    judge, alone = Judge(task, targets, members), np.eye(len(members), dtype=np.int64)
-    return Blend("mean", tuple(max(alone, key=judge).astype(float).tolist()))
+    best = rank_members(Judge(task, targets, members))[0]
+    return Blend("mean", tuple(np.eye(len(members))[best].tolist()))
 
 
 def fit_likelihood(task: Task, targets: Truth, members: Members) -> Blend:
@@ -187,37 +106,8 @@ def fit_likelihood(task: Task, targets: Truth, members: Members) -> Blend:
 
 
 def fit_greedy(task: Task, targets: Truth, members: Members) -> Blend:
-    """Weights by steps that each add the member that helps the metric most (Caruana 2004, ICML).
-
-    The search is made in bags of half the members, which are drawn by their order of merit; the
-    mean of the bags counts, unless a single member is better on these images.
-    """
-    judge, count = Judge(task, targets, members), len(members)
-    alone = np.eye(count, dtype=np.int64)
-    merit = sorted(range(count), key=lambda member: judge(alone[member]), reverse=True)
-    dice, size = np.random.default_rng(0), min(count, max(2, (count + 1) // 2))
-    found, total = dict[tuple[int, ...], Doubles](), np.zeros(count)
-    for _ in range(BAGS):
-        bag = tuple(merit[place] for place in sorted(dice.permutation(count)[:size]))
-        if bag not in found:
-            found[bag] = search_bag(judge, bag)
-        total += found[bag]
-    best = max([total / BAGS, alone[merit[0]].astype(float)], key=judge.score)
-    return Blend("mean", tuple(best.tolist()))
-
-
-def search_bag(judge: Judge, bag: Sequence[int]) -> Doubles:
-    """The best weights on the way of a greedy search with replacement: [M]; members best first.
-
-    It starts from the best of the means of the first few.
-    """
-    alone = np.eye(len(judge.members), dtype=np.int64)
-    counts = max((alone[list(bag[:end])].sum(axis=0) for end in range(1, len(bag) + 1)), key=judge)
-    best = counts
-    for _ in range(STEPS):
-        counts = max((counts + alone[member] for member in bag), key=judge)
-        best = max(best, counts, key=judge)
-    return np.asarray(best / best.sum(), np.float64)
+    """The weights of a greedy search on the metric itself."""
+    return Blend("mean", tuple(search_greedily(task, targets, members).tolist()))
 
 
 def fit_stack(task: Task, targets: Truth, members: Members) -> Blend:

@@ -147,7 +147,8 @@ def weigh_auc(targets: Truth, answers: Answers, weights: Doubles) -> Doubles:
     is every column. Two exclusive classes have mirrored curves, so that their mean is either.
     """
     total, defined = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-    for truth, scores in zip(targets.T != 0, answers.T, strict=True):
+    columns = np.ascontiguousarray(answers.T)
+    for truth, scores in zip(np.ascontiguousarray(targets.T) != 0, columns, strict=True):
         if truth.any() and not truth.all():
             area = weigh_column(truth, scores, weights)
             total += np.nan_to_num(area)
@@ -176,6 +177,8 @@ def weigh_column(truth: NDArray[np.bool_], scores: Answers, weights: Doubles) ->
 
 def sum_rows(places: NDArray[np.int64], count: int, weights: Doubles) -> Doubles:
     """Sums the rows that go to the same place: [N, D] → [count, D]."""
+    if weights.shape[1] == 1:  # for which a matrix takes longer to make than to use
+        return np.asarray(np.bincount(places, weights[:, 0], count)[:, None], np.float64)
     rows = np.arange(len(places))
     shares = sparse.csr_array((np.ones(len(places)), (places, rows)), (count, len(places)))
     return np.asarray(shares @ weights)
