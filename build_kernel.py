@@ -38,7 +38,7 @@ ORDER = (
     "storage", "attempt", "events", "predictions",                       # what the stages exchange
     "task", "tallies", "metrics", "evidence",                            # what is asked, how well
     "cuts", "rules", "decide", "questions",                              # what is answered, and why
-    "members", "greedy", "blends",                                       # what several answer
+    "members", "greedy", "blends", "ensemble",                           # what several answer
     "inputs", "tables", "annotations", "labels", "archives", "sample",   # what files there are
     "classes", "asked", "solution", "draws", "competition",              # what is asked of them
     "decode", "cache", "pixels",                                         # from files to squares

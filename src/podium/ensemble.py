@@ -1,0 +1,154 @@
+"""Ensemble: which blend of members is used, and whether any earns the place of the plain one
+
+The choice is nested: each fold is answered by the candidate that was best on the other folds,
+among fits that had not seen what they answered there either, and then fitted on all of those.
+Once this is compared with the plain blend, which stays where the evidence shows no gain.
+
+Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8, folds [N] int64.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from podium.blends import Blend, Fit, apply_blend
+from podium.evidence import Comparison, compare_answers
+from podium.members import Members
+from podium.metrics import METRICS, score_answers
+from podium.questions import Option
+from podium.rules import apply_rule, plain_rule
+from podium.tallies import Answers, Truth
+from podium.task import Task
+
+Parts = frozenset[int]  # of the images, which are left out of a fit
+
+
+class Choice(NamedTuple):
+    """The candidate that stands, its blend, its answers out of fold [N, C], and why.
+
+    `options` are all candidates, the plain one first, each fitted on the other folds only;
+    `comparison` is of the choice among them, made without the fold that it answers.
+    """
+
+    name: str
+    blend: Blend
+    probs: NDArray[np.float32]
+    options: tuple[Option, ...]
+    comparison: Comparison
+
+
+class Nest:
+    """Members whose blends are fitted without some parts of the images, each fit made once."""
+
+    def __init__(
+        self,
+        task: Task,
+        targets: Truth,
+        members: Members,
+        parts: NDArray[np.int64],
+        fits: Mapping[str, Fit],
+    ) -> None:
+        self.task, self.targets, self.members, self.parts = task, targets, members, parts
+        self.fits, self.blends = fits, dict[tuple[str, Parts], Blend]()
+        self.present, self.rule = np.unique(parts).tolist(), plain_rule(task)
+
+    def fit(self, name: str, left: Parts = frozenset()) -> Blend:
+        """A candidate's blend, fitted without the parts that are left out."""
+        if (name, left) not in self.blends:
+            rows = ~np.isin(self.parts, list(left))
+            fitted = self.fits[name](self.task, self.targets[rows], self.members[:, rows])
+            self.blends[name, left] = fitted
+        return self.blends[name, left]
+
+    def answer_part(self, probs: NDArray[np.float32], part: int, blend: Blend) -> None:
+        """Fills in what a blend answers to one part of probs [N, C]."""
+        held = self.parts == part
+        probs[held] = apply_blend(blend, self.members[:, held], exclusive=self.task.exclusive)
+
+    def answer(self, name: str, left: Parts = frozenset()) -> NDArray[np.float32]:
+        """What a candidate answers to each part, fitted on all others but those left out: [N, C].
+
+        Parts that are left out are not answered.
+        """
+        probs = np.zeros(self.targets.shape, np.float32)
+        for part in set(self.present) - left:
+            self.answer_part(probs, part, self.fit(name, left | {part}))
+        return probs
+
+    def answer_chosen(self) -> NDArray[np.float32]:
+        """What the candidate answers to each part that is chosen and fitted on the others."""
+        probs = np.zeros(self.targets.shape, np.float32)
+        for part in self.present:
+            left = frozenset({part})
+            self.answer_part(probs, part, self.fit(self.choose(list(self.fits), left), left))
+        return probs
+
+    def choose(self, names: Sequence[str], left: Parts = frozenset()) -> str:
+        """The candidate of the best answers without the parts left out; of equals the first."""
+        rows = ~np.isin(self.parts, list(left))
+        sign = 1 if METRICS[self.task.metric].higher_is_better else -1
+
+        def rate(name: str) -> float:
+            answers = self.decide(self.answer(name, left)[rows])
+            score = sign * score_answers(self.task, self.targets[rows], answers)
+            return score if np.isfinite(score) else -np.inf
+
+        return max(names, key=rate)
+
+    def decide(self, probs: Answers) -> NDArray[np.float32]:
+        """The answers that the metric takes, by the plain rule."""
+        return apply_rule(self.rule, probs)
+
+
+def choose_blend(
+    task: Task,
+    targets: Truth,
+    members: Members,
+    folds: NDArray[np.int64],
+    fits: Mapping[str, Fit],
+) -> Choice:
+    """Chooses among candidates of which the first is the plain one, which stays in doubt.
+
+    Where it does not, the candidate that is best over all folds is fitted on all. Of one fold alone
+    there is nothing to choose by. Raises ValueError on what has no score.
+    """
+    plain, *others = fits
+    nest = Nest(task, targets, members, divide(folds), fits)
+    if len(nest.present) == 1:
+        return keep_plain(nest, plain)
+    usual, chosen = nest.answer(plain), nest.answer_chosen()
+    found = compare_answers(task, targets, nest.decide(usual), nest.decide(chosen))
+    options = (weigh_option(nest, plain, None), *(weigh_option(nest, one, usual) for one in others))
+    if not found.adopted:
+        return Choice(plain, nest.fit(plain), usual, options, found)
+    name = nest.choose(others)
+    return Choice(name, nest.fit(name), chosen, options, found)
+
+
+def divide(folds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The folds; each of two in halves, as a choice wants other parts to be made on: [N]."""
+    if len(np.unique(folds)) != 2:
+        return folds
+    return 2 * folds + np.arange(len(folds)) % 2
+
+
+def keep_plain(nest: Nest, plain: str) -> Choice:
+    """The plain blend where nothing else can be tried."""
+    blend = nest.fit(plain)
+    probs = apply_blend(blend, nest.members, exclusive=nest.task.exclusive)
+    answers = nest.decide(probs)
+    option = Option(plain, score_answers(nest.task, nest.targets, answers))
+    comparison = compare_answers(nest.task, nest.targets, answers, answers)
+    return Choice(plain, blend, probs, (option,), comparison)
+
+
+def weigh_option(nest: Nest, name: str, usual: NDArray[np.float32] | None) -> Option:
+    """A candidate's score, and its gain over the usual answers, which the plain one has not."""
+    answers = nest.decide(nest.answer(name))
+    score = score_answers(nest.task, nest.targets, answers)
+    if usual is None:
+        return Option(name, score)
+    gain = compare_answers(nest.task, nest.targets, nest.decide(usual), answers)
+    return Option(name, score, gain)
