@@ -9,6 +9,7 @@ from podium.evidence import compare_answers
 from podium.members import squash
 from podium.metrics import METRICS, score_answers
 from podium.rules import apply_rule, plain_rule
+from podium.tallies import find_named
 from podium.task import Task, encode_targets
 
 pytestmark = pytest.mark.either
@@ -83,6 +84,9 @@ def test_options_are_all_candidates_with_scores_and_gains_out_of_fold():
     assert plain.score == pytest.approx(score_answers(task, targets, mean))
     assert weighted.gain.difference == pytest.approx(plain.score - weighted.score)
     assert single.gain.n == 300
+    right, righter = ((find_named(task, one) == targets).all(axis=1) for one in (mean, expected))
+    assert weighted.fixed == (righter > right).sum() > 0
+    assert weighted.broken == (righter < right).sum()
 
 
 @settings(max_examples=10)

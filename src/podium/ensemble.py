@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.blends import Blend, Fit, apply_blend
-from podium.evidence import Comparison, compare_answers
+from podium.evidence import Comparison, compare_answers, count_flips
 from podium.members import Members
 from podium.metrics import METRICS, score_answers
 from podium.questions import Option
@@ -150,5 +150,7 @@ def weigh_option(nest: Nest, name: str, usual: NDArray[np.float32] | None) -> Op
     score = score_answers(nest.task, nest.targets, answers)
     if usual is None:
         return Option(name, score)
-    gain = compare_answers(nest.task, nest.targets, nest.decide(usual), answers)
-    return Option(name, score, gain)
+    both = nest.decide(usual), answers
+    fixed, broken = count_flips(nest.task, nest.targets, *both)
+    gain = compare_answers(nest.task, nest.targets, *both)
+    return Option(name, score, gain, fixed=fixed, broken=broken)
