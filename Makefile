@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle test-bundle-jax \
-  test-slow test-kill test-long test-backbones check dry-run gallery report new push infer-push status logs quota pull submit webhook-setup \
+  test-slow test-kill test-long test-backbones check dry-run gallery race report new push infer-push status logs quota pull submit webhook-setup \
   webhook-test clean
 
 # The first of these that runs and is 3.12 or 3.11.
@@ -123,6 +123,13 @@ dry-run: setup  ## run the built script as Kaggle does; DATA=folder BACKBONE=nam
 gallery: setup  ## what each augmentation makes of your images, as one page; DATA=folder POLICIES="a b" IMAGES=n OUT=file
 	@$(RUN) -m workbench.gallery $(if $(DATA),--data "$(DATA)") $(if $(POLICIES),--policies "$(POLICIES)") \
 	  $(if $(IMAGES),--images "$(IMAGES)") $(if $(OUT),--out "$(OUT)") -- $(ARGS)
+
+race: setup  ## which is better, by the evidence; AUGMENT="none light" or HEAD OPTIMIZER SCHEDULE COLOUR LR; DATA BACKBONE ARGS OUT
+	@$(RUN) -m workbench.race $(if $(AUGMENT),--augment "$(AUGMENT)") $(if $(HEAD),--head "$(HEAD)") \
+	  $(if $(OPTIMIZER),--optimizer "$(OPTIMIZER)") $(if $(SCHEDULE),--schedule "$(SCHEDULE)") \
+	  $(if $(COLOUR),--colour "$(COLOUR)") $(if $(LR),--lr "$(LR)") $(if $(DATA),--data "$(DATA)") \
+	  $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(BACKEND),--backend "$(BACKEND)") \
+	  $(if $(OUT),--out "$(OUT)") -- $(ARGS)
 
 report: setup  ## runs side by side, as one page and one picture; of one run its report again; RUNS="runs/a runs/b" OUT=file
 	@$(RUN) -m workbench.compare_runs $(RUNS) $(if $(OUT),--out "$(OUT)")

@@ -1,0 +1,140 @@
+"""Races between ways to train, decided by what their answers out of fold show.
+
+    make race AUGMENT="none flip-crop light" DATA=folder ARGS="--train.epochs 8"
+    make race HEAD="linear dense256elu"                  FROZEN=1: on features computed once
+    make race OPTIMIZER="adamw adamax" SCHEDULE="cosine constant"      every pair is an arm
+    make race COLOUR="keep grey"        make race LR="1e-3 3e-3 1e-2"
+
+One question a race, the plain answer first. All arms run on the same folds, with the same seed,
+steps and order of batches: all at a quarter of the epochs, the better half at full length. OUT,
+which is runs/race-<question>, holds a folder for each arm, for make report, and decisions.json.
+A race that was cut off goes on when it is asked for again.
+"""
+
+import argparse
+import fcntl
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from podium.override import SettingsError, expand_preset, parse_command_line, read_config
+from podium.questions import Question, keep_questions
+from workbench.arms import READERS, Race, RaceError, Settings, make_race
+from workbench.dry_run import ROOT, choose_settings, command_line
+from workbench.paired import PairError, read_answered
+from workbench.past_runs import MOST_RUNS, RunsError, read_past_run
+from workbench.race_runs import Track, plan_runs, run_race
+from workbench.verdict import Entry, judge_race
+
+# What of the rehearsal a race does not share: evidence comes from the number of images.
+WHOLE: Settings = {"data.limit": None, "data.test_limit": None, "train.epochs": 8}
+EXPECTED = (PairError, RaceError, RunsError, SettingsError)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs a race and prints its verdict; what cannot be raced is one line and the code 1."""
+    options, extra = parse_options(argv)
+    try:
+        race = make_race({name: getattr(options, name) for name in READERS})
+        track = lay_track(options, extra, race)
+        with (track.out.parent / f"{track.out.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            question = run_and_judge(track, race)
+    except BlockingIOError:
+        print(f"Refused: another race is writing to {track.out}", file=sys.stderr)
+        return 1
+    except EXPECTED as error:
+        print(f"Refused: {error}", file=sys.stderr)
+        return 1
+    print(format_verdict(question))
+    shown = {option.name for option in question.options[:MOST_RUNS]}
+    arms = " ".join(str(track.out / arm.folder) for arm in race.arms if arm.name in shown)
+    print(f'Runs side by side: make report RUNS="{arms}"')
+    return 0
+
+
+def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Splits our own options from settings of the script, which follow `--`."""
+    parser = argparse.ArgumentParser(
+        "make race", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in READERS:
+        parser.add_argument(f"--{name}", default="", help="arms, apart by spaces")
+    parser.add_argument("--data", type=Path, help="a competition's folder; none is the demo")
+    parser.add_argument("--backbone", help="a name from the table of backbones; none is tiny")
+    parser.add_argument("--backend", choices=("tensorflow", "jax"))
+    parser.add_argument("--out", type=Path, help="a folder; none is runs/race-<question>")
+    parser.set_defaults(solution=None)
+    words = list(argv)
+    cut = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:cut])
+    if options.data and not options.data.is_dir():
+        parser.error(f"DATA={options.data} is not a folder")
+    return options, words[cut + 1 :]
+
+
+def lay_track(options: argparse.Namespace, extra: Sequence[str], race: Race) -> Track:
+    """What all arms have in common; raises RaceError or SettingsError before anything runs."""
+    given = expand_preset(parse_command_line(extra))
+    raced = {name for arm in race.arms for name in arm.settings}
+    taken = sorted(given.keys() & (raced | {"runtime.folder", "runtime.resume"}))
+    if taken:
+        raise RaceError(f"ARGS sets {', '.join(taken)}, which the race itself sets; leave it out")
+    out = (options.out or ROOT / "runs" / f"race-{race.name}").resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    settings = expand_preset(WHOLE | choose_settings(options)) | given
+    track = Track(ROOT / "kernel" / "podium.py", out, settings)
+    for run in plan_runs(track, race.arms, quarter=False, first=True):
+        read_config(command_line(run.settings), {})  # raises what the last arm would
+    return track
+
+
+def run_and_judge(track: Track, race: Race) -> Question:
+    """Runs the race with a script that is up to date, and keeps its verdict in decisions.json."""
+    build_script()
+    runs, notes = run_race(track, race)
+    names = {run.folder: run.title for run in runs}
+    entries = [read_entry(folder, name) for folder, name in names.items()]
+    question = judge_race(race, entries, notes)
+    keep_questions(track.out, [question])
+    return question
+
+
+def build_script() -> None:
+    """Flattens the modules into the script; raises RaceError."""
+    build = [sys.executable, str(ROOT / "build_kernel.py")]
+    if subprocess.run(build, check=False).returncode:
+        raise RaceError("the script cannot be built; see above")
+
+
+def read_entry(folder: Path, name: str) -> Entry:
+    """What a run of an arm reached, from its folder; raises PairError or RunsError."""
+    run = read_past_run(folder, name)
+    epochs = [row for table in run.curves.values() for row in table.to_dict("records")]
+    timed = [row for row in epochs if row["phase"] == "all"] or epochs
+    seconds, rate = (
+        float(np.median([row[column] for row in timed])) if timed else np.nan
+        for column in ("seconds", "images_per_second")
+    )
+    return Entry(name, read_answered(run), seconds, rate, run.curves)
+
+
+def format_verdict(question: Question) -> str:
+    """The verdict as a table and in words."""
+    width = max(len(option.name) for option in question.options) + 2
+    lines = ["", question.asks]
+    for option in question.options:
+        gain = "" if option.gain is None else f"  gain {option.gain.difference:+.4f}"
+        bounds = f", {option.gain.low:+.4f} to {option.gain.high:+.4f}" if option.gain else ""
+        p = f", p {option.gain.p:.3g}" if option.gain else ""
+        cost = f"  {option.cost:.3g} {question.unit}" if option.cost is not None else ""
+        lines.append(f"  {option.name:<{width}}{option.score:.4f}{cost}{gain}{bounds}{p}")
+    lines += [f"  {note}" for note in question.notes]
+    return "\n".join([*lines, f"→ {question.chosen}: {question.answer}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
