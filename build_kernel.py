@@ -52,7 +52,7 @@ ORDER = (
     "lr_range", "pseudo", "fold_data", "recalibrate", "truth", "fixres", # what it has learned
     "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
     "keeper", "setbacks", "trainee", "train",                            # and not lost
-    "infer", "validate", "submit",                                       # what it answers
+    "infer", "pupil", "teacher", "validate", "submit",                   # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
     "page", "panels", "mistakes", "report", "crossval", "main",

@@ -94,3 +94,22 @@ def test_a_run_of_other_classes_or_with_a_broken_model_is_refused(trained: Path,
     (run / "summary.json").write_text(json.dumps({"classes": list(competition.classes)}))
     with pytest.raises(CompetitionError, match=r"fold0/model.keras cannot be loaded \("):
         answer_with_run(Config(), run, competition, RUNTIME, report)
+
+
+@pytest.mark.modules
+def test_a_run_that_another_one_teaches_says_the_risk_and_what_it_was_taught(
+    trained: Path, tmp_path: Path
+):
+    words = [f"--data.folder={trained / 'data'}", f"--runtime.folder={tmp_path}"]
+    taught = [f"--pseudo.run={trained / 'run'}", "--pseudo.arm=control", "--pseudo.precision=0.5"]
+    assert main(read_config([*QUICK, *words, *taught])) == 0
+    told = json.loads((tmp_path / "pseudo.json").read_text())
+    assert told["arm"] == "control"
+    assert sum(band["n"] for band in told["bands"]) == 20
+    assert (tmp_path / "fold1" / "pseudo.csv").is_file()
+    folds = [pd.read_csv(one / "folds.csv") for one in (tmp_path, trained / "run")]
+    pd.testing.assert_frame_equal(*folds)
+    assert "labels made by models, or hand labelling" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["pseudo.run"].startswith(
+        "a run of digest "
+    )

@@ -134,8 +134,10 @@ def test_a_threshold_is_the_lowest_whose_bound_is_reached(seed: int, precision: 
     found = find_thresholds(known, right, CLASSES, precision)
     for one in range(CLASSES):
         reached = []
-        for threshold in np.unique(confidence[known.labels == one]):
+        for threshold in np.unique([0, *confidence[known.labels == one]]):
             among = (known.labels == one) & (confidence >= threshold)
+            if not among.any():
+                continue
             share, size = right[among].mean(), among.sum()
             # The bound is the least true share that lies within z errors of what was seen.
             true = np.linspace(0, share, 20_001)

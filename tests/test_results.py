@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from folders import make_csv_competition
 
 from podium.competition import read_competition
-from podium.config import DataConfig
+from podium.config import Config, DataConfig, FoldsConfig
+from podium.learning import PredictConfig, PseudoConfig
 from podium.predictions import Predictions, read_predictions
+from podium.pseudo import PseudoError
 from podium.results import forget_results, write_answers, write_status
 from podium.summary import decide_answers
 
@@ -31,22 +34,31 @@ def list_names(folder: Path) -> set[str]:
 
 
 def test_what_an_earlier_run_left_is_removed_but_for_the_record(tmp_path: Path):
-    forget_results(fill(tmp_path), None)
+    forget_results(fill(tmp_path), Config())
     assert list_names(tmp_path) == set(STAYS)
 
 
 def test_a_run_that_is_to_answer_in_its_own_folder_keeps_what_it_was_trained_to(tmp_path: Path):
-    forget_results(fill(tmp_path / "run"), str(tmp_path / "other" / ".." / "run"))
+    own = PredictConfig(run=str(tmp_path / "other" / ".." / "run"))
+    forget_results(fill(tmp_path / "run"), replace(Config(), predict=own))
     assert list_names(tmp_path / "run") == {*STAYS, *MODELS}
 
 
 def test_folds_that_are_to_be_used_again_are_not_removed(tmp_path: Path):
     for named in (tmp_path, tmp_path / "folds.csv"):
         (tmp_path / "folds.csv").write_text("id,label,fold\n")
-        forget_results(fill(tmp_path), None, str(named))
+        forget_results(fill(tmp_path), replace(Config(), folds=FoldsConfig(file=str(named))))
         assert list_names(tmp_path) == {*STAYS, "folds.csv"}
-    forget_results(tmp_path, None, str(tmp_path / "other.csv"))
+    other = FoldsConfig(file=str(tmp_path / "other.csv"))
+    forget_results(tmp_path, replace(Config(), folds=other))
     assert list_names(tmp_path) == set(STAYS)
+
+
+def test_the_folder_of_a_teacher_is_not_that_of_its_pupil(tmp_path: Path):
+    taught = replace(Config(), pseudo=PseudoConfig(run=str(tmp_path / "other" / "..")))
+    with pytest.raises(PseudoError, match="which is the run folder, .*; set runtime.folder to"):
+        forget_results(fill(tmp_path), taught)
+    assert list_names(tmp_path) == {*STAYS, *MODELS, *ANSWERS}
 
 
 def test_a_status_says_how_the_run_stands_and_whether_there_is_a_submission(tmp_path: Path):

@@ -38,7 +38,7 @@ def test_nearly_the_same_images_are_validated_together(
     report: Reporter, capsys: pytest.CaptureFixture[str]
 ):
     train = make_images("i", np.random.default_rng(0), COPIES)
-    folds, leaks = split(CONFIG, train, report)
+    folds, leaks, _ = split(CONFIG, train, report)
     np.testing.assert_array_equal(folds[:COPIES], folds[30:])
     assert sorted(set(folds.tolist())) == [0, 1, 2]
     assert not [leak for leak in leaks if leak.serious and "copies" in leak.check]
@@ -49,7 +49,7 @@ def test_nearly_the_same_images_are_validated_together(
 def test_copies_that_are_let_straddle_are_not_looked_for(report: Reporter):
     train = make_images("i", np.random.default_rng(0), COPIES)
     config = replace(CONFIG, folds=FoldsConfig(3, near_duplicates="ignore"))
-    folds, _ = split(config, train, report)
+    folds, *_ = split(config, train, report)
     assert (folds[:COPIES] != folds[30:]).any()
 
 
@@ -64,7 +64,7 @@ def test_groups_and_near_duplicates_are_joined(report: Reporter):
     train = make_images("i", np.random.default_rng(0), COPIES)
     groups = [f"g{row % 30 // 3}" for row in range(30)] + [f"other{row}" for row in range(COPIES)]
     grouped = train._replace(table=train.table.assign(group=groups))
-    folds, _ = split(CONFIG, grouped, report)
+    folds, *_ = split(CONFIG, grouped, report)
     np.testing.assert_array_equal(folds[:COPIES], folds[30:])
     assert all(len(set(folds[start : start + 3].tolist())) == 1 for start in range(0, 30, 3))
 
@@ -74,7 +74,7 @@ def test_what_the_audit_finds_is_said_and_what_is_serious_is_a_warning(
 ):
     train = make_images("i", np.random.default_rng(0))
     copied = make_images("t", np.random.default_rng(0))  # the test part is the training part
-    _, leaks = split_images(CONFIG, None, train, copied, report)
+    _, leaks, _ = split_images(CONFIG, None, train, copied, report)
     serious = [leak.text for leak in leaks if leak.serious]
     assert serious
     assert report.warnings == serious

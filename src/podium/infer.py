@@ -27,8 +27,10 @@ from podium.task import Task
 RUN_DEPTH = 4  # folders below /kaggle/input in which an attached run is looked for
 
 
-def find_trained_run(name: str, inputs: Path = KAGGLE_INPUT) -> Path:
-    """The folder of the run: the one named, or the one that is attached.
+def find_trained_run(
+    name: str, inputs: Path = KAGGLE_INPUT, *, setting: str = "predict.run"
+) -> Path:
+    """The folder of the run: the one that a setting names, or the one that is attached.
 
     Raises CompetitionError if there is none, or if several are attached.
     """
@@ -40,7 +42,7 @@ def find_trained_run(name: str, inputs: Path = KAGGLE_INPUT) -> Path:
     if len(found) != 1:
         names = ", ".join(map(str, found)) or "none"
         raise CompetitionError(
-            f"predict.run is {name}: looked under {looked} for one run with fold0/model.keras and "
+            f"{setting} is {name}: looked under {looked} for one run with fold0/model.keras and "
             f"found {names}; attach the training kernel's output, or name its folder"
         )
     return found[0]

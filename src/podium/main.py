@@ -32,6 +32,7 @@ from podium.network import check_backbone
 from podium.override import SettingsError
 from podium.pixels import read_images
 from podium.policies import settle_augmentation
+from podium.pseudo import PseudoError
 from podium.recipe import describe_recipe, settle_recipe
 from podium.results import forget_results, write_status, write_submission_of
 from podium.resume import (
@@ -55,6 +56,7 @@ from podium.setbacks import DivergedError, OutOfMemoryError
 from podium.settings import SOURCE
 from podium.split import split_images
 from podium.summary import summarise_run
+from podium.teacher import Lesson, find_teacher, label_test_part
 from podium.validate import SubmissionError
 from podium.webhook import Watch
 from podium.weights import prepare_backbone
@@ -69,6 +71,7 @@ EXPECTED_ERRORS = (
     FoldError,
     OutOfMemoryError,
     PixelError,
+    PseudoError,
     ResumeError,
     SettingsError,
     SubmissionError,
@@ -154,7 +157,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
     try:
         unfinished = find_unfinished(config, runtime.folder)
         if unfinished != runtime.folder:
-            forget_results(runtime.folder, config.predict.run, config.folds.file)
+            forget_results(runtime.folder, config)
         write_status(runtime.folder, "running")
         wait_for_inputs(config.data, report)
     finally:  # the webhook's address may lie in an input that was mounted late
@@ -167,6 +170,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
     if config.predict.run:
         infer(config, runtime, competition, report)
         return
+    config = find_teacher(config)
     go_on(unfinished, describe_run(config, runtime, competition), runtime.folder, report)
     if unfinished and (runtime.folder / "folds.csv").is_file():
         # Not dealt again: a library that reads images otherwise might find other copies.
@@ -224,11 +228,13 @@ def train(
     test = read_images(competition.test, side, "test", config.pixels, report)
 
     report.say("Folds")
-    folds, leaks = split_images(config, competition.others, images, test, report)
+    folds, leaks, pairs = split_images(config, competition.others, images, test, report)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
+    data = TrainingSet(images, folds, competition.task)
+    if config.pseudo.run:
+        data = label_test_part(Lesson(config, runtime, competition, data, test, pairs), report)
 
     report.say("Training: loss and accuracy, training → validation")
-    data = TrainingSet(images, folds, competition.task)
     plan = Plan(config, runtime, competition, start, data, test, leaks)
     watch.patient = True
     summary = cross_validate(plan, report, watch.is_asked)

@@ -23,10 +23,6 @@ from podium.tallies import Doubles
 
 Z90 = 1.6448536269514722  # one-sided 95 % point of the normal distribution
 EDGES = (0.5, 0.65, 0.8, 0.95, 1.0)  # of the bands in which precision is shown
-RULE_RISK = (
-    "some competitions forbid labels made by models, or hand labelling, of the test part: read the "
-    "rules"
-)
 
 
 class PseudoError(ValueError):
@@ -128,8 +124,8 @@ def find_thresholds(
     """The lowest confidence of each class from which on answers are precise enough: [C].
 
     That is where the lower bound of their precision, on images whose truth is known, reaches
-    `precision`; infinite where it does so nowhere. As only the order of confidences counts, to
-    calibrate them before would change nothing.
+    `precision`; 0 where it does so for all answers, infinite where it does so nowhere. As only the
+    order of confidences counts, to calibrate them before would change nothing.
     """
     thresholds = np.full(classes, np.inf)
     for label in np.unique(known.labels):
@@ -140,7 +136,8 @@ def find_thresholds(
         bounds = bound_share(np.cumsum(hits), np.arange(1, len(hits) + 1))
         reached = np.flatnonzero(last & (bounds >= precision))
         if len(reached):
-            thresholds[label] = confidence[reached[-1]]
+            whole = reached[-1] == len(confidence) - 1
+            thresholds[label] = 0.0 if whole else confidence[reached[-1]]
     return thresholds
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.competition import Competition
+from podium.config import Config
 from podium.decide import Decision
 from podium.events import write_json
 from podium.folds import find_folds
@@ -21,6 +22,7 @@ from podium.predictions import (
     read_predictions,
     write_predictions,
 )
+from podium.pseudo import PseudoError
 from podium.questions import QUESTIONS_FILE
 from podium.rules import Rule, apply_rule
 from podium.settings import SOURCE
@@ -34,16 +36,23 @@ TRAINING_FILES = (
     QUESTIONS_FILE,
     *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
     *("fold*/range-test.png", "fold*/range-test.csv", "fold*/truth.json"),
-    *("fold*/checkpoint-*.npz*", "run.json"),
+    *("fold*/checkpoint-*.npz*", "run.json", "pseudo.json", "fold*/pseudo.csv"),
 )
 
 
-def forget_results(folder: Path, answering: str | None, folds: str | None = None) -> None:
+def forget_results(folder: Path, config: Config) -> None:
     """Removes what an earlier run left in the folder, so that nothing passes for this run's.
 
-    The folder of the run that is to answer keeps its models and what was said of them; folds.csv
-    stays where `folds`, a file or a folder, says that it is to be used again.
+    The folder of the run that is to answer (predict.run) keeps its models and what was said of
+    them; folds.csv stays where folds.file, a file or a folder, says that it is to be used again.
+    Raises PseudoError if that earlier run is the one that is to label test images (pseudo.run).
     """
+    answering, teacher, folds = config.predict.run, config.pseudo.run, config.folds.file
+    if teacher is not None and Path(teacher).resolve() == folder.resolve():
+        raise PseudoError(
+            f"pseudo.run is {teacher}, which is the run folder, where this run would take its "
+            f"teacher's place; set runtime.folder to another"
+        )
     kept = None if folds is None else find_folds(folds).resolve()
     keeps = answering is not None and Path(answering).resolve() == folder.resolve()
     for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:

@@ -54,8 +54,12 @@ def describe_run(config: Config, runtime: Runtime, competition: Competition) -> 
     settings = {k: v for k, v in list_settings(config).items() if k not in FREE_SETTINGS}
     settings |= {"runtime.backend": runtime.backend, "runtime.precision": runtime.precision}
     if config.folds.file is not None:
-        content = read_folds(config.folds.file).to_csv().encode()
-        settings["folds.file"] = f"a file of digest {digest_parts([content])}"
+        table = read_folds(config.folds.file).to_csv().encode()
+        settings["folds.file"] = f"a file of digest {digest_parts([table])}"
+    if config.pseudo.run is not None:
+        answers = (Path(config.pseudo.run) / name for name in ("folds.csv", "oof.npz"))
+        content = digest_parts(path.read_bytes() for path in answers if path.is_file())
+        settings["pseudo.run"] = f"a run of digest {content}"
     task = json.dumps(competition.task._asdict())
     return {
         "settings": settings,

@@ -1,6 +1,7 @@
 """Split: training images to folds, near-duplicates together, and what may leak across"""
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from podium.config import Config
 from podium.duplicates import (
     SAME,
     Clusters,
+    Pairs,
     cluster_images,
     find_duplicates,
     merge_groups,
@@ -25,10 +27,18 @@ WORTH_TELLING = 30.0  # seconds
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
+class Split(NamedTuple):
+    """The fold of each training image, and what was found on the way."""
+
+    folds: NDArray[np.int64]  # [N]
+    leaks: list[Leak]
+    pairs: Pairs | None  # of nearly the same images, also of the test part; None: not looked for
+
+
 def split_images(
     config: Config, others: Tables | None, train: Images, test: Images, report: Reporter
-) -> tuple[NDArray[np.int64], list[Leak]]:
-    """Deals the training images to folds [N], and says what the audit of the split found.
+) -> Split:
+    """Deals the training images to folds, and says what the audit of the split found.
 
     `others` are the columns of the competition's tables besides the label. Raises FoldError if the
     images cannot be split as asked.
@@ -54,7 +64,7 @@ def split_images(
             report.warn(leak.text)
         else:
             report.say(f"  {leak.text}")
-    return folds, leaks
+    return Split(folds, leaks, pairs)
 
 
 def group_images(table: pd.DataFrame, clusters: Clusters, report: Reporter) -> pd.DataFrame:
