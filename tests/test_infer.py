@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from folders import make_csv_competition
 
+from podium import main as main_room
+from podium import teacher as teacher_room
 from podium.competition import read_competition
 from podium.config import Config, DataConfig
 from podium.events import Reporter
@@ -97,19 +99,25 @@ def test_a_run_of_other_classes_or_with_a_broken_model_is_refused(trained: Path,
 
 
 @pytest.mark.modules
-def test_a_run_that_another_one_teaches_says_the_risk_and_what_it_was_taught(
-    trained: Path, tmp_path: Path
+def test_a_run_that_another_one_teaches_trains_on_its_folds_and_labels(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    seen = list[Any]()
+    monkeypatch.setattr(teacher_room, "VIEWS_POLLED", 2)
+    monkeypatch.setattr(
+        main_room, "cross_validate", lambda plan, *_: seen.append(plan) or {"out_of_fold": {}}
+    )
     words = [f"--data.folder={trained / 'data'}", f"--runtime.folder={tmp_path}"]
     taught = [f"--pseudo.run={trained / 'run'}", "--pseudo.arm=control", "--pseudo.precision=0.5"]
     assert main(read_config([*QUICK, *words, *taught])) == 0
+    (plan,) = seen
+    assert plan.data.pseudo.labels.shape == (2, 4)
+    assert plan.config.pseudo.run == str(trained / "run")
     told = json.loads((tmp_path / "pseudo.json").read_text())
     assert told["arm"] == "control"
     assert sum(band["n"] for band in told["bands"]) == 20
-    assert (tmp_path / "fold1" / "pseudo.csv").is_file()
     folds = [pd.read_csv(one / "folds.csv") for one in (tmp_path, trained / "run")]
     pd.testing.assert_frame_equal(*folds)
-    assert "labels made by models, or hand labelling" in (tmp_path / "report.html").read_text()
-    assert json.loads((tmp_path / "run.json").read_text())["settings"]["pseudo.run"].startswith(
-        "a run of digest "
-    )
+    assert "labels made by models, or hand labelling" in (tmp_path / "events.jsonl").read_text()
+    settings = json.loads((tmp_path / "run.json").read_text())["settings"]
+    assert settings["pseudo.run"].startswith("a run of digest ")
