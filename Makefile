@@ -131,8 +131,8 @@ race: setup  ## which is better, by the evidence; AUGMENT="none light" or HEAD O
 	  $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(BACKEND),--backend "$(BACKEND)") \
 	  $(if $(OUT),--out "$(OUT)") -- $(ARGS)
 
-report: setup  ## runs side by side, as one page and one picture; of one run its report again; RUNS="runs/a runs/b" OUT=file
-	@$(RUN) -m workbench.compare_runs $(RUNS) $(if $(OUT),--out "$(OUT)")
+report: setup  ## runs side by side, as one page and one picture; of one run its report again; RUNS="runs/a runs/b" EVIDENCE="runs/race" OUT=file
+	@$(RUN) -m workbench.compare_runs $(RUNS) $(if $(OUT),--out "$(OUT)") $(if $(EVIDENCE),--evidence $(EVIDENCE))
 
 # COMPETITION=slug names a file of kernel/competitions; without it, the only one there is.
 ABOUT = $(if $(COMPETITION),--competition "$(COMPETITION)") $(if $(INFER),--infer)

@@ -55,7 +55,7 @@ ORDER = (
     "infer", "pupil", "teacher", "validate", "submit",                   # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
-    "page", "panels", "mistakes", "report", "crossval", "main",
+    "page", "panels", "proofs", "mistakes", "report", "crossval", "main",
 )
 # fmt: on
 

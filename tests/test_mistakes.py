@@ -28,7 +28,7 @@ def record(task: Task, labels: list) -> RunRecord:
     ids = np.array([f"i{row}" for row in range(len(labels))], np.str_)
     oof = Predictions(ids, PROBS[: len(labels)])
     answers = apply_rule(plain_rule(task), oof.probs)
-    return RunRecord({}, {}, {}, {}, {}, task, oof, encode_targets(labels, 3), answers)
+    return RunRecord({}, {}, {}, {}, {}, [], task, oof, encode_targets(labels, 3), answers)
 
 
 def compete(task: Task, labels: list) -> Competition:

@@ -37,7 +37,7 @@ def write_run(folder: Path, ids: list[str] = IDS) -> None:
 
 def test_an_empty_folder_is_an_empty_record(tmp_path: Path, competition: Competition):
     run = read_run_record(tmp_path, competition)
-    assert run[:5] == ({}, {}, {}, {}, {})
+    assert run[:6] == ({}, {}, {}, {}, {}, [])
     assert run.oof.probs.shape == (0, 2)
     assert (len(run.oof.ids), len(run.targets)) == (0, 0)
     assert run.part("out_of_fold") == {}

@@ -11,8 +11,10 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from podium.competition import Competition
+from podium.evidence import Comparison
 from podium.page import format_figure, render_heatmap, render_thumbnail
 from podium.predictions import Predictions, write_predictions
+from podium.questions import Option, Question, keep_questions
 from podium.report import write_report
 from podium.task import Task
 
@@ -217,6 +219,34 @@ def test_words_on_batch_norm_stand_above_its_figures(run_folder, competition):
     assert cells[:11] == [*head, "lag", "shift", "gap", "± se", "kept"]
     assert "1 &lt;lag&gt; 0.9000 0.9200 – – +0.0200 – -0.1000 0.0040 yes" in " ".join(cells)
     assert cells[-11:] == ["2", *["–"] * 10]
+
+
+GAIN = Comparison(N, 0.02, 0.01, 0.03, 0.004, adopted=True, detectable=0.02)
+QUESTION = Question(
+    "tta",
+    "Is TTA worth it?",
+    "Yes.",
+    "accuracy",
+    "all views",
+    (Option("one view", 0.9), Option("all views", 0.92, GAIN)),
+)
+
+
+def test_what_the_run_decided_stands_before_its_curves_and_that_of_others_behind_its_own(
+    run_folder, competition
+):
+    keep_questions(run_folder, [QUESTION])
+    other = QUESTION._replace(asks="Which head?")
+    page = write_report(run_folder, competition, [other]).read_text(encoding="utf-8")
+    assert re.findall("<h3>(.*?) <", page) == ["Is TTA worth it?", "Which head?"]
+    titles = re.findall("<h2>(.*?)</h2>", page)
+    assert titles.index("Evidence") + 1 == titles.index("Learning curves")
+    assert ".proof{" in page
+
+
+def test_decisions_that_cannot_be_read_do_not_cost_the_report(run_folder, competition):
+    (run_folder / "decisions.json").write_text("{")
+    assert "<h2>Evidence</h2>" not in read_page(run_folder, competition)
 
 
 def test_a_plan_and_faults_are_listed_where_the_run_tells_of_them(run_folder, competition):

@@ -13,6 +13,7 @@ from podium.competition import Competition
 from podium.histories import read_histories
 from podium.metrics import Score, score_predictions
 from podium.predictions import Predictions, read_predictions
+from podium.questions import Question, read_questions
 from podium.rules import apply_rule, find_rule
 from podium.task import Task, encode_targets
 
@@ -25,6 +26,7 @@ class RunRecord(NamedTuple):
     folds: dict[str, int]  # image id → fold
     curves: dict[int, pd.DataFrame]  # fold → one row an epoch
     truths: dict[int, dict[str, Any]]  # fold → what was found of batch norm
+    questions: list[Question]  # what was decided, and why
     task: Task
     oof: Predictions  # [N], [N, C]
     targets: NDArray[np.uint8]  # [N, C], the truth of oof
@@ -52,7 +54,12 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     targets = encode_targets(labels[known].tolist(), len(task.classes))
     answers = apply_rule(find_rule(summary, task), oof.probs)
     curves, truths = read_histories(folder), read_truths(folder)
-    return RunRecord(summary, settings, folds, curves, truths, task, oof, targets, answers)
+    questions = list[Question]()
+    with suppress(ValueError):  # half a report is better than none
+        questions = read_questions(folder)
+    return RunRecord(
+        summary, settings, folds, curves, truths, questions, task, oof, targets, answers
+    )
 
 
 def read_fields(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ looking at those is where the next idea comes from. It shows half a run as well 
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +24,34 @@ from podium.page import (
     render_table,
 )
 from podium.panels import render_curves
+from podium.proofs import PROOF_CSS, render_evidence
+from podium.questions import Question
 from podium.record import RunRecord, measure_folds, read_run_record, score_record
 from podium.storage import write_whole
 
-IDS_SHOWN, VALUES_SHOWN = 200, 12
+IDS_SHOWN = 200
 TRUTH_COLUMNS = ("moving", "anew", "augmented", "training", "lag", "shift", "gap", "± se", "kept")
 
 
-def write_report(folder: Path, competition: Competition) -> Path:
-    """Writes report.html for a whole or half-finished run folder, whole or not at all."""
+def write_report(
+    folder: Path, competition: Competition, questions: Sequence[Question] = ()
+) -> Path:
+    """Writes report.html for a whole or half-finished run folder, whole or not at all.
+
+    Questions that other folders answered are shown behind the run's own.
+    """
     run = read_run_record(folder, competition)
     classes = [html.escape(str(name)) for name in competition.classes]
     body = [
         render_headline(run, competition),
         render_warnings(run),
+        render_evidence([*run.questions, *questions]),
         render_lines(run, "plan", "Plan", "What fits before the deadline."),
         render_lines(run, "faults", "Faults", "What failed on the way and was overcome."),
         render_curves(run.curves, run.task.metric),
         render_truths(run.truths),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
         render_leaks(run),
-        render_decision(run),
         render_confusion(run, classes),
         render_recall(run, classes),
         render_worst(run, competition, classes),
@@ -55,7 +62,7 @@ def write_report(folder: Path, competition: Competition) -> Path:
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Podium run</title>\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<style>{REPORT_CSS}</style>\n<main>\n{''.join(body)}</main></html>\n"
+        f"<style>{REPORT_CSS}{PROOF_CSS}</style>\n<main>\n{''.join(body)}</main></html>\n"
     )
     path = folder / "report.html"
     write_whole(path, page.encode(errors="replace"))
@@ -185,19 +192,6 @@ def render_leaks(run: RunRecord) -> str:
     ]
     table = render_table(["looked for", "found", ""], rows, "words") if rows else ""
     return render_section("Leak audit", "What may flatter the out-of-fold score.", table)
-
-
-def render_decision(run: RunRecord) -> str:
-    """How probabilities became answers: the rule, and the evidence for it."""
-    about = run.part("decision")
-    rule = about.get("rule") or {}
-    if not about.get("difference") or not rule.get("kind"):
-        return ""
-    values = ", ".join(f"{value:.4g}" for value in list(rule.get("values") or [])[:VALUES_SHOWN])
-    used = f"in use: {rule['kind']}" + (f" ({values})" if values else "")
-    hint = "A fitted rule is used only where out-of-fold images that it never saw show a gain."
-    lines = render_list([about.get("words"), used])
-    return render_section("From probabilities to answers", hint, lines)
 
 
 def render_settings(settings: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
     make report RUNS="runs/a runs/b"       one page and one picture of both; up to six runs
     make report RUNS=runs/a                the run's report.html, written again
+    make report RUNS=runs/a EVIDENCE="runs/race-head runs/blend"     with their decisions, too
 
 A run is a folder with config.json or fold0/history.csv, finished or not: one of yours under runs/,
 or what `make pull` fetched. The first is the one that the others are compared with. Of one run
@@ -17,6 +18,7 @@ from podium.competition import Competition, read_competition
 from podium.config import Config
 from podium.inputs import CompetitionError
 from podium.override import SettingsError, override
+from podium.questions import QUESTIONS_FILE, Question, read_questions
 from podium.report import write_report
 from podium.storage import write_whole
 from workbench.compare_page import render_comparison
@@ -32,12 +34,13 @@ def main(argv: Sequence[str]) -> int:
     options = parse_options(argv)
     try:
         runs = read_past_runs(options.runs)
+        questions = gather_questions(options.evidence)
     except RunsError as error:
         print(error, file=sys.stderr)
         return 1
     if len(runs) == 1:
         try:
-            print(write_report(runs[0].folder, find_competition(runs[0])).resolve())
+            print(write_report(runs[0].folder, find_competition(runs[0]), questions).resolve())
             return 0
         except (CompetitionError, SettingsError) as error:
             print(f"Curves and figures alone, as the competition is not to be had:\n{error}")
@@ -59,10 +62,34 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="a run's folder")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page; a PNG lies beside it")
+    parser.add_argument(
+        "--evidence",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FOLDER",
+        help="whose decisions the page of one run shows behind its own",
+    )
     options = parser.parse_args(argv)
+    if options.evidence and len(options.runs) > 1:
+        parser.error("EVIDENCE is shown on the page of one run, and RUNS names more")
     if not options.runs:
         parser.error(f'name runs: make report RUNS="runs/a runs/b"{suggest_runs(ROOT / "runs")}')
     return options
+
+
+def gather_questions(folders: Sequence[Path]) -> list[Question]:
+    """What other folders decided, a race's or a blend's; raises RunsError where one has nothing."""
+    questions = list[Question]()
+    for folder in folders:
+        try:
+            found = read_questions(folder)
+        except ValueError as error:
+            raise RunsError(str(error)) from error
+        if not found:
+            raise RunsError(f"EVIDENCE={folder} holds no {QUESTIONS_FILE}, as make race writes it")
+        questions += found
+    return questions
 
 
 def find_competition(run: PastRun) -> Competition:

@@ -10,6 +10,8 @@ from folders import make_csv_competition
 from PIL import Image
 from run_folders import make_run_folder
 
+from podium.evidence import count_changes
+from podium.questions import Option, Question, keep_questions
 from workbench import compare_runs
 from workbench.browser import find_chromium, open_browser
 from workbench.compare_page import render_comparison
@@ -156,6 +158,71 @@ def test_of_one_run_the_report_is_written_again(tmp_path: Path, capsys: pytest.C
     assert "Learning curves" in (folder / "report.html").read_text()
     assert str(folder / "report.html") in capsys.readouterr().out
     assert not out.exists()
+
+
+QUESTION = Question(
+    "head",
+    "Which head?",
+    "The dense one.",
+    "accuracy",
+    "dense256elu",
+    (Option("linear", 0.9), Option("dense256elu", 0.95, count_changes(400, 30, 10), 2.5, 30, 10)),
+    "s/epoch",
+)
+
+
+def test_decisions_of_other_folders_are_shown_on_the_page_of_one_run(tmp_path: Path):
+    folder, race = make_own_run(tmp_path, ["cat", "dog"]), tmp_path / "race"
+    race.mkdir()
+    keep_questions(race, [QUESTION])
+    keep_questions(folder, [QUESTION._replace(asks="Which views?")])
+    assert compare_runs.main([str(folder), "--evidence", str(race), str(race)]) == 0
+    asked = re.findall("<h3>(.*?) <", (folder / "report.html").read_text())
+    assert asked == ["Which views?", "Which head?", "Which head?"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "race holds no decisions.json"), ("{", "race/decisions.json does not hold questions")],
+)
+def test_a_folder_without_decisions_is_named_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, reason: str
+):
+    folder, race = make_own_run(tmp_path, ["cat", "dog"]), tmp_path / "race"
+    race.mkdir()
+    if content:
+        (race / "decisions.json").write_text(content)
+    assert compare_runs.main([str(folder), "--evidence", str(race)]) == 1
+    assert reason in capsys.readouterr().err
+    assert (folder / "report.html").read_text() == "as it was"
+
+
+def test_decisions_of_other_folders_go_with_one_run(
+    folders: list[Path], capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        compare_runs.main([*map(str, folders), "--evidence", "race"])
+    assert "EVIDENCE is shown on the page of one run" in capsys.readouterr().err
+
+
+@needs_browser
+def test_the_evidence_page_fits_a_phone_and_a_desktop(tmp_path: Path):
+    """No figure is cut off: of a table that has every column, all is to be seen."""
+    folder = make_own_run(tmp_path, ["cat", "dog"])
+    gain = count_changes(9999, 330, 210)
+    long = Option("a subset of views by greed, " * 2, 0.95, gain, 1, 330, 210)
+    question = QUESTION._replace(options=(*QUESTION.options, long))
+    keep_questions(folder, [question])
+    assert compare_runs.main([str(folder)]) == 0
+    with open_browser(color_scheme="dark") as browser:
+        tab = browser.new_page()
+        tab.goto((folder / "report.html").as_uri())
+        for width in (360, 1280):
+            tab.set_viewport_size({"width": width, "height": 800})
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            table = tab.locator(".proof .wide")
+            assert table.evaluate("box => box.scrollWidth - box.clientWidth") <= 0
+            assert tab.locator(".proof svg.chart").bounding_box()["width"] > 250
 
 
 @pytest.mark.parametrize(
