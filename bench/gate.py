@@ -156,12 +156,19 @@ FAIR: tuple[Fair, ...] = (
 )
 
 
+def deal_folds(targets: np.ndarray) -> np.ndarray:
+    """Each class is dealt to the folds in turn, as a run does it: [N]."""
+    folds = np.empty(len(targets), np.int64)
+    folds[targets.argmax(axis=1).argsort(kind="stable")] = np.arange(len(targets)) % FOLDS
+    return folds
+
+
 def count_rules(plant: Fair, repeats: int, images: int = 400) -> Rates:
     """The gate of fitted rules, which are fitted on the other folds."""
 
     def judge(seed: int) -> Comparison:
         task, targets, probs = plant(np.random.default_rng((2, seed)), images)
-        return fit_nested(task, targets, probs, np.arange(images) % FOLDS).comparison
+        return fit_nested(task, targets, probs, deal_folds(targets)).comparison
 
     return count_rates(map(judge, range(repeats)))
 
