@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle test-bundle-jax \
-  test-slow test-kill test-long test-backbones check dry-run gallery race report new push infer-push status logs quota pull submit webhook-setup \
+  test-slow test-kill test-long test-backbones check dry-run gallery race report blend new push infer-push status logs quota pull submit webhook-setup \
   webhook-test clean
 
 # The first of these that runs and is 3.12 or 3.11.
@@ -133,6 +133,9 @@ race: setup  ## which is better, by the evidence; AUGMENT="none light" or HEAD O
 
 report: setup  ## runs side by side, as one page and one picture; of one run its report again; RUNS="runs/a runs/b" EVIDENCE="runs/race" OUT=file
 	@$(RUN) -m workbench.compare_runs $(RUNS) $(if $(OUT),--out "$(OUT)") $(if $(EVIDENCE),--evidence $(EVIDENCE))
+
+blend: setup  ## one submission of several runs, and the page that says which weights; RUNS="runs/a runs/b" OUT=folder
+	@$(RUN) -m workbench.blend_runs $(RUNS) $(if $(OUT),--out "$(OUT)")
 
 # COMPETITION=slug names a file of kernel/competitions; without it, the only one there is.
 ABOUT = $(if $(COMPETITION),--competition "$(COMPETITION)") $(if $(INFER),--infer)

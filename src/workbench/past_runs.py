@@ -41,12 +41,12 @@ class PastRun(NamedTuple):
         return found if isinstance(found, dict) else {}
 
 
-def read_past_runs(folders: Sequence[Path]) -> list[PastRun]:
+def read_past_runs(folders: Sequence[Path], most: int = MOST_RUNS) -> list[PastRun]:
     """Reads runs in the order given; raises RunsError with every folder that is none."""
-    if len(folders) > MOST_RUNS:
+    if len(folders) > most:
         raise RunsError(
-            f"RUNS names {len(folders)} runs, and at most {MOST_RUNS} can be told apart in one "
-            f"picture; name fewer"
+            f"RUNS names {len(folders)} runs, and at most {most} can be told apart on one page; "
+            f"name fewer"
         )
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):

@@ -113,6 +113,15 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path, change: Any, reason: s
     assert reason in words
 
 
+def test_a_ranking_is_as_long_as_those_submitted(tmp_path: Path):
+    told = {"answer": "ranking", "metric": "map"}
+    runs = make_pair(tmp_path, {"summary": told}, {"summary": told})
+    for run in runs:
+        (run.folder / "submission.csv").write_text("id,labels\nx,cat dog\ny,emu cat\n")
+    assert read_answered(runs[0]).task.ranks == 2
+    assert compare_pair(*runs).difference > 0
+
+
 def test_a_probability_of_nothing_is_no_answer(tmp_path: Path):
     one, other = make_pair(tmp_path)
     whole = read_predictions(other.folder / "oof.npz")
