@@ -8,115 +8,121 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     122  Settings: the block to edit on Kaggle
-     201  Declare: how a setting is written down
-     222  Learning: the settings of the model, its training and its answers
-     418  Configuration: every setting, its default and its limit
-     631  Knobs: the settings one by one, as help, override and report show them
-     701  Overrides: from defaults to the settings of this run
-     857  Devices: what the backend found, held against what was asked for
-     958  Hosts: several machines that train one network
-    1151  Runtime: the machine, and the Keras backend that suits it
-    1343  Libraries
-    1367  Storage: a file is there whole, or as it was before
-    1406  Attempts: an answer within a time limit, or none
-    1442  Events: what the run says, to the reader of the log and to programs
-    1580  Predictions: class probabilities, keyed by image id
-    1641  Task: what is asked of each image
-    1696  Tallies: what each image adds to a metric
-    1871  Metrics: how good the answers are, and how sure that figure is
-    2049  Evidence: whether answers are better than others, or only luckier
-    2240  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2325  Rules: how probabilities become answers
-    2488  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2554  Questions: what a run was asked to show, and what the evidence said
-    2645  Blends: what several models, or several views of an image, answer together
-    2926  Inputs: where the competition's files are
-    3133  Tables: which one is about training images, and what its columns are
-    3356  Annotations: the JSON of COCO as a table
-    3407  Labels: what each training image shows
-    3587  Archives: images that lie in zips or TFRecords alone
-    3722  Sample: the ids that are asked for, and their images
-    3801  Classes: their names and their order
-    3883  Asked: what the sample submission wants to know of each image
-    4064  Solution: what the test images show, where that is known
-    4112  Draws: a part of the images for rehearsals, and a test part where there is none
-    4161  Competition: from its files to one image table
-    4336  Decode: one image file to an upright square of uint8
-    4507  Cache: where decoded squares are kept
-    4719  Pixels: from image files to squares of uint8
-    4851  Duplicates: images that are nearly the same
-    5087  Folds: every training image is validated once, by a model that never saw it
-    5302  Tells: how well the values of a column alone tell the labels of images
-    5379  Leaks: what would make a score look better than the network is
-    5599  Split: training images to folds, near-duplicates together, and what may leak across
-    5655  Composes: chains of albumentations' transforms, by name or of the user's own
-    5877  Policies: what training images go through, by name
-    5953  Augmentation: what the device does to training images
-    6016  Workers: processes that run a Compose
-    6140  Crew: the workers of one fold, on all cores
-    6314  Mixing: two images and their targets in one
-    6387  Sharing: one batch over all devices, of all hosts
-    6439  Batches: from stored squares to what a training step takes
-    6642  Pace: whether the device waits for its images, or they for the device
-    6681  Handles: where pretrained weights lie
-    6784  Backbones: the table of networks that turn pixels into features
-    6923  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    6965  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7032  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7258  Network: the backbone built, as its row of the table says
-    7335  Weights: what the backbone starts from
-    7516  Freezing: which variables train, and how fast
-    7649  Model: augment, normalise, backbone, head
-    7742  Prediction: from a trained model to class probabilities
-    7797  Views: the same images, seen another way
-    7933  Adaptive: more views only for images that are still undecided
-    8013  Marks: how well a model answers images whose labels are known
-    8037  Recipe: what learning takes where the settings leave it open
-    8164  Schedule: how fast the weights move
-    8258  Optimizers: gradients to updates, at rates that are known beforehand
-    8396  Objective: what training minimises, and what it is told to show
-    8471  Checkpoint: all that a fold has learned so far, in one file
-    8684  Range test: which learning rates a network bears
-    8799  Pseudo-labels: test images of which a model is sure, as training images
-    8992  Fold data: what one fold trains on, and what validates it
-    9097  Recalibrate: batch norm's statistics, taken anew
-    9307  Truth: why a network answers new images worse than those it learned
-    9491  FixRes: larger images answer than were learned
-    9557  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9626  Budget: what still fits before the deadline
-    9867  Stretch: some updates in one go, watched
-    9947  Planner: what the run's parts cost, and how far each fold may go
-   10059  Epochs: how far a fold has got, and what comes next
-   10199  Diary: one row of figures for each epoch of a fold, as it goes
-   10315  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10385  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10431  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10516  Training: one fold, in two phases, and through what may come between
-   10802  Inference: the models of an earlier run answer a competition's test part
-   10906  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11047  Submission: answers laid out as the sample is
-   11109  Card: the run at a glance, as a phone shows it
-   11341  Post: one request to a webhook, within a hard limit
-   11495  Sinks: who is told of the run, and in which words
-   11685  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   11925  Delivery: from the record to a sink, at least once
-   12125  Address: which sink an address stands for
-   12231  Webhook: finds where the run is to be told, and tells it there
-   12384  Histories: what each fold wrote down of its epochs
-   12468  Curves: one picture of all folds so far, for a phone
-   12517  Summary: the run in figures
-   12656  Results: what a run leaves in its folder, and what it must not leave of another
-   12745  Resume: a run that was cut off goes on where it was
-   12965  Record: what a run folder holds, as far as the run has got
-   13045  Page: the pieces that the report is made of
-   13188  Panels: how each fold learned, drawn one below the other
-   13365  Mistakes: which classes a run mixes up, and the images it got most wrong
-   13447  Report: one page that shows the run
-   13648  Cross-validation: fold by fold, each trained on the others
-   13805  The run: the stages in order
+     128  Settings: the block to edit on Kaggle
+     207  Declare: how a setting is written down
+     228  Learning: the settings of the model, its training and its answers
+     424  Configuration: every setting, its default and its limit
+     637  Knobs: the settings one by one, as help, override and report show them
+     707  Overrides: from defaults to the settings of this run
+     863  Devices: what the backend found, held against what was asked for
+     964  Hosts: several machines that train one network
+    1157  Runtime: the machine, and the Keras backend that suits it
+    1349  Libraries
+    1373  Storage: a file is there whole, or as it was before
+    1412  Attempts: an answer within a time limit, or none
+    1448  Events: what the run says, to the reader of the log and to programs
+    1586  Predictions: class probabilities, keyed by image id
+    1647  Task: what is asked of each image
+    1702  Tallies: what each image adds to a metric
+    1880  Metrics: how good the answers are, and how sure that figure is
+    2058  Evidence: whether answers are better than others, or only luckier
+    2249  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2334  Rules: how probabilities become answers
+    2497  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2566  Questions: what a run was asked to show, and what the evidence said
+    2657  Members: probabilities of several models, or of several views, on the same images
+    2714  Greedy: weights by steps that each add the member that helps the metric most
+    2825  Blends: what several models, or several views of an image, answer together
+    2996  Ensemble: which blend of members is used, and whether any earns the place of the plain one
+    3139  Inputs: where the competition's files are
+    3346  Tables: which one is about training images, and what its columns are
+    3569  Annotations: the JSON of COCO as a table
+    3620  Labels: what each training image shows
+    3800  Archives: images that lie in zips or TFRecords alone
+    3935  Sample: the ids that are asked for, and their images
+    4014  Classes: their names and their order
+    4096  Asked: what the sample submission wants to know of each image
+    4277  Solution: what the test images show, where that is known
+    4325  Draws: a part of the images for rehearsals, and a test part where there is none
+    4374  Competition: from its files to one image table
+    4549  Decode: one image file to an upright square of uint8
+    4720  Cache: where decoded squares are kept
+    4932  Pixels: from image files to squares of uint8
+    5064  Duplicates: images that are nearly the same
+    5300  Folds: every training image is validated once, by a model that never saw it
+    5515  Tells: how well the values of a column alone tell the labels of images
+    5592  Leaks: what would make a score look better than the network is
+    5812  Split: training images to folds, near-duplicates together, and what may leak across
+    5876  Composes: chains of albumentations' transforms, by name or of the user's own
+    6098  Policies: what training images go through, by name
+    6174  Augmentation: what the device does to training images
+    6237  Workers: processes that run a Compose
+    6361  Crew: the workers of one fold, on all cores
+    6535  Mixing: two images and their targets in one
+    6608  Sharing: one batch over all devices, of all hosts
+    6660  Batches: from stored squares to what a training step takes
+    6863  Pace: whether the device waits for its images, or they for the device
+    6902  Handles: where pretrained weights lie
+    7005  Backbones: the table of networks that turn pixels into features
+    7144  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7186  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7253  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7479  Network: the backbone built, as its row of the table says
+    7556  Weights: what the backbone starts from
+    7737  Freezing: which variables train, and how fast
+    7870  Model: augment, normalise, backbone, head
+    7963  Prediction: from a trained model to class probabilities
+    8018  Views: the same images, seen another way
+    8154  Adaptive: more views only for images that are still undecided
+    8234  Marks: how well a model answers images whose labels are known
+    8258  Recipe: what learning takes where the settings leave it open
+    8385  Schedule: how fast the weights move
+    8479  Optimizers: gradients to updates, at rates that are known beforehand
+    8617  Objective: what training minimises, and what it is told to show
+    8692  Checkpoint: all that a fold has learned so far, in one file
+    8905  Range test: which learning rates a network bears
+    9020  Pseudo-labels: test images of which a model is sure, as training images
+    9210  Fold data: what one fold trains on, and what validates it
+    9315  Recalibrate: batch norm's statistics, taken anew
+    9525  Truth: why a network answers new images worse than those it learned
+    9709  FixRes: larger images answer than were learned
+    9775  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9844  Budget: what still fits before the deadline
+   10085  Stretch: some updates in one go, watched
+   10165  Planner: what the run's parts cost, and how far each fold may go
+   10277  Epochs: how far a fold has got, and what comes next
+   10417  Diary: one row of figures for each epoch of a fold, as it goes
+   10533  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10603  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10649  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10734  Training: one fold, in two phases, and through what may come between
+   11020  Inference: the models of an earlier run answer a competition's test part
+   11126  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11251  Teacher: a finished run of the same images and folds labels test images
+   11385  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11526  Submission: answers laid out as the sample is
+   11588  Card: the run at a glance, as a phone shows it
+   11820  Post: one request to a webhook, within a hard limit
+   11974  Sinks: who is told of the run, and in which words
+   12164  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12404  Delivery: from the record to a sink, at least once
+   12604  Address: which sink an address stands for
+   12710  Webhook: finds where the run is to be told, and tells it there
+   12863  Histories: what each fold wrote down of its epochs
+   12947  Curves: one picture of all folds so far, for a phone
+   12996  Summary: the run in figures
+   13171  Results: what a run leaves in its folder, and what it must not leave of another
+   13268  Resume: a run that was cut off goes on where it was
+   13492  Record: what a run folder holds, as far as the run has got
+   13578  Page: the pieces that the report is made of
+   13721  Panels: how each fold learned, drawn one below the other
+   13898  Proofs: the evidence page, one block a question
+   14073  Mistakes: which classes a run mixes up, and the images it got most wrong
+   14155  Report: one page that shows the run
+   14348  Cross-validation: fold by fold, each trained on the others
+   14506  The run: the stages in order
 
-Sources: sha256 77f2fa48b2224e809e4260322e4e055c531b547944b31be1863a9fd690afb9b1
+Sources: sha256 3ef07bba4763872be8587e001b6054ab2b9e516f15e29326ebab0d52ee8086d5
 """
 
 # ==================================================================================================
@@ -130,7 +136,7 @@ Sources: sha256 77f2fa48b2224e809e4260322e4e055c531b547944b31be1863a9fd690afb9b1
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "77f2fa48b2224e809e4260322e4e055c531b547944b31be1863a9fd690afb9b1"
+SOURCE = "3ef07bba4763872be8587e001b6054ab2b9e516f15e29326ebab0d52ee8086d5"
 
 
 import atexit
@@ -1834,7 +1840,8 @@ def weigh_auc(targets: Truth, answers: Answers, weights: Doubles) -> Doubles:
     is every column. Two exclusive classes have mirrored curves, so that their mean is either.
     """
     total, defined = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-    for truth, scores in zip(targets.T != 0, answers.T, strict=True):
+    columns = np.ascontiguousarray(answers.T)
+    for truth, scores in zip(np.ascontiguousarray(targets.T) != 0, columns, strict=True):
         if truth.any() and not truth.all():
             area = weigh_column(truth, scores, weights)
             total += np.nan_to_num(area)
@@ -1863,6 +1870,8 @@ def weigh_column(truth: NDArray[np.bool_], scores: Answers, weights: Doubles) ->
 
 def sum_rows(places: NDArray[np.int64], count: int, weights: Doubles) -> Doubles:
     """Sums the rows that go to the same place: [N, D] → [count, D]."""
+    if weights.shape[1] == 1:  # for which a matrix takes longer to make than to use
+        return np.asarray(np.bincount(places, weights[:, 0], count)[:, None], np.float64)
     rows = np.arange(len(places))
     shares = sparse.csr_array((np.ones(len(places)), (places, rows)), (count, len(places)))
     return np.asarray(shares @ weights)
@@ -2497,7 +2506,8 @@ def count_passing(
 class Decision(NamedTuple):
     """The rule that stands, its answers out of fold [N, C], and why.
 
-    `plain` and `nested` are the scores of the plain rule, and of rules fitted on the other folds.
+    `plain` and `nested` are the scores of the plain rule, and of rules fitted on the other folds,
+    which alone name `flips[0]` images rightly; the plain one alone does `flips[1]`.
     """
 
     rule: Rule
@@ -2505,6 +2515,7 @@ class Decision(NamedTuple):
     plain: float
     nested: float
     comparison: Comparison
+    flips: tuple[int, int]
 
 
 def fit_rule(task: Task, targets: Truth, probs: Answers) -> Rule:
@@ -2546,9 +2557,10 @@ def fit_nested(task: Task, targets: Truth, probs: Answers, folds: NDArray[np.int
     nested = answer_nested(task, targets, probs, folds)
     comparison = compare_answers(task, targets, plain, nested)
     before, after = (score_answers(task, targets, answers) for answers in (plain, nested))
+    flips = count_flips(task, targets, plain, nested)
     if comparison.adopted:
-        return Decision(fit_rule(task, targets, probs), nested, before, after, comparison)
-    return Decision(plain_rule(task), plain, before, after, comparison)
+        return Decision(fit_rule(task, targets, probs), nested, before, after, comparison, flips)
+    return Decision(plain_rule(task), plain, before, after, comparison, flips)
 
 
 # ==================================================================================================
@@ -2643,6 +2655,174 @@ def know(figure: Any) -> Any:
 
 
 # ==================================================================================================
+# Members: probabilities of several models, or of several views, on the same images
+# ==================================================================================================
+# Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8.
+
+Members = NDArray[np.floating[Any]]  # [M, N, C], probabilities
+
+FLOOR = 1e-7  # float32 knows no probability nearer to one; a zero may not veto all others
+
+
+def fill_gaps(members: Members) -> Members:
+    """The members with a number for every image: the others' mean, and all alike without others."""
+    known = np.isfinite(members)
+    if known.all():
+        return members
+    told = known.sum(axis=0)
+    means = np.where(known, members, 0).sum(axis=0) / np.maximum(told, 1)
+    means[told == 0] = 1 / members.shape[2]
+    filled: Members = np.where(known, members, means)
+    return filled
+
+
+def sum_weighted(weights: Sequence[float], members: Members) -> Doubles:
+    """The weighted sum over members, one after the other, as they may be large: [N, C]."""
+    total = np.zeros(members.shape[1:])
+    for weight, member in zip(weights, members, strict=True):
+        if weight:
+            total += weight * member
+    return total
+
+
+def take_logits(probs: Answers, exclusive: bool) -> Answers:
+    """Log probabilities, or log odds where an image may have several classes."""
+    logits: Answers = np.log(np.maximum(probs, FLOOR))
+    return logits if exclusive else logits - np.log(np.maximum(1 - probs, FLOOR))
+
+
+def squash(logits: Doubles, exclusive: bool) -> Doubles:
+    """The way back: softmax of the rows [N, C], or a sigmoid of each class by itself."""
+    if not exclusive:
+        return np.asarray(expit(logits))
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def find_told(task: Task, targets: Truth, members: Members) -> Doubles:
+    """The probability that each member gave to each truth: [M, N], or [M, N C] of several classes.
+
+    None is below the floor.
+    """
+    if task.exclusive:
+        told = members[:, np.arange(len(targets)), targets.argmax(axis=1)]
+    else:
+        told = np.where(targets != 0, members, 1 - members).reshape(len(members), -1)
+    return np.asarray(np.maximum(told, FLOOR), np.float64)
+
+
+# ==================================================================================================
+# Greedy: weights by steps that each add the member that helps the metric most
+# ==================================================================================================
+# Of Caruana et al. (2004, ICML): with replacement, sorted initialisation, and bags. What decides is
+# the metric itself, and log loss only between equals.
+#
+# Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8.
+
+STEPS, STALE = 40, 10  # of a search at most, and in a row that gain nothing
+BAGS = 20
+
+Counts = NDArray[np.number[Any]]  # [M], how often each member counts
+
+
+class Judge:
+    """Tells which of several means of members is best, on the metric.
+
+    Images that all members decide alike are counted once, as every mean decides them so too.
+    """
+
+    def __init__(self, task: Task, targets: Truth, members: Members) -> None:
+        members, self.rule, self.task = fill_gaps(members), plain_rule(task), task
+        self.told = find_told(task, targets, members)
+        self.metric, self.images, self.settled = METRICS[task.metric], len(targets), np.zeros(1)
+        if self.metric.takes == "decisions":
+            first, *others = (apply_rule(self.rule, member) for member in members)
+            alike = np.all([(other == first).all(axis=1) for other in others or [first]], axis=0)
+            self.settled = self.add_up(targets[alike], first[alike])
+            targets, members = targets[~alike], members[:, ~alike]
+        self.targets, self.members = targets, members
+        self.scores = dict[tuple[float, ...], float]()
+
+    def add_up(self, targets: Truth, answers: NDArray[np.float32]) -> Doubles:
+        """What images add to the metric, summed: [K]."""
+        assert self.metric.tally  # noqa: S101  # AUC is no sum
+        return np.asarray(self.metric.tally(self.task, targets, answers).sum(axis=0), np.float64)
+
+    def score(self, counts: Counts) -> float:
+        """The metric of a mean, higher for what is better; the lowest where it is not defined."""
+        key = tuple((counts / counts.sum()).tolist())
+        if key not in self.scores:
+            probs = np.minimum(sum_weighted(key, self.members), 1)
+            answers = apply_rule(self.rule, probs)
+            if self.metric.tally:
+                means = (self.settled + self.add_up(self.targets, answers)) / self.images
+                value = float(self.metric.combine(means[None])[0])
+            else:
+                value = float(weigh_auc(self.targets, answers, np.ones((self.images, 1)))[0])
+            value = value if self.metric.higher_is_better else -value
+            self.scores[key] = value if np.isfinite(value) else -np.inf
+        return self.scores[key]
+
+    def refine(self, counts: Counts) -> tuple[float, int]:
+        """What decides between equals: log loss, but for rounding, then the number of members."""
+        told = np.log((counts / counts.sum()) @ self.told).mean()
+        return round(float(told), 9), -int((counts > 0).sum())
+
+    def choose(self, options: Iterable[Counts]) -> Counts:
+        """The best of some means."""
+        options = list(options)
+        scores = [self.score(counts) for counts in options]
+        equals = [counts for counts, one in zip(options, scores, strict=True) if one == max(scores)]
+        return equals[0] if len(equals) == 1 else max(equals, key=self.refine)
+
+
+def rank_members(judge: Judge) -> list[int]:
+    """The members from the best by itself to the worst."""
+    alone = np.eye(len(judge.told), dtype=np.int64)
+    return sorted(
+        range(len(alone)),
+        key=lambda member: (judge.score(alone[member]), judge.refine(alone[member])),
+        reverse=True,
+    )
+
+
+def search_greedily(task: Task, targets: Truth, members: Members) -> Doubles:
+    """The mean of the weights that are found in bags of half the members: [M].
+
+    Bags are drawn by the members' order of merit, whatever order they are given in. No mean of bags
+    stands against a single member that is better on these images.
+    """
+    judge, count = Judge(task, targets, members), len(members)
+    merit = rank_members(judge)
+    dice, size = np.random.default_rng(0), min(count, max(2, (count + 1) // 2))
+    found, total = dict[tuple[int, ...], Counts](), np.zeros(count)
+    for _ in range(BAGS):
+        bag = tuple(merit[place] for place in sorted(dice.permutation(count)[:size]))
+        if bag not in found:
+            found[bag] = search_bag(judge, bag)
+        total += found[bag] / found[bag].sum()
+    best = judge.choose([total / BAGS, np.eye(count)[merit[0]]])
+    return np.asarray(best, np.float64)
+
+
+def search_bag(judge: Judge, bag: Sequence[int]) -> Counts:
+    """The best mean on the way of a greedy search among members, which are given best first: [M].
+
+    It starts from the best of the means of the first few.
+    """
+    alone = np.eye(len(judge.told), dtype=np.int64)
+    counts = judge.choose(alone[list(bag[:end])].sum(axis=0) for end in range(1, len(bag) + 1))
+    best, stale = counts, 0
+    for _ in range(STEPS):
+        counts = judge.choose(counts + alone[member] for member in bag)
+        ahead = judge.choose([best, counts]) is counts
+        best, stale = (counts, 0) if ahead else (best, stale + 1)
+        if stale == STALE:
+            break
+    return best
+
+
+# ==================================================================================================
 # Blends: what several models, or several views of an image, answer together
 # ==================================================================================================
 # Probabilities are averaged, or multiplied with exponents and scaled anew, or their ranks averaged.
@@ -2651,13 +2831,9 @@ def know(figure: Any) -> Any:
 #
 # Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8.
 
-Members = NDArray[np.floating[Any]]  # [M, N, C], probabilities
-
-FLOOR = 1e-7  # float32 knows no probability nearer to one; a zero may not veto all others
-EM_ROUNDS, EM_SETTLED = 2000, 1e-6
+EM_ROUNDS, EM_SETTLED = 500, 1e-5
 RIDGE = 0.01  # nats by which a stack is worse for an exponent that is one off the mean's
 MOST_POWER = 20.0  # and of an exponent: images that are all right would have them grow for ever
-STEPS, BAGS = 40, 20  # of the greedy search
 
 
 class Blend(NamedTuple):
@@ -2696,83 +2872,6 @@ def apply_blend(blend: Blend, members: Members, *, exclusive: bool) -> NDArray[n
     return np.minimum(probs, 1).astype(np.float32)
 
 
-def fill_gaps(members: Members) -> Members:
-    """The members with a number for every image: the others' mean, and all alike without others."""
-    known = np.isfinite(members)
-    if known.all():
-        return members
-    told = known.sum(axis=0)
-    means = np.where(known, members, 0).sum(axis=0) / np.maximum(told, 1)
-    means[told == 0] = 1 / members.shape[2]
-    filled: Members = np.where(known, members, means)
-    return filled
-
-
-def sum_weighted(weights: Sequence[float], members: Members) -> Doubles:
-    """The weighted sum over members, one after the other, as they may be large: [N, C]."""
-    total = np.zeros(members.shape[1:])
-    for weight, member in zip(weights, members, strict=True):
-        if weight:
-            total += weight * member
-    return total
-
-
-def take_logits(probs: Answers, exclusive: bool) -> Answers:
-    """Log probabilities, or log odds where an image may have several classes."""
-    logits: Answers = np.log(np.maximum(probs, FLOOR))
-    return logits if exclusive else logits - np.log(np.maximum(1 - probs, FLOOR))
-
-
-def squash(logits: Doubles, exclusive: bool) -> Doubles:
-    """The way back: softmax of the rows [N, C], or a sigmoid of each class by itself."""
-    if not exclusive:
-        return np.asarray(1 / (1 + np.exp(-logits)))
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
-
-
-class Judge:
-    """Scores arithmetic means of members: by the metric, then by log loss, then by their number.
-
-    Scores are tuples that are higher for what is better. A score that is not defined is the lowest.
-    """
-
-    def __init__(self, task: Task, targets: Truth, members: Members) -> None:
-        self.task, self.targets, self.members = task, targets, fill_gaps(members)
-        self.told = find_told(task, targets, self.members)
-        self.rule = plain_rule(task)
-        self.sign = 1 if METRICS[task.metric].higher_is_better else -1
-        self.seen = dict[tuple[int, ...], tuple[float, float, int]]()
-
-    def __call__(self, weights: NDArray[np.int64]) -> tuple[float, float, int]:
-        """The score of a mean in which each member counts as often as it says: [M]."""
-        key = tuple((weights // np.gcd.reduce(weights)).tolist())
-        if key not in self.seen:
-            self.seen[key] = self.score(weights / weights.sum())
-        return self.seen[key]
-
-    def score(self, weights: Doubles) -> tuple[float, float, int]:
-        """The score of any weights that sum to 1: [M]."""
-        probs = np.minimum(sum_weighted(weights.tolist(), self.members), 1)
-        answers = apply_rule(self.rule, probs)
-        alike = [np.ones((len(answers), 1))]
-        value = self.sign * float(weigh_scores(self.task, self.targets, answers, alike)[0])
-        told = round(float(np.log(weights @ self.told).mean()), 9)  # what is less is rounding
-        return (value if np.isfinite(value) else -np.inf, told, -int((weights > 0).sum()))
-
-
-def find_told(task: Task, targets: Truth, members: Members) -> Doubles:
-    """The probability that each member gave to each truth: [M, N], or [M, N C] of several classes.
-
-    None is below the floor.
-    """
-    if task.exclusive:
-        told = members[:, np.arange(len(targets)), targets.argmax(axis=1)]
-    else:
-        told = np.where(targets != 0, members, 1 - members).reshape(len(members), -1)
-    return np.asarray(np.maximum(told, FLOOR), np.float64)
-
-
 def spread_evenly(members: Members) -> tuple[float, ...]:
     """The same weight for all members."""
     return (1 / len(members),) * len(members)
@@ -2795,8 +2894,8 @@ def fit_ranks(_: Task, __: Truth, members: Members) -> Blend:
 
 def fit_single(task: Task, targets: Truth, members: Members) -> Blend:
     """The member that is best by itself on the metric."""
-    judge, alone = Judge(task, targets, members), np.eye(len(members), dtype=np.int64)
-    return Blend("mean", tuple(max(alone, key=judge).astype(float).tolist()))
+    best = rank_members(Judge(task, targets, members))[0]
+    return Blend("mean", tuple(np.eye(len(members))[best].tolist()))
 
 
 def fit_likelihood(task: Task, targets: Truth, members: Members) -> Blend:
@@ -2818,37 +2917,8 @@ def fit_likelihood(task: Task, targets: Truth, members: Members) -> Blend:
 
 
 def fit_greedy(task: Task, targets: Truth, members: Members) -> Blend:
-    """Weights by steps that each add the member that helps the metric most (Caruana 2004, ICML).
-
-    The search is made in bags of half the members, which are drawn by their order of merit; the
-    mean of the bags counts, unless a single member is better on these images.
-    """
-    judge, count = Judge(task, targets, members), len(members)
-    alone = np.eye(count, dtype=np.int64)
-    merit = sorted(range(count), key=lambda member: judge(alone[member]), reverse=True)
-    dice, size = np.random.default_rng(0), min(count, max(2, (count + 1) // 2))
-    found, total = dict[tuple[int, ...], Doubles](), np.zeros(count)
-    for _ in range(BAGS):
-        bag = tuple(merit[place] for place in sorted(dice.permutation(count)[:size]))
-        if bag not in found:
-            found[bag] = search_bag(judge, bag)
-        total += found[bag]
-    best = max([total / BAGS, alone[merit[0]].astype(float)], key=judge.score)
-    return Blend("mean", tuple(best.tolist()))
-
-
-def search_bag(judge: Judge, bag: Sequence[int]) -> Doubles:
-    """The best weights on the way of a greedy search with replacement: [M]; members best first.
-
-    It starts from the best of the means of the first few.
-    """
-    alone = np.eye(len(judge.members), dtype=np.int64)
-    counts = max((alone[list(bag[:end])].sum(axis=0) for end in range(1, len(bag) + 1)), key=judge)
-    best = counts
-    for _ in range(STEPS):
-        counts = max((counts + alone[member] for member in bag), key=judge)
-        best = max(best, counts, key=judge)
-    return np.asarray(best / best.sum(), np.float64)
+    """The weights of a greedy search on the metric itself."""
+    return Blend("mean", tuple(search_greedily(task, targets, members).tolist()))
 
 
 def fit_stack(task: Task, targets: Truth, members: Members) -> Blend:
@@ -2921,6 +2991,149 @@ def weigh_by_accuracy(task: Task, targets: Truth, members: Members) -> Blend:
     total = right.sum()
     weights = right / total if total else np.array(spread_evenly(members))
     return Blend("mean", tuple(weights.tolist()))
+
+
+# ==================================================================================================
+# Ensemble: which blend of members is used, and whether any earns the place of the plain one
+# ==================================================================================================
+# The choice is nested: each fold is answered by the candidate that was best on the other folds,
+# among fits that had not seen what they answered there either, and then fitted on all of those.
+# Once this is compared with the plain blend, which stays where the evidence shows no gain.
+#
+# Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8, folds [N] int64.
+
+Parts = frozenset[int]  # of the images, which are left out of a fit
+
+
+class Choice(NamedTuple):
+    """The candidate that stands, its blend, its answers out of fold [N, C], and why.
+
+    `options` are all candidates, the plain one first, each fitted on the other folds only;
+    `comparison` is of the choice among them, made without the fold that it answers.
+    """
+
+    name: str
+    blend: Blend
+    probs: NDArray[np.float32]
+    options: tuple[Option, ...]
+    comparison: Comparison
+
+
+class Nest:
+    """Members whose blends are fitted without some parts of the images, each fit made once."""
+
+    def __init__(
+        self,
+        task: Task,
+        targets: Truth,
+        members: Members,
+        parts: NDArray[np.int64],
+        fits: Mapping[str, Fit],
+    ) -> None:
+        self.task, self.targets, self.members, self.parts = task, targets, members, parts
+        self.fits, self.blends = fits, dict[tuple[str, Parts], Blend]()
+        self.present, self.rule = np.unique(parts).tolist(), plain_rule(task)
+
+    def fit(self, name: str, left: Parts = frozenset()) -> Blend:
+        """A candidate's blend, fitted without the parts that are left out."""
+        if (name, left) not in self.blends:
+            rows = ~np.isin(self.parts, list(left))
+            fitted = self.fits[name](self.task, self.targets[rows], self.members[:, rows])
+            self.blends[name, left] = fitted
+        return self.blends[name, left]
+
+    def answer_part(self, probs: NDArray[np.float32], part: int, blend: Blend) -> None:
+        """Fills in what a blend answers to one part of probs [N, C]."""
+        held = self.parts == part
+        probs[held] = apply_blend(blend, self.members[:, held], exclusive=self.task.exclusive)
+
+    def answer(self, name: str, left: Parts = frozenset()) -> NDArray[np.float32]:
+        """What a candidate answers to each part, fitted on all others but those left out: [N, C].
+
+        Parts that are left out are not answered.
+        """
+        probs = np.zeros(self.targets.shape, np.float32)
+        for part in set(self.present) - left:
+            self.answer_part(probs, part, self.fit(name, left | {part}))
+        return probs
+
+    def answer_chosen(self) -> NDArray[np.float32]:
+        """What the candidate answers to each part that is chosen and fitted on the others."""
+        probs = np.zeros(self.targets.shape, np.float32)
+        for part in self.present:
+            left = frozenset({part})
+            self.answer_part(probs, part, self.fit(self.choose(list(self.fits), left), left))
+        return probs
+
+    def choose(self, names: Sequence[str], left: Parts = frozenset()) -> str:
+        """The candidate of the best answers without the parts left out; of equals the first."""
+        rows = ~np.isin(self.parts, list(left))
+        sign = 1 if METRICS[self.task.metric].higher_is_better else -1
+
+        def rate(name: str) -> float:
+            answers = self.decide(self.answer(name, left)[rows])
+            score = sign * score_answers(self.task, self.targets[rows], answers)
+            return score if np.isfinite(score) else -np.inf
+
+        return max(names, key=rate)
+
+    def decide(self, probs: Answers) -> NDArray[np.float32]:
+        """The answers that the metric takes, by the plain rule."""
+        return apply_rule(self.rule, probs)
+
+
+def choose_blend(
+    task: Task,
+    targets: Truth,
+    members: Members,
+    folds: NDArray[np.int64],
+    fits: Mapping[str, Fit],
+) -> Choice:
+    """Chooses among candidates of which the first is the plain one, which stays in doubt.
+
+    Where it does not, the candidate that is best over all folds is fitted on all. Of one fold alone
+    there is nothing to choose by. Raises ValueError on what has no score.
+    """
+    plain, *others = fits
+    nest = Nest(task, targets, members, divide(folds), fits)
+    if len(nest.present) == 1:
+        return keep_plain(nest, plain)
+    usual, chosen = nest.answer(plain), nest.answer_chosen()
+    found = compare_answers(task, targets, nest.decide(usual), nest.decide(chosen))
+    options = (weigh_option(nest, plain, None), *(weigh_option(nest, one, usual) for one in others))
+    if not found.adopted:
+        return Choice(plain, nest.fit(plain), usual, options, found)
+    name = nest.choose(others)
+    return Choice(name, nest.fit(name), chosen, options, found)
+
+
+def divide(folds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The folds; each of two in halves, as a choice wants other parts to be made on: [N]."""
+    if len(np.unique(folds)) != 2:
+        return folds
+    return 2 * folds + np.arange(len(folds)) % 2
+
+
+def keep_plain(nest: Nest, plain: str) -> Choice:
+    """The plain blend where nothing else can be tried."""
+    blend = nest.fit(plain)
+    probs = apply_blend(blend, nest.members, exclusive=nest.task.exclusive)
+    answers = nest.decide(probs)
+    option = Option(plain, score_answers(nest.task, nest.targets, answers))
+    comparison = compare_answers(nest.task, nest.targets, answers, answers)
+    return Choice(plain, blend, probs, (option,), comparison)
+
+
+def weigh_option(nest: Nest, name: str, usual: NDArray[np.float32] | None) -> Option:
+    """A candidate's score, and its gain over the usual answers, which the plain one has not."""
+    answers = nest.decide(nest.answer(name))
+    score = score_answers(nest.task, nest.targets, answers)
+    if usual is None:
+        return Option(name, score)
+    both = nest.decide(usual), answers
+    fixed, broken = count_flips(nest.task, nest.targets, *both)
+    gain = compare_answers(nest.task, nest.targets, *both)
+    return Option(name, score, gain, fixed=fixed, broken=broken)
 
 
 # ==================================================================================================
@@ -5606,10 +5819,18 @@ WORTH_TELLING = 30.0  # seconds
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
+class Split(NamedTuple):
+    """The fold of each training image, and what was found on the way."""
+
+    folds: NDArray[np.int64]  # [N]
+    leaks: list[Leak]
+    pairs: Pairs | None  # of nearly the same images, also of the test part; None: not looked for
+
+
 def split_images(
     config: Config, others: Tables | None, train: Images, test: Images, report: Reporter
-) -> tuple[NDArray[np.int64], list[Leak]]:
-    """Deals the training images to folds [N], and says what the audit of the split found.
+) -> Split:
+    """Deals the training images to folds, and says what the audit of the split found.
 
     `others` are the columns of the competition's tables besides the label. Raises FoldError if the
     images cannot be split as asked.
@@ -5635,7 +5856,7 @@ def split_images(
             report.warn(leak.text)
         else:
             report.say(f"  {leak.text}")
-    return folds, leaks
+    return Split(folds, leaks, pairs)
 
 
 def group_images(table: pd.DataFrame, clusters: Clusters, report: Reporter) -> pd.DataFrame:
@@ -8809,10 +9030,6 @@ def draw_range_test(test: RangeTest, path: Path) -> None:
 
 Z90 = 1.6448536269514722  # one-sided 95 % point of the normal distribution
 EDGES = (0.5, 0.65, 0.8, 0.95, 1.0)  # of the bands in which precision is shown
-RULE_RISK = (
-    "some competitions forbid labels made by models, or hand labelling, of the test part: read the "
-    "rules"
-)
 
 
 class PseudoError(ValueError):
@@ -8914,8 +9131,8 @@ def find_thresholds(
     """The lowest confidence of each class from which on answers are precise enough: [C].
 
     That is where the lower bound of their precision, on images whose truth is known, reaches
-    `precision`; infinite where it does so nowhere. As only the order of confidences counts, to
-    calibrate them before would change nothing.
+    `precision`; 0 where it does so for all answers, infinite where it does so nowhere. As only the
+    order of confidences counts, to calibrate them before would change nothing.
     """
     thresholds = np.full(classes, np.inf)
     for label in np.unique(known.labels):
@@ -8926,7 +9143,8 @@ def find_thresholds(
         bounds = bound_share(np.cumsum(hits), np.arange(1, len(hits) + 1))
         reached = np.flatnonzero(last & (bounds >= precision))
         if len(reached):
-            thresholds[label] = confidence[reached[-1]]
+            whole = reached[-1] == len(confidence) - 1
+            thresholds[label] = 0.0 if whole else confidence[reached[-1]]
     return thresholds
 
 
@@ -10809,8 +11027,10 @@ class FoldTraining:
 RUN_DEPTH = 4  # folders below /kaggle/input in which an attached run is looked for
 
 
-def find_trained_run(name: str, inputs: Path = KAGGLE_INPUT) -> Path:
-    """The folder of the run: the one named, or the one that is attached.
+def find_trained_run(
+    name: str, inputs: Path = KAGGLE_INPUT, *, setting: str = "predict.run"
+) -> Path:
+    """The folder of the run: the one that a setting names, or the one that is attached.
 
     Raises CompetitionError if there is none, or if several are attached.
     """
@@ -10822,7 +11042,7 @@ def find_trained_run(name: str, inputs: Path = KAGGLE_INPUT) -> Path:
     if len(found) != 1:
         names = ", ".join(map(str, found)) or "none"
         raise CompetitionError(
-            f"predict.run is {name}: looked under {looked} for one run with fold0/model.keras and "
+            f"{setting} is {name}: looked under {looked} for one run with fold0/model.keras and "
             f"found {names}; attach the training kernel's output, or name its folder"
         )
     return found[0]
@@ -10901,6 +11121,265 @@ def load_trained(path: Path) -> keras.Model:
             f"{path} cannot be loaded ({describe_error(error)}); a model around a SavedModel needs "
             f"that module in the place where it was"
         ) from error
+
+
+# ==================================================================================================
+# Pupil: what a run that learns from pseudo-labels keeps of them, and says
+# ==================================================================================================
+# Shapes: K folds, N images out of fold, T test images, C classes.
+
+LABELS_FILE, RECORD_FILE = "pseudo.csv", "pseudo.json"
+RULE_RISK = (
+    "some competitions forbid labels made by models, or hand labelling, of the test part: read the "
+    "rules"
+)
+
+
+class Found(NamedTuple):
+    """What the teacher said, and what came of it, fold by fold."""
+
+    config: PseudoConfig
+    views: int
+    classes: Sequence[str]  # [C]
+    polls: Sequence[FoldPoll]  # [K]
+    chosen: Sequence[Selection]  # [K]
+
+    def bands(self) -> list[Band]:
+        """How often the teacher is right out of fold, by how many views agree."""
+        known, truth = join_polls([poll.own for poll in self.polls]), [p.truth for p in self.polls]
+        return count_bands(known.agreement, known.labels == np.concatenate(truth))
+
+    def count_accepted(self, fold: int) -> dict[str, int]:
+        """The accepted images of each class."""
+        labels = self.chosen[fold].labels
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
+
+def describe_bands(bands: Sequence[Band], views: int) -> str:
+    """Precision by agreement, in words."""
+    shares = [f"{band.name}: {band.right / band.n:.1%} of {band.n}" for band in bands if band.n]
+    return (
+        f"out of fold, the teacher is right by the share of its {views} views that agree: "
+        f"{', '.join(shares)}"
+    )
+
+
+def describe_found(found: Found) -> list[str]:
+    """Precision by agreement, and a line for each fold."""
+    lines = [describe_bands(found.bands(), found.views)]
+    for fold, one in enumerate(found.chosen):
+        counts = found.count_accepted(fold)
+        held = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+        lines.append(
+            f"fold {fold}: {sum(counts.values())} of {len(one.labels)} test images are labelled"
+            f"{f' ({held})' if held else ''}; {one.sure} are sure, {one.copies} of them near to "
+            f"validation, {one.capped} beyond what is expected of their class"
+        )
+    return lines
+
+
+def describe_none(config: PseudoConfig, most: int) -> str:
+    """Why no test image has a label, where the largest class has so many images."""
+    return (
+        f"no test image is labelled, so that both arms train as without pseudo.run: for "
+        f"pseudo.precision {config.precision:g} a class takes at least "
+        f"{count_needed(config.precision)} answers out of fold, all of them right, and the largest "
+        f"class has {most} images in all folds; lower pseudo.precision, or unset pseudo.run"
+    )
+
+
+def keep_found(found: Found, ids: Sequence[str], folder: Path) -> None:
+    """Writes the accepted of the test images [T] for each fold, and pseudo.json."""
+    for fold, (one, poll) in enumerate(zip(found.chosen, found.polls, strict=True)):
+        rows = np.flatnonzero(one.labels >= 0)
+        columns: dict[str, Any] = {
+            "id": [ids[row] for row in rows],
+            "label": [found.classes[label] for label in one.labels[rows]],
+            "agreement": poll.test.agreement[rows],
+            "confidence": poll.test.confidence[rows],
+        }
+        place = folder / f"fold{fold}" / LABELS_FILE
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(place, pd.DataFrame(columns).to_csv(index=False).encode())
+    write_json(folder / RECORD_FILE, found_fields(found))
+
+
+def found_fields(found: Found) -> dict[str, Any]:
+    """What pseudo.json says; a class without a threshold has null."""
+    folds = []
+    for fold, one in enumerate(found.chosen):
+        levels = [level if np.isfinite(level) else None for level in one.thresholds.tolist()]
+        counts = found.count_accepted(fold)
+        folds.append(
+            {
+                "accepted": sum(counts.values()),
+                "of": len(one.labels),
+                "sure": one.sure,
+                "near_validation": one.copies,
+                "beyond_expected": one.capped,
+                "classes": counts,
+                "thresholds": dict(zip(found.classes, levels, strict=True)),
+            }
+        )
+    return {
+        "run": found.config.run,
+        "arm": found.config.arm,
+        "rule_risk": RULE_RISK,
+        "views": found.views,
+        "bands": [band._asdict() for band in found.bands()],
+        "folds": folds,
+    }
+
+
+def recall_found(
+    folder: Path, count: int, ids: Sequence[str], classes: Sequence[str]
+) -> NDArray[np.int64] | None:
+    """The labels [K, T] with which an unfinished run was begun; None where a fold has none."""
+    rows = {image: row for row, image in enumerate(ids)}
+    places = {name: place for place, name in enumerate(classes)}
+    labels = np.full((count, len(ids)), -1)
+    for fold, of_fold in enumerate(labels):
+        path = folder / f"fold{fold}" / LABELS_FILE
+        if not path.is_file():
+            return None
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        of_fold[[rows[image] for image in table["id"]]] = [places[one] for one in table["label"]]
+    return labels
+
+
+# ==================================================================================================
+# Teacher: a finished run of the same images and folds labels test images
+# ==================================================================================================
+# Its model of a fold answers, through many small changes of each image, what it never saw: the
+# images that validated it, which show how far it can be trusted, and the test part. What is found
+# is kept in the run folder, so that a run which goes on trains on the same labels.
+#
+# Shapes: K folds, V views, N images out of fold, T test images, C classes.
+
+VIEWS_POLLED = 16
+
+
+class Lesson(NamedTuple):
+    """What a run has, to be taught with."""
+
+    config: Config
+    runtime: Runtime
+    competition: Competition
+    data: TrainingSet
+    test: Images
+    pairs: Pairs | None  # of nearly the same images, where they were looked for
+
+
+def find_teacher(config: Config) -> Config:
+    """The settings with the teacher's folder in pseudo.run, and its folds as folds.file.
+
+    As they are without pseudo.run. Raises CompetitionError if there is no such run.
+    """
+    if config.pseudo.run is None:
+        return config
+    run = find_trained_run(config.pseudo.run, setting="pseudo.run")
+    folds = replace(config.folds, file=config.folds.file or str(run))
+    return replace(config, pseudo=replace(config.pseudo, run=str(run)), folds=folds)
+
+
+def label_test_part(lesson: Lesson, report: Reporter) -> TrainingSet:
+    """The training set with the labels of test images that each fold takes from the teacher.
+
+    Writes pseudo.json, and pseudo.csv into the folder of each fold; reads these where the run goes
+    on. Raises PseudoError if the task is another, or the teacher is not one of these folds.
+    """
+    config, folder = lesson.config, lesson.runtime.folder
+    report.say(f"Pseudo-labels: the {config.pseudo.arm} arm")
+    report.warn(f"pseudo.run is set: {RULE_RISK}")
+    ids, classes = lesson.test.table["id"].tolist(), lesson.competition.classes
+    labels = recall_found(folder, config.folds.count, ids, classes)
+    if labels is None:
+        check_teacher(lesson)
+        polls = [poll_fold(lesson, fold, report) for fold in range(config.folds.count)]
+        found = Found(config.pseudo, VIEWS_POLLED, classes, polls, select_all(lesson, polls))
+        keep_found(found, ids, folder)
+        labels = np.stack([one.labels for one in found.chosen])
+        for line in describe_found(found):
+            report.say(f"  {line}")
+    if (labels < 0).all():
+        most = int(lesson.data.images.table["label"].value_counts().max())
+        report.warn(describe_none(config.pseudo, most))
+    return lesson.data._replace(pseudo=PseudoLabelled(lesson.test, labels))
+
+
+def check_teacher(lesson: Lesson) -> None:
+    """Raises PseudoError unless the teacher's models can label for these folds."""
+    config, run = lesson.config, Path(str(lesson.config.pseudo.run))
+    if not lesson.competition.task.exclusive:
+        raise PseudoError(
+            "pseudo.run is set, but images of this competition may have several labels, and only "
+            "one can be agreed on; unset pseudo.run"
+        )
+    check_classes(run, lesson.competition)
+    ids, known = lesson.data.images.table["id"].tolist(), read_folds(str(run))
+    folds = dict(zip(known["id"], known["fold"], strict=True))
+    if [folds.get(image) for image in ids] != lesson.data.folds.tolist() or len(folds) != len(ids):
+        raise PseudoError(
+            f"pseudo.run is {run}, whose {find_folds(str(run)).name} deals {len(folds)} images "
+            f"otherwise than this run its {len(ids)}, so that its models have seen what is to "
+            f"validate; use the same images (data.*), and leave folds.file to pseudo.run"
+        )
+    lacking = [
+        str(fold)
+        for fold in range(config.folds.count)
+        if not (run / f"fold{fold}" / "model.keras").is_file()
+    ]
+    if lacking:
+        raise PseudoError(
+            f"pseudo.run is {run}, which has no model of fold {', '.join(lacking)}; go on with "
+            f"that run until all folds are trained (runtime.resume)"
+        )
+
+
+def poll_fold(lesson: Lesson, fold: int, report: Reporter) -> FoldPoll:
+    """What the teacher's model of one fold says of that fold and of the test part."""
+    config, runtime, data = lesson.config, lesson.runtime, lesson.data
+    open_session(runtime.precision, len(runtime.devices))
+    model = load_trained(Path(str(config.pseudo.run)) / f"fold{fold}" / "model.keras")
+    rows = np.flatnonzero(data.folds == fold)
+
+    def poll(images: Images, rows: NDArray[np.int64], part: str) -> Poll:
+        if images.pixels.shape[1] != model.input_shape[1]:
+            images = read_images(images.table, model.input_shape[1], part, config.pixels, report)
+        views = (Seen(images.pixels, draw_view(at, flip=False)) for at in range(VIEWS_POLLED))
+        size = config.pixels.batch_size
+        return poll_views(np.stack([predict_probs(model, one, rows, size) for one in views]))
+
+    truth = data.images.table["label"].to_numpy(np.int64)[rows]
+    own = poll(data.images, rows, "training")
+    return FoldPoll(own, truth, poll(lesson.test, np.arange(len(lesson.test.table)), "test"))
+
+
+def select_all(lesson: Lesson, polls: list[FoldPoll]) -> list[Selection]:
+    """The labels for each fold."""
+    data, test, count = lesson.data, lesson.test, lesson.config.folds.count
+    banned = ban_copies(lesson.pairs, data.folds, len(test.table), count)
+    groups = find_test_groups(lesson)
+    if groups is not None:
+        given = data.images.table["group"].to_numpy(np.object_)
+        banned |= ban_groups(given, data.folds, groups, count)
+    classes, config = len(lesson.competition.classes), lesson.config.pseudo
+    return [select_labels(polls, fold, banned[fold], classes, config) for fold in range(count)]
+
+
+def find_test_groups(lesson: Lesson) -> NDArray[np.object_] | None:
+    """The group of each test image, where the column that groups training images has it: [T]."""
+    table, others = lesson.data.images.table, lesson.competition.others
+    if "group" not in table or others is None:
+        return None
+    train, test = (one[~one.index.duplicated()] for one in others)
+    for name in train.columns.intersection(test.columns):
+        cells = train[name].reindex(table["id"].tolist()).fillna("")
+        if (cells.to_numpy() == table["group"].to_numpy()).all():
+            asked = test[name].reindex(lesson.test.table["id"].tolist()).fillna("")
+            return asked.to_numpy(np.object_)
+    return None
 
 
 # ==================================================================================================
@@ -12519,6 +12998,8 @@ def draw_fold(
 # ==================================================================================================
 # summary.json is for programs: what was found, what was reached, how long it took and with what.
 
+VALUES_SHOWN = 12  # of a rule
+
 
 def find_targets(task: Task, table: pd.DataFrame, ids: NDArray[np.str_]) -> NDArray[np.uint8]:
     """The truth of some ids of a labelled table: [len(ids), C]."""
@@ -12607,6 +13088,40 @@ def describe_decision(task: Task, decision: Decision) -> str:
     )
 
 
+def ask_rule(task: Task, decision: Decision) -> Question:
+    """The decision as a question; it has one option where fitted rules answer as the plain one."""
+    gain, rule = decision.comparison, decision.rule
+    options = [Option("plain rule", decision.plain)]
+    if gain.detectable > 0:
+        options += [Option("fitted rule", decision.nested, gain, None, *decision.flips)]
+    values = ", ".join(f"{value:.4g}" for value in rule.values[:VALUES_SHOWN])
+    return Question(
+        "answers",
+        "How do probabilities become answers?",
+        answer_rule(METRICS[task.metric].title, decision),
+        task.metric,
+        options[gain.adopted].name,
+        tuple(options),
+        notes=(f"In use: {rule.kind}" + (f" ({values})" if values else ""),),
+    )
+
+
+def answer_rule(metric: str, decision: Decision) -> str:
+    """What the evidence says of a fitted rule, to a person."""
+    gain = decision.comparison
+    if gain.adopted:
+        return (
+            f"By a rule that was fitted to {metric}: on folds that it had not seen, "
+            f"{decision.plain:.4f} became {decision.nested:.4f}."
+        )
+    if not gain.detectable > 0:
+        return f"By the plain rule: none that was fitted to {metric} answers otherwise."
+    return (
+        f"By the plain rule: fitted ones are not shown to gain {metric} on folds that they had not "
+        f"seen, where {gain.detectable:.4f} would be shown four times in five."
+    )
+
+
 def decision_fields(task: Task, decision: Decision) -> dict[str, Any]:
     """A decision as JSON holds it, without its answers."""
     words = describe_decision(task, decision)
@@ -12663,18 +13178,26 @@ def summarise_scores(
 ANSWER_FILES = ("status.json", "submission.csv", "test.npz")
 TRAINING_FILES = (
     *("config.json", "curves.png", "folds.csv", "oof.npz", "report.html", "summary.json"),
+    QUESTIONS_FILE,
     *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
     *("fold*/range-test.png", "fold*/range-test.csv", "fold*/truth.json"),
-    *("fold*/checkpoint-*.npz*", "run.json"),
+    *("fold*/checkpoint-*.npz*", "run.json", "pseudo.json", "fold*/pseudo.csv"),
 )
 
 
-def forget_results(folder: Path, answering: str | None, folds: str | None = None) -> None:
+def forget_results(folder: Path, config: Config) -> None:
     """Removes what an earlier run left in the folder, so that nothing passes for this run's.
 
-    The folder of the run that is to answer keeps its models and what was said of them; folds.csv
-    stays where `folds`, a file or a folder, says that it is to be used again.
+    The folder of the run that is to answer (predict.run) keeps its models and what was said of
+    them; folds.csv stays where folds.file, a file or a folder, says that it is to be used again.
+    Raises PseudoError if that earlier run is the one that is to label test images (pseudo.run).
     """
+    answering, teacher, folds = config.predict.run, config.pseudo.run, config.folds.file
+    if teacher is not None and Path(teacher).resolve() == folder.resolve():
+        raise PseudoError(
+            f"pseudo.run is {teacher}, which is the run folder, where this run would take its "
+            f"teacher's place; set runtime.folder to another"
+        )
     kept = None if folds is None else find_folds(folds).resolve()
     keeps = answering is not None and Path(answering).resolve() == folder.resolve()
     for pattern in ANSWER_FILES if keeps else ANSWER_FILES + TRAINING_FILES:
@@ -12776,8 +13299,12 @@ def describe_run(config: Config, runtime: Runtime, competition: Competition) -> 
     settings = {k: v for k, v in list_settings(config).items() if k not in FREE_SETTINGS}
     settings |= {"runtime.backend": runtime.backend, "runtime.precision": runtime.precision}
     if config.folds.file is not None:
-        content = read_folds(config.folds.file).to_csv().encode()
-        settings["folds.file"] = f"a file of digest {digest_parts([content])}"
+        table = read_folds(config.folds.file).to_csv().encode()
+        settings["folds.file"] = f"a file of digest {digest_parts([table])}"
+    if config.pseudo.run is not None:
+        answers = (Path(config.pseudo.run) / name for name in ("folds.csv", "oof.npz"))
+        content = digest_parts(path.read_bytes() for path in answers if path.is_file())
+        settings["pseudo.run"] = f"a run of digest {content}"
     task = json.dumps(competition.task._asdict())
     return {
         "settings": settings,
@@ -12975,6 +13502,7 @@ class RunRecord(NamedTuple):
     folds: dict[str, int]  # image id → fold
     curves: dict[int, pd.DataFrame]  # fold → one row an epoch
     truths: dict[int, dict[str, Any]]  # fold → what was found of batch norm
+    questions: list[Question]  # what was decided, and why
     task: Task
     oof: Predictions  # [N], [N, C]
     targets: NDArray[np.uint8]  # [N, C], the truth of oof
@@ -13002,7 +13530,12 @@ def read_run_record(folder: Path, competition: Competition) -> RunRecord:
     targets = encode_targets(labels[known].tolist(), len(task.classes))
     answers = apply_rule(find_rule(summary, task), oof.probs)
     curves, truths = read_histories(folder), read_truths(folder)
-    return RunRecord(summary, settings, folds, curves, truths, task, oof, targets, answers)
+    questions = list[Question]()
+    with suppress(ValueError):  # half a report is better than none
+        questions = read_questions(folder)
+    return RunRecord(
+        summary, settings, folds, curves, truths, questions, task, oof, targets, answers
+    )
 
 
 def read_fields(path: Path) -> dict[str, Any]:
@@ -13363,6 +13896,181 @@ def draw_legends(loss: Any, score: Any) -> None:
 
 
 # ==================================================================================================
+# Proofs: the evidence page, one block a question
+# ==================================================================================================
+# The question, the answer in words, and what it rests on: each option's score, what it gains over
+# the first with its bounds, how many images it mends and breaks, and what it costs; drawn and as
+# figures. It is for showing to a team.
+
+NAME_SHOWN = 24  # characters of an option's name in a chart
+MANY = 6  # options, of which a narrow screen shows no more at once
+EDGE = 4.0  # times the middle option's reach: what lies farther is drawn at the chart's edge
+LEAST_P = 0.00101  # what a thousand draws can tell
+USED, WORSE, OTHER = "#0072b2", "#d55e00", "#5c6675"
+PROOF_CSS = """
+.proof{border-top:1px solid var(--line);margin-top:1.3rem;padding-top:1.1rem}
+.proof h3{font-size:1.05rem;margin:0;display:flex;flex-wrap:wrap;gap:.3rem .7rem;align-items:center}
+.proof h3+p{color:var(--ink);font-size:.95rem;margin:.25rem 0 .9rem;max-width:52rem}
+.used{font:600 .78rem system-ui,sans-serif;padding:.15em .7em;border-radius:2em;white-space:nowrap;
+background:rgb(var(--hit)/.14);color:var(--valid)}.stays{background:var(--page);color:var(--soft)}
+.sides{display:grid;gap:1rem 1.5rem;grid-template-columns:minmax(0,18.5rem) minmax(0,1fr);
+align-items:start}.proof .sides+ul{margin-top:.8rem;color:var(--soft);font-size:.85rem}
+.proof .wide{max-height:none}.options{font-size:.9rem;line-height:1.4}
+.options :is(td,th){padding:.35rem .4rem}.options small{display:block;white-space:nowrap}
+.options .used{margin-left:.3em}.options td:first-child{overflow-wrap:break-word;min-width:7.5rem}
+@media(max-width:62rem){.sides{grid-template-columns:minmax(0,1fr)}.sides .chart{max-width:27rem}}
+@media(max-width:40rem){.options,.options tbody{display:block}.options tr{display:grid;
+grid-template-columns:repeat(4,minmax(0,1fr));gap:.3rem .5rem;padding:.6rem 0;
+border-bottom:1px solid var(--line)}.options tr:first-child,.options .none{display:none}
+.options td{border:0;padding:0;text-align:left;white-space:normal}
+.options td:first-child{grid-column:1/-1;font-weight:600}.proof .many{max-height:26rem}
+.options td:not(:first-child)::before{content:attr(data-name);display:block;color:var(--soft);
+font-size:.7rem;line-height:1.3;white-space:nowrap;letter-spacing:-.01em}
+.options td:nth-child(3){grid-column:span 2}}
+"""
+
+
+def render_evidence(questions: Sequence[Question]) -> str:
+    """A block for each question between options; nothing where there is none."""
+    asked = [question for question in questions if len(question.options) > 1]
+    blocks = "".join(render_question(place, one) for place, one in enumerate(asked))
+    hint = (
+        "Each option against the first of its question, on images that it was not fitted to. Lines "
+        "and small figures are the gain's one-sided 95 % bounds: what lies right of zero is better "
+        "by more than luck, but once in twenty times. Detectable is the true gain that would be "
+        "shown four times in five. Blue is used; orange is shown to be worse."
+    )
+    return render_section("Evidence", hint, blocks)
+
+
+def render_question(place: int, question: Question) -> str:
+    """One question: its answer in words, the options drawn and in figures, and what else counts."""
+    chosen = html.escape(question.chosen)
+    plain = question.chosen == question.options[0].name
+    badge = f'<span class="used{" stays" if plain else ""}">{chosen}</span>'
+    return (
+        f'<div class="proof"><h3>{html.escape(question.asks)} {badge}</h3>'
+        f"<p>{html.escape(question.answer)}</p>"
+        f'<div class="sides">{plot_gains(place, question)}{render_options(question)}</div>'
+        f"{render_list(question.notes)}</div>\n"
+    )
+
+
+def render_options(question: Question) -> str:
+    """A row for each option; figures that none of them has are left out."""
+    rows = [list_figures(question, option) for option in question.options]
+    shown = [name for name in rows[0] if any(row[name] for row in rows)]
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("option", *shown))
+    body = "\n".join(
+        f"<tr><td>{name_option(question, option)}</td>{render_cells(row, shown)}"
+        for option, row in zip(question.options, rows, strict=True)
+    )
+    kind = "wide many" if len(question.options) > MANY else "wide"
+    return f'<div class="{kind}"><table class="options"><tr>{head}\n{body}</table></div>'
+
+
+def render_cells(row: dict[str, str], shown: Sequence[str]) -> str:
+    """Cells that know their column's name, which a narrow screen shows above each."""
+    cells = []
+    for name in shown:
+        kind = "" if row[name] else ' class="none"'
+        cells.append(f'<td{kind} data-name="{html.escape(name)}">{row[name] or "–"}</td>')
+    return "".join(cells)
+
+
+def name_option(question: Question, option: Option) -> str:
+    """An option's name, marked where it is the one in use."""
+    mark = ' <span class="used">used</span>' if option.name == question.chosen else ""
+    return html.escape(option.name) + mark
+
+
+def list_figures(question: Question, option: Option) -> dict[str, str]:
+    """An option's figures by the name of their column, "" where it has none."""
+    gain, flips = option.gain, (option.fixed, option.broken)
+    cost = "cost" if question.unit == "s" else question.unit
+    style = "s" if question.unit == "s" else ".3g"
+    figures = {"score": format_figure(option.score, ".4f")}
+    figures |= dict.fromkeys(("gain", "p", "fixed/broken", cost, "detectable"), "")
+    if gain:
+        low, high = (format_figure(bound, "+.4f") for bound in (gain.low, gain.high))
+        figures["gain"] = (
+            f"<b>{format_figure(gain.difference, '+.4f')}</b> <small>{low} to {high}</small>"
+        )
+        figures["p"] = "≤ 0.001" if gain.p < LEAST_P else format_figure(gain.p, ".2g")
+        figures["detectable"] = format_figure(gain.detectable, ".4f")
+    if None not in flips:
+        figures["fixed/broken"] = f"{option.fixed} / {option.broken}"
+    if option.cost is not None:
+        figures[cost] = format_figure(option.cost, style)
+    return figures
+
+
+def plot_gains(place: int, question: Question) -> str:
+    """A forest plot as inline SVG: an option a row, its gain and bounds around zero."""
+    gains = [find_gain(question, option) for option in question.options]
+    rows, reach = len(gains), find_reach(gains)
+    metric = METRICS[question.metric]
+    with mpl.rc_context(CHART_STYLE | {"font.size": 9.0}):
+        figure = Figure(figsize=(3.7, 0.62 + 0.25 * rows), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=OTHER, linewidth=1)
+        for row, (option, gain) in enumerate(zip(question.options, gains, strict=True)):
+            draw_gain(axes, row, gain, reach, used=option.name == question.chosen)
+        axes.set(xlim=(-1.06 * reach, 1.06 * reach), ylim=(rows - 0.4, -0.6))
+        axes.set_yticks(range(rows), [shorten(option.name) for option in question.options])
+        axes.set_xlabel(f"gain in {metric.title}")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3g}" if value else "0")
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        label = html.escape(f"Gain of each option: {question.asks}")
+        return export_chart(figure, f"proof{place}", label)
+
+
+def find_gain(question: Question, option: Option) -> tuple[float, float, float]:
+    """What to draw: gain, low and high; bounds are NaN where the option was not tested."""
+    if option.gain:
+        return option.gain.difference, option.gain.low, option.gain.high
+    sign = 1 if METRICS[question.metric].higher_is_better else -1
+    return sign * (option.score - question.options[0].score), math.nan, math.nan
+
+
+def find_reach(gains: Sequence[tuple[float, float, float]]) -> float:
+    """How far from zero the chart goes: to the farthest bound, unless few are that far."""
+    ends = np.array(
+        [max((abs(end) for end in gain if math.isfinite(end)), default=0.0) for gain in gains]
+    )
+    ends = ends[ends > 0]
+    return float(min(ends.max(), EDGE * np.median(ends))) if len(ends) else 1.0
+
+
+def draw_gain(
+    axes: Any, row: int, gain: tuple[float, float, float], reach: float, *, used: bool
+) -> None:
+    """Draws one option: a line between its bounds, and a mark, hollow where it was not tested."""
+    middle, low, high = gain
+    colour = USED if used else WORSE if high < 0 else OTHER
+    look: dict[str, Any] = {"color": colour, "markersize": 7 if used else 5}
+    if math.isfinite(low):
+        axes.plot(np.clip([low, high], -reach, reach), [row, row], color=colour, linewidth=2)
+    elif row and not used:
+        look["markerfacecolor"] = "none"
+    mark = "D" if used else "o"
+    if abs(middle) > reach:
+        mark = "<" if middle < 0 else ">"
+    if math.isfinite(middle):
+        axes.plot(np.clip(middle, -reach, reach), row, mark, **look)
+
+
+def shorten(name: str) -> str:
+    """A name that fits beside a chart, and means nothing to whoever sets it."""
+    name = name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "…"
+    return name.replace("$", r"\$")
+
+
+# ==================================================================================================
 # Mistakes: which classes a run mixes up, and the images it got most wrong
 # ==================================================================================================
 # Looking at those is where the next idea comes from.
@@ -13451,24 +14159,29 @@ def name_classes(
 # is, how each fold learned, which classes it mixes up, and the images it got most wrong, because
 # looking at those is where the next idea comes from. It shows half a run as well as a whole one.
 
-IDS_SHOWN, VALUES_SHOWN = 200, 12
+IDS_SHOWN = 200
 TRUTH_COLUMNS = ("moving", "anew", "augmented", "training", "lag", "shift", "gap", "± se", "kept")
 
 
-def write_report(folder: Path, competition: Competition) -> Path:
-    """Writes report.html for a whole or half-finished run folder, whole or not at all."""
+def write_report(
+    folder: Path, competition: Competition, questions: Sequence[Question] = ()
+) -> Path:
+    """Writes report.html for a whole or half-finished run folder, whole or not at all.
+
+    Questions that other folders answered are shown behind the run's own.
+    """
     run = read_run_record(folder, competition)
     classes = [html.escape(str(name)) for name in competition.classes]
     body = [
         render_headline(run, competition),
         render_warnings(run),
+        render_evidence([*run.questions, *questions]),
         render_lines(run, "plan", "Plan", "What fits before the deadline."),
         render_lines(run, "faults", "Faults", "What failed on the way and was overcome."),
         render_curves(run.curves, run.task.metric),
         render_truths(run.truths),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
         render_leaks(run),
-        render_decision(run),
         render_confusion(run, classes),
         render_recall(run, classes),
         render_worst(run, competition, classes),
@@ -13479,7 +14192,7 @@ def write_report(folder: Path, competition: Competition) -> Path:
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Podium run</title>\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<style>{REPORT_CSS}</style>\n<main>\n{''.join(body)}</main></html>\n"
+        f"<style>{REPORT_CSS}{PROOF_CSS}</style>\n<main>\n{''.join(body)}</main></html>\n"
     )
     path = folder / "report.html"
     write_whole(path, page.encode(errors="replace"))
@@ -13609,19 +14322,6 @@ def render_leaks(run: RunRecord) -> str:
     ]
     table = render_table(["looked for", "found", ""], rows, "words") if rows else ""
     return render_section("Leak audit", "What may flatter the out-of-fold score.", table)
-
-
-def render_decision(run: RunRecord) -> str:
-    """How probabilities became answers: the rule, and the evidence for it."""
-    about = run.part("decision")
-    rule = about.get("rule") or {}
-    if not about.get("difference") or not rule.get("kind"):
-        return ""
-    values = ", ".join(f"{value:.4g}" for value in list(rule.get("values") or [])[:VALUES_SHOWN])
-    used = f"in use: {rule['kind']}" + (f" ({values})" if values else "")
-    hint = "A fitted rule is used only where out-of-fold images that it never saw show a gain."
-    lines = render_list([about.get("words"), used])
-    return render_section("From probabilities to answers", hint, lines)
 
 
 def render_settings(settings: Mapping[str, Any]) -> str:
@@ -13772,6 +14472,7 @@ def show_results(
     summary["plan"] = planner.plans
     summary["leaks"] = [leak._asdict() for leak in plan.leaks]
     write_json(folder / "summary.json", summary)
+    keep_questions(folder, [ask_rule(task, decision)])
     show_run(competition, folder, report)
     return summary
 
@@ -13816,6 +14517,7 @@ EXPECTED_ERRORS = (
     FoldError,
     OutOfMemoryError,
     PixelError,
+    PseudoError,
     ResumeError,
     SettingsError,
     SubmissionError,
@@ -13901,7 +14603,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
     try:
         unfinished = find_unfinished(config, runtime.folder)
         if unfinished != runtime.folder:
-            forget_results(runtime.folder, config.predict.run, config.folds.file)
+            forget_results(runtime.folder, config)
         write_status(runtime.folder, "running")
         wait_for_inputs(config.data, report)
     finally:  # the webhook's address may lie in an input that was mounted late
@@ -13914,6 +14616,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
     if config.predict.run:
         infer(config, runtime, competition, report)
         return
+    config = find_teacher(config)
     go_on(unfinished, describe_run(config, runtime, competition), runtime.folder, report)
     if unfinished and (runtime.folder / "folds.csv").is_file():
         # Not dealt again: a library that reads images otherwise might find other copies.
@@ -13971,11 +14674,13 @@ def train(
     test = read_images(competition.test, side, "test", config.pixels, report)
 
     report.say("Folds")
-    folds, leaks = split_images(config, competition.others, images, test, report)
+    folds, leaks, pairs = split_images(config, competition.others, images, test, report)
     write_folds(images.table, folds, runtime.folder / "folds.csv")
+    data = TrainingSet(images, folds, competition.task)
+    if config.pseudo.run:
+        data = label_test_part(Lesson(config, runtime, competition, data, test, pairs), report)
 
     report.say("Training: loss and accuracy, training → validation")
-    data = TrainingSet(images, folds, competition.task)
     plan = Plan(config, runtime, competition, start, data, test, leaks)
     watch.patient = True
     summary = cross_validate(plan, report, watch.is_asked)
