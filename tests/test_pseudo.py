@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
+from pseudo_world import GAIN, NULL, race_arms
+from scipy.stats import binom, norm
 
 from podium.duplicates import Pairs
 from podium.learning import PseudoConfig
@@ -232,3 +233,30 @@ def test_precision_is_told_by_how_many_views_agree():
         (1, 1), (2, 1), (0, 0), (0, 0), (2, 1), (2, 1)
     ]  # fmt: skip
     assert [band.name for band in bands][::5] == ["below 0.5", "1"]
+
+
+# What the gate makes of it, in a world of points.
+
+
+@pytest.mark.parametrize("repeats", [40, pytest.param(600, marks=pytest.mark.long)])
+def test_arms_between_which_nothing_but_luck_differs_are_called_alike(repeats: int):
+    """And an arm of fewer updates would lend them a gain that is none of theirs."""
+    arms = [race_arms(NULL, seed, exchanged=True) for seed in range(repeats)]
+    adopted = sum(one.fair.adopted for one in arms)
+    assert adopted <= binom.ppf(0.99, repeats, 0.05)
+    assert adopted / repeats <= 0.05 or repeats < 100
+    assert np.mean([one.naive.adopted for one in arms]) > 0.9
+
+
+@pytest.mark.parametrize("repeats", [20, pytest.param(300, marks=pytest.mark.long)])
+def test_labels_that_add_nothing_are_not_adopted_though_nearly_all_are_right(repeats: int):
+    arms = [race_arms(NULL, seed) for seed in range(repeats)]
+    assert sum(one.right for one in arms) / sum(one.accepted for one in arms) > 0.9
+    assert np.mean([one.fair.adopted for one in arms]) <= 0.05
+
+
+@pytest.mark.parametrize("repeats", [5, pytest.param(40, marks=pytest.mark.long)])
+def test_a_gain_that_is_there_is_found(repeats: int):
+    arms = [race_arms(GAIN, seed) for seed in range(repeats)]
+    assert np.mean([one.fair.adopted for one in arms]) >= 0.8
+    assert sum(one.right for one in arms) / sum(one.accepted for one in arms) > 0.95
