@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle test-bundle-jax \
-  test-slow test-kill test-long test-backbones check dry-run gallery race report blend new push infer-push status logs quota pull submit webhook-setup \
+  test-slow test-kill test-long test-backbones check dry-run gallery race pseudo report blend new push infer-push status logs quota pull submit webhook-setup \
   webhook-test clean
 
 # The first of these that runs and is 3.12 or 3.11.
@@ -129,6 +129,10 @@ race: setup  ## which is better, by the evidence; AUGMENT="none light" or HEAD O
 	  $(if $(OPTIMIZER),--optimizer "$(OPTIMIZER)") $(if $(SCHEDULE),--schedule "$(SCHEDULE)") \
 	  $(if $(COLOUR),--colour "$(COLOUR)") $(if $(LR),--lr "$(LR)") $(if $(DATA),--data "$(DATA)") \
 	  $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(BACKEND),--backend "$(BACKEND)") \
+	  $(if $(OUT),--out "$(OUT)") -- $(ARGS)
+
+pseudo: setup  ## do test images that a run's models label help? two arms tell; read the rules first; TEACHER=runs/a DATA OUT ARGS
+	@$(RUN) -m workbench.pseudo_race --run "$(TEACHER)" $(if $(DATA),--data "$(DATA)") \
 	  $(if $(OUT),--out "$(OUT)") -- $(ARGS)
 
 report: setup  ## runs side by side, as one page and one picture; of one run its report again; RUNS="runs/a runs/b" EVIDENCE="runs/race" OUT=file
