@@ -52,9 +52,10 @@ ORDER = (
     "lr_range", "pseudo", "fold_data", "recalibrate", "truth", "fixres", # what it has learned
     "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
     "keeper", "setbacks", "trainee", "train",                            # and not lost
-    "infer", "pupil", "teacher", "validate", "submit",                   # what it answers
+    "looks", "infer", "pupil", "teacher", "validate", "submit",          # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
+    "tta",                                                               # what helps to answer
     "page", "panels", "proofs", "mistakes", "report", "crossval", "main",
 )
 # fmt: on

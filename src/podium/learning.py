@@ -164,6 +164,21 @@ class PredictConfig:
     test_size: Literal["if-better", "no"] = setting(
         "no", "whether larger images answer, where validation improves likewise (FixRes)"
     )
+    # Five views of each fold's own part take some 5 % of a default run's time: about one forward
+    # pass over the training images, where its epochs and their validations take as long as 22.
+    views: str = setting(
+        "flip shift-left shift-right shift-up shift-down",
+        "ways to see images that are tried on each fold's own part, names apart by spaces: flip, "
+        "shift-, crop-, zoom-, turn-…, brighter, darker, grey; used for the test part where the "
+        "metric is shown to gain; none is off",
+    )
+    most_views: int = setting(
+        0,
+        "views that an image may take at most while it is undecided, tried likewise; 0 is off, 48 "
+        "is much, and costs as a third as many named ones",
+        low=0,
+        high=1000,
+    )
 
 
 @dataclass(frozen=True)
