@@ -20,7 +20,7 @@ PYTEST = $(VENV) -m pytest -n 2 --dist worksteal
 FAST = not slow and not backbones and not kill and not long
 # On JAX, what no backend can change is not run again: these are the rooms that a backend does. Of
 # main, test_infer runs all stages.
-JAX_ROOMS = augment backbones batches checkpoint conclude decoders devices fixres fold_data freezing hosts \
+JAX_ROOMS = adoption augment backbones batches checkpoint conclude decoders devices fixres fold_data freezing hosts \
   hub_module infer keeper looks lr_range model network normalise objective optimizers port predict recalibrate \
   runtime sharing stretch train trainee truth webhook weights
 # Many tests build the same small network: what one has compiled the others find.

@@ -55,7 +55,7 @@ ORDER = (
     "looks", "infer", "pupil", "teacher", "validate", "submit",          # what it answers
     "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
-    "tta",                                                               # what helps to answer
+    "tta", "adoption",                                                   # what helps to answer
     "page", "panels", "proofs", "mistakes", "report", "crossval", "main",
 )
 # fmt: on

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -80,6 +81,14 @@ def untraced() -> Iterator[None]:
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A clock that whole runs take their time from, which goes as they cost."""
+    from clocked_run import plant_clock
+
+    return plant_clock(monkeypatch)
 
 
 @pytest.fixture(scope="session")

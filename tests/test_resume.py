@@ -107,6 +107,8 @@ def test_a_run_goes_on_in_another_place_and_for_another_time():
         "augment.workers": 1,
         "train.checkpoint_minutes": 1.0,
         "predict.run": "attached",
+        "predict.views": "flip",
+        "predict.most_views": 48,
     }
     assert set(free) | {"schedule.range_test"} == FREE_SETTINGS
     assert {knob.name for knob in list_knobs()} >= FREE_SETTINGS

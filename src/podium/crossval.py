@@ -4,24 +4,22 @@ After each fold there is a submission, of all models so far, and a report; the n
 makes them better. A fold that was done with before a run was killed is read, not trained again.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from podium.adoption import Plan, adopt_looks, look_at_own, open_viewer
 from podium.attempt import describe_error
 from podium.budget import Budget
 from podium.checkpoint import forget_checkpoints
 from podium.competition import Competition
-from podium.config import Config
 from podium.curves import write_curves
 from podium.decide import Decision
 from podium.events import Reporter, write_json
-from podium.fold_data import TrainingSet
-from podium.leaks import Leak
+from podium.looks import count_looks
 from podium.model import open_session
-from podium.network import Start
-from podium.pixels import Images
 from podium.planner import Planner
 from podium.predict import predict_images
 from podium.predictions import Predictions
@@ -29,7 +27,6 @@ from podium.questions import keep_questions
 from podium.report import write_report
 from podium.results import read_fold_answers, write_answers, write_fold_answers, write_submission_of
 from podium.rules import plain_rule
-from podium.runtime import Runtime
 from podium.summary import (
     ask_rule,
     decide_answers,
@@ -42,16 +39,12 @@ from podium.task import Task
 from podium.train import Session, Trained, train_fold
 
 
-class Plan(NamedTuple):
-    """What all folds of a run have in common."""
+class Shown(NamedTuple):
+    """The results so far, and what is to be said of them when they are the last."""
 
-    config: Config
-    runtime: Runtime
-    competition: Competition
-    start: Start
-    data: TrainingSet
-    test: Images
-    leaks: list[Leak]
+    summary: dict[str, Any]
+    decision: Decision
+    warnings: list[str]  # of the submission
 
 
 def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -> dict[str, Any]:
@@ -62,9 +55,10 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     config, runtime, count = plan.config, plan.runtime, plan.config.folds.count
     planner = Planner(Budget(runtime.deadline), count, count_batches(plan), report)
     session = Session(runtime.folder, len(runtime.devices), report, planner, stopping)
-    oof, answers, summary = list[Predictions](), list[Predictions](), dict[str, Any]()
+    viewer = open_viewer(plan, session)
+    oof, answers, shown = list[Predictions](), list[Predictions](), None
     for fold in range(count):
-        pair = recall_fold(runtime.folder / f"fold{fold}")
+        pair, trained = recall_fold(runtime.folder / f"fold{fold}"), None
         if pair is None and (fold == 0 or has_room(fold, count, session)):
             open_session(runtime.precision, len(runtime.devices))
             trained = train_fold(config, plan.start, plan.data, fold, session)
@@ -73,9 +67,20 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
             break
         oof.append(pair[0])
         answers.append(pair[1])
-        summary = show_results(plan, oof, answers, planner, report)
+        shown = show_results(plan, oof, answers, planner, report)
+        report_fold(shown.summary["folds"][-1], runtime.folder, report)
+        if trained:
+            viewer.batch_size = config.pixels.batch_size // trained.parts
+            look_at_own(plan, trained.model, fold, viewer, report)
         planner.end_fold()
-    return summary
+    if shown is None or stopping():
+        return shown.summary if shown else {}
+    adopted = adopt_looks(plan, oof, answers, viewer, report)
+    if adopted:
+        shown = show_results(plan, adopted.oof, adopted.answers, planner, report, adopted.fields)
+    if len(oof) == count:
+        say_decision(plan.competition.task, shown.decision, shown.warnings, report)
+    return shown.summary
 
 
 def recall_fold(folder: Path) -> tuple[Predictions, Predictions] | None:
@@ -100,10 +105,11 @@ def has_room(fold: int, count: int, session: Session) -> bool:
 
 
 def count_batches(plan: Plan) -> tuple[int, int]:
-    """Batches of a validation, and of all that a fold answers."""
+    """Batches of a validation, and of all that a fold answers, its looks at its own part too."""
     size, count = plan.config.pixels.batch_size, plan.config.folds.count
     checked = -(-len(plan.data.images.table) // (count * size))
-    return checked, checked + -(-len(plan.test.table) // size)
+    looks = 1 + math.ceil(count_looks(plan.config.predict))
+    return checked, looks * checked + -(-len(plan.test.table) // size)
 
 
 def answer_fold(
@@ -146,25 +152,26 @@ def show_results(
     answers: list[Predictions],
     planner: Planner,
     report: Reporter,
-) -> dict[str, Any]:
-    """Scores the folds so far, writes the submission of their average, and shows both."""
+    views: dict[str, Any] | None = None,
+) -> Shown:
+    """Scores the folds so far, writes the submission of their average, and shows both.
+
+    `views` says by which looks they have answered, if not by the images as they are.
+    """
     config, competition, folder = plan.config, plan.competition, plan.runtime.folder
     task, images = competition.task, plan.data.images
     decision = decide_answers(task, images.table, oof)
     warnings = write_answers(competition, oof, answers, decision, folder)
     scores = summarise_scores(task, images, plan.test, oof, answers, decision)
-    report_fold(scores["folds"][-1], folder, report)
-    whole = len(oof) == config.folds.count
-    if whole:
-        say_decision(task, decision, warnings, report)
-    state = "complete" if whole else "running"
+    state = "complete" if len(oof) == config.folds.count else "running"
     summary = summarise_run(config, plan.runtime, competition, report, state) | scores
     summary["plan"] = planner.plans
     summary["leaks"] = [leak._asdict() for leak in plan.leaks]
+    summary["views"] = views
     write_json(folder / "summary.json", summary)
     keep_questions(folder, [ask_rule(task, decision)])
     show_run(competition, folder, report)
-    return summary
+    return Shown(summary, decision, warnings)
 
 
 def show_run(competition: Competition, folder: Path, report: Reporter) -> None:

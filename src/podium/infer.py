@@ -7,7 +7,10 @@ with predict.run set.
 
 import json
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -15,9 +18,11 @@ from podium.attempt import describe_error
 from podium.competition import Competition
 from podium.config import Config
 from podium.events import Reporter
+from podium.hosts import ask_first_host
 from podium.inputs import CompetitionError
+from podium.looks import NoTimeError, Viewer, read_use
 from podium.model import open_session
-from podium.pixels import read_images
+from podium.pixels import Images, read_images
 from podium.predict import predict_images
 from podium.predictions import Predictions, average_predictions
 from podium.rules import Rule, find_rule
@@ -68,37 +73,79 @@ def answer_with_run(
     """
     check_classes(run, competition)
     paths = sorted(run.glob("fold*/model.keras"), key=lambda path: int(path.parent.name[4:]))
+    asker = Asker(config, read_summary(run), competition, runtime, report)
     answers, test = list[Predictions](), None
-    for path in paths:
+    for place, path in enumerate(paths):
         open_session(runtime.precision, len(runtime.devices))
         model = load_trained(path)
         if test is None:  # all folds see the same pixels
             side = model.input_shape[1]
             test = read_images(competition.test, side, "test", config.pixels, report)
-        answers.append(
-            predict_images(
-                model,
-                test,
-                None,
-                config.pixels.batch_size,
-                exclusive=competition.task.exclusive,
-            )
-        )
+        answers.append(asker.ask(model, test, len(paths) - place))
         del model  # the next one needs the room that it takes on the device
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
     return average_predictions(answers)
 
 
+class Asker:
+    """Asks models as the run that trained them does, by several looks if it uses them."""
+
+    def __init__(
+        self,
+        config: Config,
+        summary: Mapping[str, Any],
+        competition: Competition,
+        runtime: Runtime,
+        report: Reporter,
+    ) -> None:
+        self.use, self.report = read_use(summary, competition.task), report
+        self.exclusive = competition.task.exclusive
+        self.viewer = Viewer(
+            config.pixels.batch_size,
+            lambda seconds: bool(ask_first_host(time.time() + seconds < runtime.deadline)),
+            time.time,
+            exclusive=self.exclusive,
+            flip=self.use is not None and self.use.flip,
+        )
+
+    def ask(self, model: keras.Model, images: Images, models: int) -> Predictions:
+        """What a model says of all images; it is the first of so many that are left.
+
+        Where time is too short for all looks, it and those after it answer by one.
+        """
+        size, exclusive = self.viewer.batch_size, self.exclusive
+        began = time.time()
+        plain = predict_images(model, images, None, size, exclusive=exclusive)
+        if self.use is None:
+            return plain
+        self.viewer.pace = (time.time() - began) / len(plain.ids)
+        looks = None
+        try:
+            if self.use.extra:
+                self.viewer.check(models * len(plain.ids) * self.use.views)
+                looks = self.viewer.look(model, images, None, self.use.extra)
+        except NoTimeError as error:
+            self.report.warn(f"the run's views are not used from here on: {error}")
+            self.use = None
+            return plain
+        return self.use.answer(plain, looks, exclusive=exclusive)
+
+
 def read_run_rule(run: Path, task: Task) -> Rule:
     """How the run's own out-of-fold answers were decided; the plain rule if that metric differs."""
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    return find_rule(summary, task)
+    return find_rule(read_summary(run), task)
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """What a run's summary.json says."""
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return summary
 
 
 def check_classes(run: Path, competition: Competition) -> None:
     """Raises CompetitionError unless the run was trained for these classes in this order."""
     try:
-        trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))["classes"]
+        trained = read_summary(run)["classes"]
     except (OSError, ValueError, KeyError) as error:
         raise CompetitionError(
             f"{run / 'summary.json'} does not tell the run's classes ({describe_error(error)}); "

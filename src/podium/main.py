@@ -11,12 +11,13 @@ from typing import Any
 
 import keras
 
+from podium.adoption import Plan
 from podium.augment import crop_margin
 from podium.cache import PixelError
 from podium.checkpoint import CheckpointError
 from podium.competition import Competition, read_competition
 from podium.config import Config
-from podium.crossval import Plan, cross_validate
+from podium.crossval import cross_validate
 from podium.devices import DeviceError
 from podium.epochs import find_size
 from podium.events import Reporter, write_json
@@ -27,6 +28,7 @@ from podium.hosts import is_first_host, leave_hosts
 from podium.infer import answer_with_run, find_trained_run, read_run_rule
 from podium.inputs import CompetitionError, wait_for_inputs
 from podium.knobs import list_settings
+from podium.looks import list_looks
 from podium.model import open_session
 from podium.network import check_backbone
 from podium.override import SettingsError
@@ -163,6 +165,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
     finally:  # the webhook's address may lie in an input that was mounted late
         watch.open()
     write_json(runtime.folder / "config.json", list_settings(config))
+    list_looks(config.predict)  # raises if a view is none, before images are read
     open_session(runtime.precision, devices=1)
     check_backbone(config.model, find_size(config, 0.0))  # the smallest that it will see
     competition = read_competition(config.data, config.runtime.seed)

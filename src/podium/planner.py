@@ -7,6 +7,7 @@ from statistics import median
 
 from podium.budget import (
     BACKWARD,
+    ENDING_SLACK,
     Budget,
     Course,
     Pacer,
@@ -83,6 +84,10 @@ class Planner:
         """Is there time to look at what was learned before it answers, twice as long as that?"""
         costs = self.pacer.costs() if self.pacer else None
         return bool(ask_first_host(costs is None or self.left() > 3 * (costs.answer + costs.start)))
+
+    def affords(self, seconds: float) -> bool:
+        """Is there time for what takes so many seconds, and for a fifth more?"""
+        return self.left() > (1 + ENDING_SLACK) * seconds
 
     def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> Course | None:
         """The course as planned anew once some updates of a phase were timed for the first time."""

@@ -5,15 +5,17 @@ the folder: Kaggle keeps it, `make pull` repeats it.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from podium.competition import Competition
 from podium.config import Config
 from podium.decide import Decision
-from podium.events import write_json
+from podium.events import Reporter, write_json
 from podium.folds import find_folds
 from podium.predictions import (
     Predictions,
@@ -26,6 +28,7 @@ from podium.pseudo import PseudoError
 from podium.questions import QUESTIONS_FILE
 from podium.rules import Rule, apply_rule
 from podium.settings import SOURCE
+from podium.storage import write_whole
 from podium.submit import make_submission, write_submission
 from podium.validate import check_submission
 
@@ -37,6 +40,7 @@ TRAINING_FILES = (
     *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
     *("fold*/range-test.png", "fold*/range-test.csv", "fold*/truth.json"),
     *("fold*/checkpoint-*.npz*", "run.json", "pseudo.json", "fold*/pseudo.csv"),
+    *("fold*/*views.npz", "undecided.csv"),
 )
 
 
@@ -118,3 +122,19 @@ def write_submission_of(
     warnings = check_submission(submission, competition, out_of_fold)
     write_submission(submission, folder / "submission.csv")
     return warnings
+
+
+def write_undecided(
+    parts: Sequence[tuple[str, NDArray[np.str_]]], folder: Path, report: Reporter
+) -> None:
+    """Writes undecided.csv: images that stayed open after the most views, and for how many models.
+
+    Takes each model's ids with the name of their part, "training" or "test".
+    """
+    rows = [(part, image_id) for part, ids in parts for image_id in ids.tolist()]
+    table = pd.DataFrame(rows, columns=["part", "id"]).value_counts().rename("models").reset_index()
+    table = table.sort_values(["part", "models", "id"], ascending=[False, False, True])
+    try:
+        write_whole(folder / "undecided.csv", table.to_csv(index=False).encode())
+    except OSError as error:
+        report.warn(f"undecided.csv cannot be written ({error.strerror})")

@@ -31,14 +31,15 @@ from podium.storage import open_whole, sync_folder
 RUN_FILE = "run.json"
 
 # Settings that may change between two sessions of a run: where things lie and on what machine they
-# are computed, how long a session lasts, and what is only shown. Backend and precision are compared
-# as they were settled.
+# are computed, how long a session lasts, what is only shown, and what trained folds are asked.
+# Backend and precision are compared as they were settled.
 FREE_SETTINGS = frozenset({
     *("runtime.accelerator", "runtime.devices", "runtime.folder", "runtime.session_hours"),
     *("runtime.reserve_minutes", "runtime.resume", "runtime.failure_exit"),
     *("data.folder", "data.sample_submission", "data.solution"),
     *("pixels.cache", "pixels.cache_share", "augment.workers"),
     *("schedule.range_test", "train.checkpoint_minutes", "predict.run"),
+    *("predict.views", "predict.most_views"),
 })  # fmt: skip
 
 
