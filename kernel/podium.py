@@ -8,121 +8,124 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     128  Settings: the block to edit on Kaggle
-     207  Declare: how a setting is written down
-     228  Learning: the settings of the model, its training and its answers
-     424  Configuration: every setting, its default and its limit
-     637  Knobs: the settings one by one, as help, override and report show them
-     707  Overrides: from defaults to the settings of this run
-     863  Devices: what the backend found, held against what was asked for
-     964  Hosts: several machines that train one network
-    1157  Runtime: the machine, and the Keras backend that suits it
-    1349  Libraries
-    1373  Storage: a file is there whole, or as it was before
-    1412  Attempts: an answer within a time limit, or none
-    1448  Events: what the run says, to the reader of the log and to programs
-    1586  Predictions: class probabilities, keyed by image id
-    1647  Task: what is asked of each image
-    1702  Tallies: what each image adds to a metric
-    1880  Metrics: how good the answers are, and how sure that figure is
-    2058  Evidence: whether answers are better than others, or only luckier
-    2249  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2334  Rules: how probabilities become answers
-    2497  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2566  Questions: what a run was asked to show, and what the evidence said
-    2657  Members: probabilities of several models, or of several views, on the same images
-    2714  Greedy: weights by steps that each add the member that helps the metric most
-    2825  Blends: what several models, or several views of an image, answer together
-    2996  Ensemble: which blend of members is used, and whether any earns the place of the plain one
-    3139  Inputs: where the competition's files are
-    3346  Tables: which one is about training images, and what its columns are
-    3569  Annotations: the JSON of COCO as a table
-    3620  Labels: what each training image shows
-    3800  Archives: images that lie in zips or TFRecords alone
-    3935  Sample: the ids that are asked for, and their images
-    4014  Classes: their names and their order
-    4096  Asked: what the sample submission wants to know of each image
-    4277  Solution: what the test images show, where that is known
-    4325  Draws: a part of the images for rehearsals, and a test part where there is none
-    4374  Competition: from its files to one image table
-    4549  Decode: one image file to an upright square of uint8
-    4720  Cache: where decoded squares are kept
-    4932  Pixels: from image files to squares of uint8
-    5064  Duplicates: images that are nearly the same
-    5300  Folds: every training image is validated once, by a model that never saw it
-    5515  Tells: how well the values of a column alone tell the labels of images
-    5592  Leaks: what would make a score look better than the network is
-    5812  Split: training images to folds, near-duplicates together, and what may leak across
-    5876  Composes: chains of albumentations' transforms, by name or of the user's own
-    6098  Policies: what training images go through, by name
-    6174  Augmentation: what the device does to training images
-    6237  Workers: processes that run a Compose
-    6361  Crew: the workers of one fold, on all cores
-    6535  Mixing: two images and their targets in one
-    6608  Sharing: one batch over all devices, of all hosts
-    6660  Batches: from stored squares to what a training step takes
-    6863  Pace: whether the device waits for its images, or they for the device
-    6902  Handles: where pretrained weights lie
-    7005  Backbones: the table of networks that turn pixels into features
-    7144  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    7186  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7253  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7479  Network: the backbone built, as its row of the table says
-    7556  Weights: what the backbone starts from
-    7737  Freezing: which variables train, and how fast
-    7870  Model: augment, normalise, backbone, head
-    7963  Prediction: from a trained model to class probabilities
-    8018  Views: the same images, seen another way
-    8154  Adaptive: more views only for images that are still undecided
-    8234  Marks: how well a model answers images whose labels are known
-    8258  Recipe: what learning takes where the settings leave it open
-    8385  Schedule: how fast the weights move
-    8479  Optimizers: gradients to updates, at rates that are known beforehand
-    8617  Objective: what training minimises, and what it is told to show
-    8692  Checkpoint: all that a fold has learned so far, in one file
-    8905  Range test: which learning rates a network bears
-    9020  Pseudo-labels: test images of which a model is sure, as training images
-    9210  Fold data: what one fold trains on, and what validates it
-    9315  Recalibrate: batch norm's statistics, taken anew
-    9525  Truth: why a network answers new images worse than those it learned
-    9709  FixRes: larger images answer than were learned
-    9775  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9844  Budget: what still fits before the deadline
-   10085  Stretch: some updates in one go, watched
-   10165  Planner: what the run's parts cost, and how far each fold may go
-   10277  Epochs: how far a fold has got, and what comes next
-   10417  Diary: one row of figures for each epoch of a fold, as it goes
-   10533  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10603  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10649  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10734  Training: one fold, in two phases, and through what may come between
-   11020  Inference: the models of an earlier run answer a competition's test part
-   11126  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11251  Teacher: a finished run of the same images and folds labels test images
-   11385  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11526  Submission: answers laid out as the sample is
-   11588  Card: the run at a glance, as a phone shows it
-   11820  Post: one request to a webhook, within a hard limit
-   11974  Sinks: who is told of the run, and in which words
-   12164  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12404  Delivery: from the record to a sink, at least once
-   12604  Address: which sink an address stands for
-   12710  Webhook: finds where the run is to be told, and tells it there
-   12863  Histories: what each fold wrote down of its epochs
-   12947  Curves: one picture of all folds so far, for a phone
-   12996  Summary: the run in figures
-   13171  Results: what a run leaves in its folder, and what it must not leave of another
-   13268  Resume: a run that was cut off goes on where it was
-   13492  Record: what a run folder holds, as far as the run has got
-   13578  Page: the pieces that the report is made of
-   13721  Panels: how each fold learned, drawn one below the other
-   13898  Proofs: the evidence page, one block a question
-   14073  Mistakes: which classes a run mixes up, and the images it got most wrong
-   14155  Report: one page that shows the run
-   14348  Cross-validation: fold by fold, each trained on the others
-   14506  The run: the stages in order
+     131  Settings: the block to edit on Kaggle
+     210  Declare: how a setting is written down
+     231  Learning: the settings of the model, its training and its answers
+     442  Configuration: every setting, its default and its limit
+     655  Knobs: the settings one by one, as help, override and report show them
+     725  Overrides: from defaults to the settings of this run
+     881  Devices: what the backend found, held against what was asked for
+     982  Hosts: several machines that train one network
+    1175  Runtime: the machine, and the Keras backend that suits it
+    1367  Libraries
+    1391  Storage: a file is there whole, or as it was before
+    1430  Attempts: an answer within a time limit, or none
+    1466  Events: what the run says, to the reader of the log and to programs
+    1604  Predictions: class probabilities, keyed by image id
+    1665  Task: what is asked of each image
+    1720  Tallies: what each image adds to a metric
+    1898  Metrics: how good the answers are, and how sure that figure is
+    2076  Evidence: whether answers are better than others, or only luckier
+    2267  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2352  Rules: how probabilities become answers
+    2515  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2584  Questions: what a run was asked to show, and what the evidence said
+    2675  Members: probabilities of several models, or of several views, on the same images
+    2732  Greedy: weights by steps that each add the member that helps the metric most
+    2843  Blends: what several models, or several views of an image, answer together
+    3014  Ensemble: which blend of members is used, and whether any earns the place of the plain one
+    3157  Inputs: where the competition's files are
+    3364  Tables: which one is about training images, and what its columns are
+    3587  Annotations: the JSON of COCO as a table
+    3638  Labels: what each training image shows
+    3818  Archives: images that lie in zips or TFRecords alone
+    3953  Sample: the ids that are asked for, and their images
+    4032  Classes: their names and their order
+    4114  Asked: what the sample submission wants to know of each image
+    4295  Solution: what the test images show, where that is known
+    4343  Draws: a part of the images for rehearsals, and a test part where there is none
+    4392  Competition: from its files to one image table
+    4567  Decode: one image file to an upright square of uint8
+    4738  Cache: where decoded squares are kept
+    4950  Pixels: from image files to squares of uint8
+    5082  Duplicates: images that are nearly the same
+    5318  Folds: every training image is validated once, by a model that never saw it
+    5533  Tells: how well the values of a column alone tell the labels of images
+    5610  Leaks: what would make a score look better than the network is
+    5830  Split: training images to folds, near-duplicates together, and what may leak across
+    5894  Composes: chains of albumentations' transforms, by name or of the user's own
+    6116  Policies: what training images go through, by name
+    6192  Augmentation: what the device does to training images
+    6255  Workers: processes that run a Compose
+    6379  Crew: the workers of one fold, on all cores
+    6553  Mixing: two images and their targets in one
+    6626  Sharing: one batch over all devices, of all hosts
+    6678  Batches: from stored squares to what a training step takes
+    6881  Pace: whether the device waits for its images, or they for the device
+    6920  Handles: where pretrained weights lie
+    7023  Backbones: the table of networks that turn pixels into features
+    7162  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7204  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7271  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7497  Network: the backbone built, as its row of the table says
+    7574  Weights: what the backbone starts from
+    7755  Freezing: which variables train, and how fast
+    7888  Model: augment, normalise, backbone, head
+    7981  Prediction: from a trained model to class probabilities
+    8036  Views: the same images, seen another way
+    8172  Adaptive: more views only for images that are still undecided
+    8252  Marks: how well a model answers images whose labels are known
+    8276  Recipe: what learning takes where the settings leave it open
+    8403  Schedule: how fast the weights move
+    8497  Optimizers: gradients to updates, at rates that are known beforehand
+    8635  Objective: what training minimises, and what it is told to show
+    8710  Checkpoint: all that a fold has learned so far, in one file
+    8923  Range test: which learning rates a network bears
+    9038  Pseudo-labels: test images of which a model is sure, as training images
+    9228  Fold data: what one fold trains on, and what validates it
+    9333  Recalibrate: batch norm's statistics, taken anew
+    9543  Truth: why a network answers new images worse than those it learned
+    9727  FixRes: larger images answer than were learned
+    9793  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9862  Budget: what still fits before the deadline
+   10103  Stretch: some updates in one go, watched
+   10183  Planner: what the run's parts cost, and how far each fold may go
+   10299  Epochs: how far a fold has got, and what comes next
+   10439  Diary: one row of figures for each epoch of a fold, as it goes
+   10555  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10625  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10671  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10756  Training: one fold, in two phases, and through what may come between
+   11042  Looks: what a fold's model says of the same images, seen in several ways
+   11233  Inference: the models of an earlier run answer a competition's test part
+   11381  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11506  Teacher: a finished run of the same images and folds labels test images
+   11640  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11781  Submission: answers laid out as the sample is
+   11843  Card: the run at a glance, as a phone shows it
+   12075  Post: one request to a webhook, within a hard limit
+   12229  Sinks: who is told of the run, and in which words
+   12419  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12659  Delivery: from the record to a sink, at least once
+   12859  Address: which sink an address stands for
+   12965  Webhook: finds where the run is to be told, and tells it there
+   13118  Histories: what each fold wrote down of its epochs
+   13202  Curves: one picture of all folds so far, for a phone
+   13251  Summary: the run in figures
+   13426  Results: what a run leaves in its folder, and what it must not leave of another
+   13540  Resume: a run that was cut off goes on where it was
+   13765  Record: what a run folder holds, as far as the run has got
+   13851  Test-time augmentation: whether several views of an image answer better than one
+   14074  Adoption: several views of the test part, where they are shown to help
+   14278  Page: the pieces that the report is made of
+   14421  Panels: how each fold learned, drawn one below the other
+   14598  Proofs: the evidence page, one block a question
+   14773  Mistakes: which classes a run mixes up, and the images it got most wrong
+   14855  Report: one page that shows the run
+   15048  Cross-validation: fold by fold, each trained on the others
+   15216  The run: the stages in order
 
-Sources: sha256 3ef07bba4763872be8587e001b6054ab2b9e516f15e29326ebab0d52ee8086d5
+Sources: sha256 6d0a0f001b58bf6227a798504a4096779282121bb3b47adf9fe979fd1ee50390
 """
 
 # ==================================================================================================
@@ -136,7 +139,7 @@ Sources: sha256 3ef07bba4763872be8587e001b6054ab2b9e516f15e29326ebab0d52ee8086d5
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "3ef07bba4763872be8587e001b6054ab2b9e516f15e29326ebab0d52ee8086d5"
+SOURCE = "6d0a0f001b58bf6227a798504a4096779282121bb3b47adf9fe979fd1ee50390"
 
 
 import atexit
@@ -385,6 +388,21 @@ class PredictConfig:
     )
     test_size: Literal["if-better", "no"] = setting(
         "no", "whether larger images answer, where validation improves likewise (FixRes)"
+    )
+    # Five views of each fold's own part take some 5 % of a default run's time: about one forward
+    # pass over the training images, where its epochs and their validations take as long as 22.
+    views: str = setting(
+        "flip shift-left shift-right shift-up shift-down",
+        "ways to see images that are tried on each fold's own part, names apart by spaces: flip, "
+        "shift-, crop-, zoom-, turn-…, brighter, darker, grey; used for the test part where the "
+        "metric is shown to gain; none is off",
+    )
+    most_views: int = setting(
+        0,
+        "views that an image may take at most while it is undecided, tried likewise; 0 is off, 48 "
+        "is much, and costs as a third as many named ones",
+        low=0,
+        high=1000,
     )
 
 
@@ -10232,6 +10250,10 @@ class Planner:
         costs = self.pacer.costs() if self.pacer else None
         return bool(ask_first_host(costs is None or self.left() > 3 * (costs.answer + costs.start)))
 
+    def affords(self, seconds: float) -> bool:
+        """Is there time for what takes so many seconds, and for a fifth more?"""
+        return self.left() > (1 + ENDING_SLACK) * seconds
+
     def time_updates(self, phase: str, stretch: Stretch, done: tuple[int, int]) -> Course | None:
         """The course as planned anew once some updates of a phase were timed for the first time."""
         if phase in self.timed or len(stretch.times) < FIRST_UPDATES:
@@ -11018,6 +11040,197 @@ class FoldTraining:
 
 
 # ==================================================================================================
+# Looks: what a fold's model says of the same images, seen in several ways
+# ==================================================================================================
+# A look is a view by name, or as many drawn views as each image needs. What a model says of its
+# own part, by which looks are judged, lies in the fold's views.npz; what it says of the test part
+# in test-views.npz, and only of looks that are used.
+#
+# Shapes: V looks, N images, C classes.
+
+ADAPTIVE = "adaptive-"  # the look that takes drawn views, before their largest number
+
+
+class Looks(NamedTuple):
+    """What one model says of each image in each look, what that took, and what it left open."""
+
+    ids: NDArray[np.str_]  # [N]
+    names: tuple[str, ...]  # [V]
+    probs: NDArray[np.float32]  # [V, N, C]
+    seconds: NDArray[np.float64]  # [V], an image
+    taken: NDArray[np.float64]  # [V], views an image
+    undecided: NDArray[np.bool_]  # [N], after the last view that adaptive may take
+
+
+def list_looks(config: PredictConfig) -> tuple[str, ...]:
+    """The looks that are asked for, the image as it is first; () where there are none.
+
+    Raises SettingsError if predict.views names what is no view.
+    """
+    names = find_views(config.views)
+    if config.most_views == 0:
+        return names if len(names) > 1 else ()
+    return (*(names or (IDENTITY.name,)), f"{ADAPTIVE}{config.most_views}")
+
+
+def count_looks(config: PredictConfig) -> float:
+    """The forward passes that all looks at an image take beside the first, as far as one knows.
+
+    Of the most views that it may take adaptively an image needs a third on average.
+    """
+    return max(len(find_views(config.views)) - 1, 0) + config.most_views / 3
+
+
+class NoTimeError(RuntimeError):
+    """There is no time for another view, or the run has been asked to end."""
+
+
+class Viewer:
+    """Has models look at images, as long as there is time, and knows what a look costs.
+
+    `goes_on` says whether so many seconds are left, `now` is a clock; `flip` lets drawn views be
+    mirrored, which they may be where training was.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        goes_on: Callable[[float], bool],
+        now: Callable[[], float],
+        *,
+        exclusive: bool,
+        flip: bool,
+    ) -> None:
+        self.batch_size, self.goes_on, self.now = batch_size, goes_on, now
+        self.exclusive, self.flip = exclusive, flip
+        self.pace = 0.0  # seconds that one view of an image took last
+
+    def check(self, images: float) -> None:
+        """Raises NoTimeError unless there is time for one view of so many images."""
+        if not self.goes_on(self.pace * images):
+            raise NoTimeError(
+                f"{images:.0f} views take {self.pace * images:.3g} s, which are not left"
+            )
+
+    def look(
+        self,
+        model: keras.Model,
+        images: Images,
+        chosen: NDArray[np.bool_] | None,
+        names: tuple[str, ...],
+    ) -> Looks:
+        """What a model says of the chosen rows of a table, or of all; raises NoTimeError."""
+        rows = np.arange(len(images.table)) if chosen is None else np.flatnonzero(chosen)
+        ids, undecided = images.table["id"].to_numpy(str)[rows], np.zeros(len(rows), np.bool_)
+        probs, seconds, taken = list[NDArray[np.float32]](), list[float](), list[float]()
+        for name in names:
+            began = self.now()
+            if name.startswith(ADAPTIVE):
+                most = int(name[len(ADAPTIVE) :])
+                answers, views, undecided = self.look_closer(model, images, rows, most)
+                taken.append(float(views.mean()))
+            else:
+                answers = self.ask(model, images, rows, VIEWS[name])
+                taken.append(1.0)
+            probs.append(answers)
+            seconds.append((self.now() - began) / len(rows))
+            self.pace = seconds[-1] / taken[-1]
+        figures = np.array(seconds), np.array(taken)
+        return Looks(ids, names, np.stack(probs), *figures, undecided)
+
+    def look_closer(
+        self, model: keras.Model, images: Images, rows: NDArray[np.int64], most: int
+    ) -> Gathered:
+        """What drawn views say, of which undecided images take the most; raises NoTimeError."""
+
+        def answer(index: int, some: NDArray[np.int64]) -> NDArray[np.float32]:
+            return self.ask(model, images, some, draw_view(index, flip=self.flip))
+
+        return gather_views(answer, rows, most, exclusive=self.exclusive)
+
+    def ask(
+        self, model: keras.Model, images: Images, rows: NDArray[np.int64], view: View
+    ) -> NDArray[np.float32]:
+        """What a model says of one view of some rows; raises NoTimeError."""
+        self.check(len(rows))
+        seen = Seen(images.pixels, view)
+        return predict_probs(model, seen, rows, self.batch_size, exclusive=self.exclusive)
+
+
+def write_looks(looks: Looks, path: Path) -> None:
+    """Writes an .npz file, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **looks._asdict())
+    write_whole(path, buffer.getvalue())
+
+
+def read_looks(path: Path, names: tuple[str, ...], ids: NDArray[np.str_]) -> Looks | None:
+    """Reads these looks at these images; None if the file does not hold them, or is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            kept = Looks(**arrays)
+            told = tuple(arrays["names"].tolist())
+    except Exception:  # NumPy and zipfile raise many kinds on what is torn
+        return None
+    same = told == names and kept.ids.tolist() == ids.tolist()
+    return kept._replace(names=names) if same else None
+
+
+def join_looks(parts: Sequence[Looks]) -> Looks:
+    """Lays the same looks at different images end to end; costs are the mean over images."""
+    sizes = [len(part.ids) for part in parts]
+    seconds, taken = (
+        np.average([getattr(part, name) for part in parts], axis=0, weights=sizes)
+        for name in ("seconds", "taken")
+    )
+    ids, undecided = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "undecided")
+    )
+    probs = np.concatenate([part.probs for part in parts], axis=1)
+    return Looks(ids, parts[0].names, probs, seconds, taken, undecided)
+
+
+class Use(NamedTuple):
+    """The looks that a run uses, and how they become one answer."""
+
+    names: tuple[str, ...]
+    blend: Blend
+    views: float  # of an image, in all looks but that at the image as it is
+    flip: bool  # may drawn views be mirrored?
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """The looks beside the image as it is, of which there is an answer anyway."""
+        return tuple(name for name in self.names if name != IDENTITY.name)
+
+    def answer(self, plain: Predictions, looks: Looks | None, *, exclusive: bool) -> Predictions:
+        """One model's answer out of that to the images as they are and of its other looks."""
+        others = iter(looks.probs if looks else ())
+        members = [
+            select_probs(plain, looks.ids if looks else plain.ids)
+            if name == IDENTITY.name
+            else next(others)
+            for name in self.names
+        ]
+        probs = apply_blend(self.blend, np.stack(members), exclusive=exclusive)
+        return Predictions(looks.ids if looks else plain.ids, probs)
+
+
+def read_use(summary: Mapping[str, Any], task: Task) -> Use | None:
+    """The looks that a run's summary.json says it uses; None without, or of another metric."""
+    kept = summary.get("views")
+    if not kept or summary.get("metric") != task.metric:
+        return None
+    blend = Blend(**{**kept["blend"], "weights": tuple(kept["blend"]["weights"])})
+    return Use(tuple(kept["names"]), blend, kept["views"], kept["flip"])
+
+
+def use_fields(use: Use) -> dict[str, Any]:
+    """What `read_use` reads, as JSON holds it."""
+    return use._asdict() | {"blend": use.blend._asdict()}
+
+
+# ==================================================================================================
 # Inference: the models of an earlier run answer a competition's test part
 # ==================================================================================================
 # For code competitions, whose hidden test images are there only while a script without internet
@@ -11068,37 +11281,79 @@ def answer_with_run(
     """
     check_classes(run, competition)
     paths = sorted(run.glob("fold*/model.keras"), key=lambda path: int(path.parent.name[4:]))
+    asker = Asker(config, read_summary(run), competition, runtime, report)
     answers, test = list[Predictions](), None
-    for path in paths:
+    for place, path in enumerate(paths):
         open_session(runtime.precision, len(runtime.devices))
         model = load_trained(path)
         if test is None:  # all folds see the same pixels
             side = model.input_shape[1]
             test = read_images(competition.test, side, "test", config.pixels, report)
-        answers.append(
-            predict_images(
-                model,
-                test,
-                None,
-                config.pixels.batch_size,
-                exclusive=competition.task.exclusive,
-            )
-        )
+        answers.append(asker.ask(model, test, len(paths) - place))
         del model  # the next one needs the room that it takes on the device
         report.say(f"  {path.parent.name}: {len(answers[-1].ids)} images predicted")
     return average_predictions(answers)
 
 
+class Asker:
+    """Asks models as the run that trained them does, by several looks if it uses them."""
+
+    def __init__(
+        self,
+        config: Config,
+        summary: Mapping[str, Any],
+        competition: Competition,
+        runtime: Runtime,
+        report: Reporter,
+    ) -> None:
+        self.use, self.report = read_use(summary, competition.task), report
+        self.exclusive = competition.task.exclusive
+        self.viewer = Viewer(
+            config.pixels.batch_size,
+            lambda seconds: bool(ask_first_host(time.time() + seconds < runtime.deadline)),
+            time.time,
+            exclusive=self.exclusive,
+            flip=self.use is not None and self.use.flip,
+        )
+
+    def ask(self, model: keras.Model, images: Images, models: int) -> Predictions:
+        """What a model says of all images; it is the first of so many that are left.
+
+        Where time is too short for all looks, it and those after it answer by one.
+        """
+        size, exclusive = self.viewer.batch_size, self.exclusive
+        began = time.time()
+        plain = predict_images(model, images, None, size, exclusive=exclusive)
+        if self.use is None:
+            return plain
+        self.viewer.pace = (time.time() - began) / len(plain.ids)
+        looks = None
+        try:
+            if self.use.extra:
+                self.viewer.check(models * len(plain.ids) * self.use.views)
+                looks = self.viewer.look(model, images, None, self.use.extra)
+        except NoTimeError as error:
+            self.report.warn(f"the run's views are not used from here on: {error}")
+            self.use = None
+            return plain
+        return self.use.answer(plain, looks, exclusive=exclusive)
+
+
 def read_run_rule(run: Path, task: Task) -> Rule:
     """How the run's own out-of-fold answers were decided; the plain rule if that metric differs."""
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    return find_rule(summary, task)
+    return find_rule(read_summary(run), task)
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """What a run's summary.json says."""
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return summary
 
 
 def check_classes(run: Path, competition: Competition) -> None:
     """Raises CompetitionError unless the run was trained for these classes in this order."""
     try:
-        trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))["classes"]
+        trained = read_summary(run)["classes"]
     except (OSError, ValueError, KeyError) as error:
         raise CompetitionError(
             f"{run / 'summary.json'} does not tell the run's classes ({describe_error(error)}); "
@@ -13182,6 +13437,7 @@ TRAINING_FILES = (
     *("fold*/model.keras", "fold*/history.csv", "fold*/oof.npz", "fold*/test.npz"),
     *("fold*/range-test.png", "fold*/range-test.csv", "fold*/truth.json"),
     *("fold*/checkpoint-*.npz*", "run.json", "pseudo.json", "fold*/pseudo.csv"),
+    *("fold*/*views.npz", "undecided.csv"),
 )
 
 
@@ -13265,6 +13521,22 @@ def write_submission_of(
     return warnings
 
 
+def write_undecided(
+    parts: Sequence[tuple[str, NDArray[np.str_]]], folder: Path, report: Reporter
+) -> None:
+    """Writes undecided.csv: images that stayed open after the most views, and for how many models.
+
+    Takes each model's ids with the name of their part, "training" or "test".
+    """
+    rows = [(part, image_id) for part, ids in parts for image_id in ids.tolist()]
+    table = pd.DataFrame(rows, columns=["part", "id"]).value_counts().rename("models").reset_index()
+    table = table.sort_values(["part", "models", "id"], ascending=[False, False, True])
+    try:
+        write_whole(folder / "undecided.csv", table.to_csv(index=False).encode())
+    except OSError as error:
+        report.warn(f"undecided.csv cannot be written ({error.strerror})")
+
+
 # ==================================================================================================
 # Resume: a run that was cut off goes on where it was
 # ==================================================================================================
@@ -13276,14 +13548,15 @@ def write_submission_of(
 RUN_FILE = "run.json"
 
 # Settings that may change between two sessions of a run: where things lie and on what machine they
-# are computed, how long a session lasts, and what is only shown. Backend and precision are compared
-# as they were settled.
+# are computed, how long a session lasts, what is only shown, and what trained folds are asked.
+# Backend and precision are compared as they were settled.
 FREE_SETTINGS = frozenset({
     *("runtime.accelerator", "runtime.devices", "runtime.folder", "runtime.session_hours"),
     *("runtime.reserve_minutes", "runtime.resume", "runtime.failure_exit"),
     *("data.folder", "data.sample_submission", "data.solution"),
     *("pixels.cache", "pixels.cache_share", "augment.workers"),
     *("schedule.range_test", "train.checkpoint_minutes", "predict.run"),
+    *("predict.views", "predict.most_views"),
 })  # fmt: skip
 
 
@@ -13573,6 +13846,433 @@ def measure_folds(run: RunRecord) -> dict[int, dict[str, Any]]:
         int(fold): score_record(run, fold_of == fold)._asdict()
         for fold in np.unique(fold_of[fold_of >= 0])
     }
+
+
+# ==================================================================================================
+# Test-time augmentation: whether several views of an image answer better than one
+# ==================================================================================================
+# Of views by themselves one learns little: each may be worse than the image as it is, and their
+# mean better. So means are judged, by the metric, on images that their models have not seen, and
+# only one that is shown to gain is used. A view in which a class is no longer found (a mirrored
+# digit) is shown, and left out of every mean.
+#
+# Shapes: V looks, N images, C classes; members [V, N, C].
+
+PLAIN = "one view"
+WARMED = ", temperature"  # what the name of a blend with a fitted temperature ends with
+COST_UNIT = "s/image"
+
+
+class Judgement(NamedTuple):
+    """What the evidence says of looks: the choice, and the questions that it answers."""
+
+    choice: Choice
+    names: tuple[str, ...]  # [V]
+    questions: tuple[Question, Question]  # tta, views
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The looks that count in the choice."""
+        weights = self.choice.blend.weights
+        return tuple(name for name, weight in zip(self.names, weights, strict=True) if weight)
+
+
+def judge_looks(task: Task, targets: Truth, looks: Looks, folds: NDArray[np.int64]) -> Judgement:
+    """Judges what models say of images that they have not learned, of which the folds are [N].
+
+    The first look is the image as it is. A temperature alone has its own gate, so that what it
+    gains is not credited to views.
+    """
+    plain = {PLAIN: fit_alone(0)}
+    if is_tempered(task):
+        plain[PLAIN + WARMED] = warm(plain[PLAIN])
+    alone = choose_blend(task, targets, looks.probs, folds, plain)
+    fits = {alone.name: plain[alone.name], **list_candidates(task, looks.names)}
+    choice = choose_blend(task, targets, looks.probs, folds, fits)
+    choice = choice._replace(options=(*alone.options, *choice.options[1:]))
+    questions = (
+        ask_tta(task, targets, looks, choice, plain | fits),
+        ask_views(task, targets, looks, choice),
+    )
+    return Judgement(choice, looks.names, questions)
+
+
+def is_tempered(task: Task) -> bool:
+    """Can a temperature change the metric? It keeps what is likeliest, and so what is decided."""
+    return METRICS[task.metric].takes != "decisions"
+
+
+def list_candidates(task: Task, names: Sequence[str]) -> dict[str, Fit]:
+    """The ways to put looks together: of the views by name, each also with a temperature."""
+    count = sum(not name.startswith(ADAPTIVE) for name in names)
+    chosen = {"mean": "uniform", "geometric mean": "geometric mean", "greedy": "greedy"}
+    fits = {name: among_sound(FITS[fit], count) for name, fit in chosen.items() if count > 1}
+    fits |= {name: fit_alone(place) for place, name in enumerate(names) if place >= count}
+    warmed = {name + WARMED: warm(fit) for name, fit in fits.items()}
+    return fits | (warmed if is_tempered(task) else {})
+
+
+def fit_alone(place: int) -> Fit:
+    """One look by itself."""
+
+    def fit(_: Task, __: Truth, members: Members) -> Blend:
+        return Blend("mean", tuple(np.eye(len(members))[place].tolist()))
+
+    return fit
+
+
+def warm(fit: Fit) -> Fit:
+    """A fit, and after it a temperature of its answers."""
+
+    def warmed(task: Task, targets: Truth, members: Members) -> Blend:
+        blend = fit(task, targets, members)
+        probs = apply_blend(blend, members, exclusive=task.exclusive)
+        return blend._replace(power=blend.power * fit_power(task, targets, probs))
+
+    return warmed
+
+
+def among_sound(fit: Fit, count: int) -> Fit:
+    """A fit over those of the first looks, so many, that break no class of the images it sees."""
+
+    def chosen(task: Task, targets: Truth, members: Members) -> Blend:
+        first, weights = members[0], np.zeros(len(members))
+        sound = [
+            place
+            for place in range(count)
+            if place == 0 or not find_broken(task, targets, first, members[place])
+        ]
+        blend = fit(task, targets, members[sound])
+        weights[sound] = blend.weights
+        return blend._replace(weights=tuple(weights.tolist()))
+
+    return chosen
+
+
+def find_broken(task: Task, targets: Truth, plain: Answers, view: Answers) -> dict[int, float]:
+    """Classes of which a view loses more than half that was found without it, and which share.
+
+    By McNemar's test of each class's images, at 5 % for all classes together (Bonferroni).
+    """
+    before, after = (targets * find_named(task, probs) for probs in (plain, view))
+    found = before.sum(axis=0, dtype=np.int64)
+    lost, won = ((one > other).sum(axis=0) for one, other in ((before, after), (after, before)))
+    p = binom.sf(lost - 1, lost + won, 0.5)
+    broken = (2 * (lost - won) > found) & (p < DOUBT / len(found))
+    return {int(at): float((lost - won)[at] / found[at]) for at in np.flatnonzero(broken)}
+
+
+def ask_tta(
+    task: Task, targets: Truth, looks: Looks, choice: Choice, fits: Mapping[str, Fit]
+) -> Question:
+    """The question whether to take several looks, and what each way to do so gains and costs."""
+    options = []
+    for option in choice.options:
+        blend = fits[option.name](task, targets, looks.probs)
+        seconds = float(looks.seconds[np.array(blend.weights) > 0].sum())
+        options.append(option._replace(cost=seconds))
+    return Question(
+        "tta",
+        "Is test-time augmentation worth it?",
+        describe_choice(task, looks, choice),
+        task.metric,
+        choice.name,
+        tuple(options),
+        COST_UNIT,
+        tuple(describe_adaptive(looks)),
+    )
+
+
+def describe_choice(task: Task, looks: Looks, choice: Choice) -> str:
+    """What the evidence says of several looks, in words."""
+    gain, title = choice.comparison, METRICS[task.metric].title
+    if not gain.adopted:
+        alone = "" if choice.name == PLAIN else "; a temperature alone is, and is used"
+        return (
+            f"no: what does best on other folds gains {gain.difference:+.4f} {title} "
+            f"(one-sided 95 % bound {gain.low:+.4f}, p {gain.p:.2g}), and {gain.n} images would "
+            f"show a gain of {gain.detectable:.4f}{alone}"
+        )
+    weights = np.array(choice.blend.weights)
+    times = looks.seconds[weights > 0].sum() / max(looks.seconds[0], 1e-9)
+    return (
+        f"yes: {choice.name} of {int((weights > 0).sum())} gains {gain.difference:+.4f} {title} "
+        f"(one-sided 95 % bound {gain.low:+.4f}, p {gain.p:.2g}) for {times:.1f} times the "
+        f"prediction's time"
+    )
+
+
+def describe_adaptive(looks: Looks) -> list[str]:
+    """How many views an image took, and what stayed open."""
+    return [
+        f"{name} took {views:.1f} views an image, and left {int(looks.undecided.sum())} of "
+        f"{len(looks.ids)} images undecided"
+        for name, views in zip(looks.names, looks.taken.tolist(), strict=True)
+        if name.startswith(ADAPTIVE)
+    ]
+
+
+def ask_views(task: Task, targets: Truth, looks: Looks, choice: Choice) -> Question:
+    """The question which views: each by itself, and those that are used together."""
+    answers = [apply_rule(plain_rule(task), probs) for probs in looks.probs]
+    options = list[Option]()
+    for name, answer, cost in zip(looks.names, answers, looks.seconds.tolist(), strict=True):
+        score = score_answers(task, targets, answer)
+        if not options:
+            options.append(Option(name, score, cost=cost))
+            continue
+        gain = compare_answers(task, targets, answers[0], answer)
+        flips = count_flips(task, targets, answers[0], answer)
+        options.append(Option(name, score, gain, cost, *flips))
+    weights = np.array(choice.blend.weights)
+    used = [name for name, weight in zip(looks.names, weights, strict=True) if weight]
+    chosen = " + ".join(used)
+    if len(used) > 1:
+        together = apply_rule(plain_rule(task), choice.probs)
+        score, flips = (
+            score_answers(task, targets, together),
+            count_flips(task, targets, answers[0], together),
+        )
+        cost = float(looks.seconds[weights > 0].sum())
+        options.append(Option(chosen, score, choice.comparison, cost, *flips))
+    words = f"{chosen}, {choice.name}" if len(used) > 1 else f"{chosen} alone"
+    notes = describe_broken(task, targets, looks) + describe_colour(task, options)
+    return Question(
+        "views", "Which views?", words, task.metric, chosen, tuple(options), COST_UNIT, tuple(notes)
+    )
+
+
+def describe_broken(task: Task, targets: Truth, looks: Looks) -> list[str]:
+    """Which views break which classes."""
+    notes = []
+    for name, probs in zip(looks.names[1:], looks.probs[1:], strict=True):
+        broken = find_broken(task, targets, looks.probs[0], probs)
+        worst = sorted(broken, key=lambda at: broken[at], reverse=True)[:3]
+        told = ", ".join(f"{task.classes[at]} ({broken[at]:.0%} lost)" for at in worst)
+        if broken:
+            number = f"{len(broken)} class{'es' if len(broken) > 1 else ''}"
+            notes.append(f"{name} breaks {number} and is not used: {told}")
+    return notes
+
+
+def describe_colour(task: Task, options: Sequence[Option]) -> list[str]:
+    """How much the network relies on colour, if that was looked at."""
+    return [
+        f"without colour {METRICS[task.metric].title} is {option.score:.4f} instead of "
+        f"{options[0].score:.4f}: so much the network relies on it"
+        for option in options
+        if option.name == "grey"
+    ]
+
+
+def withdraw(question: Question, why: str) -> Question:
+    """The question where what was shown to help cannot be used."""
+    answer = f"{question.answer}; not used: {why}"
+    return question._replace(answer=answer, chosen=question.options[0].name)
+
+
+# ==================================================================================================
+# Adoption: several views of the test part, where they are shown to help
+# ==================================================================================================
+# Each fold's model sees its own part in all ways that are asked for, which costs little, and what
+# it says of them is kept. The test part it sees only in those that all folds together show to gain,
+# when there is a submission; that one stands if time, models or room are missing.
+
+OWN_FILE, TEST_FILE = "views.npz", "test-views.npz"
+
+
+class Plan(NamedTuple):
+    """What all folds of a run have in common."""
+
+    config: Config
+    runtime: Runtime
+    competition: Competition
+    start: Start
+    data: TrainingSet
+    test: Images
+    leaks: list[Leak]
+
+
+class Part(NamedTuple):
+    """Images that a fold's model looks at, how, and the file that keeps it."""
+
+    file: str
+    names: tuple[str, ...]
+    images: Images
+    chosen: NDArray[np.bool_] | None  # None is all
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """Of the images: [N]."""
+        ids: NDArray[np.str_] = self.images.table["id"].to_numpy(str)
+        return ids if self.chosen is None else ids[self.chosen]
+
+
+class Adopted(NamedTuple):
+    """Each fold's answers, own part and test part, by the looks that are used."""
+
+    oof: list[Predictions]
+    answers: list[Predictions]
+    fields: dict[str, Any]  # for the summary, by which a later session answers likewise
+
+
+def open_viewer(plan: Plan, session: Session) -> Viewer:
+    """Who looks, until time is short or the run is asked to end."""
+
+    def goes_on(seconds: float) -> bool:
+        return bool(ask_first_host(session.planner.affords(seconds) and not session.stopping()))
+
+    return Viewer(
+        plan.config.pixels.batch_size,
+        goes_on,
+        session.planner.now,
+        exclusive=plan.competition.task.exclusive,
+        flip=plan.config.augment.flip == "yes",
+    )
+
+
+def find_own(plan: Plan, fold: int) -> Part:
+    """A fold's own part, which judges the looks that are asked for."""
+    names = list_looks(plan.config.predict)
+    return Part(OWN_FILE, names, plan.data.images, plan.data.folds == fold)
+
+
+def look_at_own(
+    plan: Plan, model: keras.Model, fold: int, viewer: Viewer, report: Reporter
+) -> None:
+    """Has a fold's model look at its own part while it is at hand.
+
+    What there is no time for is left to `adopt_looks`, or to a run that goes on with this one.
+    """
+    part = find_own(plan, fold)
+    if part.names:
+        with suppress(NoTimeError):
+            viewer.check(len(part.ids) * len(part.names))
+            look(plan, fold, part, viewer, report, model)
+
+
+def look(
+    plan: Plan,
+    fold: int,
+    part: Part,
+    viewer: Viewer,
+    report: Reporter,
+    model: keras.Model | None = None,
+) -> Looks:
+    """What a fold's model says of a part; read where it was kept, else asked and kept.
+
+    Raises NoTimeError, or CompetitionError if the model is needed and cannot be loaded.
+    """
+    folder = plan.runtime.folder / f"fold{fold}"
+    kept = read_looks(folder / part.file, part.names, part.ids)
+    if kept is not None:
+        viewer.pace = float((kept.seconds / kept.taken)[-1])
+        return kept
+    if model is None:
+        open_session(plan.runtime.precision, len(plan.runtime.devices))
+        model = load_trained(folder / "model.keras")
+    looks = viewer.look(model, part.images, part.chosen, part.names)
+    try:
+        write_looks(looks, folder / part.file)
+    except OSError as error:
+        report.warn(f"{folder / part.file} cannot be written ({error.strerror}); nothing is lost")
+    return looks
+
+
+def adopt_looks(
+    plan: Plan,
+    oof: Sequence[Predictions],
+    answers: Sequence[Predictions],
+    viewer: Viewer,
+    report: Reporter,
+) -> Adopted | None:
+    """Judges the looks on all folds; their answers where they are shown to gain, else None.
+
+    Keeps the questions, and says what the evidence says. What is missing is warned of.
+    """
+    if not list_looks(plan.config.predict):
+        return None
+    if len(oof) < 2:
+        report.say("Test-time augmentation is not tried: it is judged on two folds or more")
+        return None
+    try:
+        own = [look(plan, fold, find_own(plan, fold), viewer, report) for fold in range(len(oof))]
+    except (NoTimeError, CompetitionError) as error:
+        report.warn(f"test-time augmentation is not tried: {error}")
+        return None
+    verdict, task = judge_own(plan, own), plan.competition.task
+    use = find_use(verdict, own, viewer)
+    test, why = list[Looks | None](), ""
+    try:
+        test = list(look_at_test(plan, len(oof), use, viewer, report))
+    except (NoTimeError, CompetitionError) as error:
+        why = str(error)
+        report.warn(f"views are shown to help, and are not used: {why}")
+    keep_verdict(plan, verdict, why, report)
+    if any(name.startswith(ADAPTIVE) for name in verdict.names):
+        parts = [("training", one) for one in own] + [("test", one) for one in test if one]
+        undecided = [(part, one.ids[one.undecided]) for part, one in parts]
+        write_undecided(undecided, plan.runtime.folder, report)
+    if why or use is None:
+        return None
+    ends = np.cumsum([len(one.ids) for one in own])[:-1]
+    nested = np.split(verdict.choice.probs, ends)
+    return Adopted(
+        [Predictions(one.ids, probs) for one, probs in zip(own, nested, strict=True)],
+        [
+            use.answer(plain, looks, exclusive=task.exclusive)
+            for plain, looks in zip(answers, test, strict=True)
+        ],
+        use_fields(use),
+    )
+
+
+def judge_own(plan: Plan, own: Sequence[Looks]) -> Judgement:
+    """What the folds' looks at their own parts say, all together."""
+    looks, task = join_looks(own), plan.competition.task
+    folds = np.repeat(np.arange(len(own)), [len(one.ids) for one in own])
+    return judge_looks(task, find_targets(task, plan.data.images.table, looks.ids), looks, folds)
+
+
+def find_use(verdict: Judgement, own: Sequence[Looks], viewer: Viewer) -> Use | None:
+    """The looks that are used; None where that is the image as it is, and nothing else is done."""
+    blend = verdict.choice.blend
+    counted = [place for place, weight in enumerate(blend.weights) if weight]
+    further = [place for place in counted if verdict.names[place] != IDENTITY.name]
+    views = float(join_looks(own).taken[further].sum())
+    blend = blend._replace(weights=tuple(blend.weights[place] for place in counted))
+    use = Use(tuple(verdict.names[place] for place in counted), blend, views, viewer.flip)
+    return use if further or blend.power != 1 else None
+
+
+def look_at_test(
+    plan: Plan, folds: int, use: Use | None, viewer: Viewer, report: Reporter
+) -> Iterator[Looks | None]:
+    """Each fold's looks at the test part beside the image as it is; None where none are used.
+
+    Raises NoTimeError before the first look if there is no time for all, and CompetitionError.
+    """
+    if use is None or not use.extra:
+        yield from [None] * folds
+        return
+    part = Part(TEST_FILE, use.extra, plan.test, None)
+    for fold in range(folds):
+        viewer.check((folds - fold) * len(part.ids) * use.views)
+        yield look(plan, fold, part, viewer, report)
+
+
+def keep_verdict(plan: Plan, verdict: Judgement, why: str, report: Reporter) -> None:
+    """Keeps the questions and says their answers; `why` is the reason not to do as they say."""
+    questions = [withdraw(one, why) if why else one for one in verdict.questions]
+    report.say("Test-time augmentation")
+    for question in questions:
+        report.say(f"  {question.asks} {question.answer}")
+        for note in question.notes:
+            report.say(f"  {note}")
+    try:
+        keep_questions(plan.runtime.folder, questions)
+    except (OSError, ValueError) as error:
+        report.warn(f"decisions.json cannot be kept ({describe_error(error)})")
 
 
 # ==================================================================================================
@@ -14352,16 +15052,12 @@ def render_settings(settings: Mapping[str, Any]) -> str:
 # makes them better. A fold that was done with before a run was killed is read, not trained again.
 
 
-class Plan(NamedTuple):
-    """What all folds of a run have in common."""
+class Shown(NamedTuple):
+    """The results so far, and what is to be said of them when they are the last."""
 
-    config: Config
-    runtime: Runtime
-    competition: Competition
-    start: Start
-    data: TrainingSet
-    test: Images
-    leaks: list[Leak]
+    summary: dict[str, Any]
+    decision: Decision
+    warnings: list[str]  # of the submission
 
 
 def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -> dict[str, Any]:
@@ -14372,9 +15068,10 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     config, runtime, count = plan.config, plan.runtime, plan.config.folds.count
     planner = Planner(Budget(runtime.deadline), count, count_batches(plan), report)
     session = Session(runtime.folder, len(runtime.devices), report, planner, stopping)
-    oof, answers, summary = list[Predictions](), list[Predictions](), dict[str, Any]()
+    viewer = open_viewer(plan, session)
+    oof, answers, shown = list[Predictions](), list[Predictions](), None
     for fold in range(count):
-        pair = recall_fold(runtime.folder / f"fold{fold}")
+        pair, trained = recall_fold(runtime.folder / f"fold{fold}"), None
         if pair is None and (fold == 0 or has_room(fold, count, session)):
             open_session(runtime.precision, len(runtime.devices))
             trained = train_fold(config, plan.start, plan.data, fold, session)
@@ -14383,9 +15080,20 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
             break
         oof.append(pair[0])
         answers.append(pair[1])
-        summary = show_results(plan, oof, answers, planner, report)
+        shown = show_results(plan, oof, answers, planner, report)
+        report_fold(shown.summary["folds"][-1], runtime.folder, report)
+        if trained:
+            viewer.batch_size = config.pixels.batch_size // trained.parts
+            look_at_own(plan, trained.model, fold, viewer, report)
         planner.end_fold()
-    return summary
+    if shown is None or stopping():
+        return shown.summary if shown else {}
+    adopted = adopt_looks(plan, oof, answers, viewer, report)
+    if adopted:
+        shown = show_results(plan, adopted.oof, adopted.answers, planner, report, adopted.fields)
+    if len(oof) == count:
+        say_decision(plan.competition.task, shown.decision, shown.warnings, report)
+    return shown.summary
 
 
 def recall_fold(folder: Path) -> tuple[Predictions, Predictions] | None:
@@ -14410,10 +15118,11 @@ def has_room(fold: int, count: int, session: Session) -> bool:
 
 
 def count_batches(plan: Plan) -> tuple[int, int]:
-    """Batches of a validation, and of all that a fold answers."""
+    """Batches of a validation, and of all that a fold answers, its looks at its own part too."""
     size, count = plan.config.pixels.batch_size, plan.config.folds.count
     checked = -(-len(plan.data.images.table) // (count * size))
-    return checked, checked + -(-len(plan.test.table) // size)
+    looks = 1 + math.ceil(count_looks(plan.config.predict))
+    return checked, looks * checked + -(-len(plan.test.table) // size)
 
 
 def answer_fold(
@@ -14456,25 +15165,26 @@ def show_results(
     answers: list[Predictions],
     planner: Planner,
     report: Reporter,
-) -> dict[str, Any]:
-    """Scores the folds so far, writes the submission of their average, and shows both."""
+    views: dict[str, Any] | None = None,
+) -> Shown:
+    """Scores the folds so far, writes the submission of their average, and shows both.
+
+    `views` says by which looks they have answered, if not by the images as they are.
+    """
     config, competition, folder = plan.config, plan.competition, plan.runtime.folder
     task, images = competition.task, plan.data.images
     decision = decide_answers(task, images.table, oof)
     warnings = write_answers(competition, oof, answers, decision, folder)
     scores = summarise_scores(task, images, plan.test, oof, answers, decision)
-    report_fold(scores["folds"][-1], folder, report)
-    whole = len(oof) == config.folds.count
-    if whole:
-        say_decision(task, decision, warnings, report)
-    state = "complete" if whole else "running"
+    state = "complete" if len(oof) == config.folds.count else "running"
     summary = summarise_run(config, plan.runtime, competition, report, state) | scores
     summary["plan"] = planner.plans
     summary["leaks"] = [leak._asdict() for leak in plan.leaks]
+    summary["views"] = views
     write_json(folder / "summary.json", summary)
     keep_questions(folder, [ask_rule(task, decision)])
     show_run(competition, folder, report)
-    return summary
+    return Shown(summary, decision, warnings)
 
 
 def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
@@ -14609,6 +15319,7 @@ def run_stages(config: Config, runtime: Runtime, report: Reporter, watch: Watch)
     finally:  # the webhook's address may lie in an input that was mounted late
         watch.open()
     write_json(runtime.folder / "config.json", list_settings(config))
+    list_looks(config.predict)  # raises if a view is none, before images are read
     open_session(runtime.precision, devices=1)
     check_backbone(config.model, find_size(config, 0.0))  # the smallest that it will see
     competition = read_competition(config.data, config.runtime.seed)
