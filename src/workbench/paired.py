@@ -25,12 +25,13 @@ class PairError(Exception):
 
 
 class Answered(NamedTuple):
-    """A run's answers out of fold: ids [N] sorted, targets [N, C], answers [N, C]."""
+    """A run's answers out of fold: ids [N] sorted, targets [N, C], answers [N, C], folds [N]."""
 
     task: Task
     ids: list[str]
     targets: NDArray[np.uint8]
     answers: NDArray[np.float32]
+    folds: NDArray[np.int64]
 
 
 class OutOfFold(NamedTuple):
@@ -70,7 +71,7 @@ def compare_pair(run: PastRun, other: PastRun) -> Comparison:
 def read_answered(run: PastRun) -> Answered:
     """Reads what a run answered, and the truth of it; raises PairError."""
     task, ids, targets, probs, folds = read_out_of_fold(run)
-    return Answered(task, ids, targets, fit_nested(task, targets, probs, folds).answers)
+    return Answered(task, ids, targets, fit_nested(task, targets, probs, folds).answers, folds)
 
 
 def check_same(one: Answered | OutOfFold, other: Answered | OutOfFold) -> None:

@@ -1,14 +1,14 @@
 """Races between ways to train, decided by what their answers out of fold show.
 
     make race AUGMENT="none flip-crop light" DATA=folder ARGS="--train.epochs 8"
-    make race HEAD="linear dense256elu"                  FROZEN=1: on features computed once
+    make race HEAD="linear dense256elu"
     make race OPTIMIZER="adamw adamax" SCHEDULE="cosine constant"      every pair is an arm
     make race COLOUR="keep grey"        make race LR="1e-3 3e-3 1e-2"
 
 One question a race, the plain answer first. All arms run on the same folds, with the same seed,
 steps and order of batches: all at a quarter of the epochs, the better half at full length. OUT,
 which is runs/race-<question>, holds a folder for each arm, for make report, and decisions.json.
-A race that was cut off goes on when it is asked for again.
+A race that was cut off goes on when it is asked for again. SEEDS="0 1 2" trains each arm as often.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from podium.override import SettingsError, expand_preset, parse_command_line, read_config
 from podium.questions import Question, keep_questions
@@ -26,11 +26,16 @@ from workbench.arms import READERS, Race, RaceError, Settings, make_race
 from workbench.dry_run import ROOT, choose_settings, command_line
 from workbench.paired import PairError, read_answered
 from workbench.past_runs import MOST_RUNS, RunsError, read_past_run
-from workbench.race_runs import Track, plan_runs, run_race
+from workbench.race_runs import Run, Track, plan_runs, run_race
 from workbench.verdict import Entry, judge_race
 
-# What of the rehearsal a race does not share: evidence comes from the number of images.
-WHOLE: Settings = {"data.limit": None, "data.test_limit": None, "train.epochs": 8}
+# What of the rehearsal a race does not share: evidence comes with images and trainings.
+WHOLE: Settings = {
+    "data.limit": None,
+    "data.test_limit": None,
+    "folds.count": 5,
+    "train.epochs": 8,
+}
 EXPECTED = (PairError, RaceError, RunsError, SettingsError)
 
 
@@ -67,6 +72,7 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--backbone", help="a name from the table of backbones; none is tiny")
     parser.add_argument("--backend", choices=("tensorflow", "jax"))
     parser.add_argument("--out", type=Path, help="a folder; none is runs/race-<question>")
+    parser.add_argument("--seeds", default="", help="each arm is trained with every one of them")
     parser.set_defaults(solution=None)
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
@@ -79,25 +85,35 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def lay_track(options: argparse.Namespace, extra: Sequence[str], race: Race) -> Track:
     """What all arms have in common; raises RaceError or SettingsError before anything runs."""
     given = expand_preset(parse_command_line(extra))
-    raced = {name for arm in race.arms for name in arm.settings}
-    taken = sorted(given.keys() & (raced | {"runtime.folder", "runtime.resume"}))
+    raced = {name for arm in race.arms for name in arm.settings} | {"runtime.folder"}
+    raced |= {"runtime.resume", *(["runtime.seed"] if options.seeds else [])}
+    taken = sorted(given.keys() & raced)
     if taken:
         raise RaceError(f"ARGS sets {', '.join(taken)}, which the race itself sets; leave it out")
     out = (options.out or ROOT / "runs" / f"race-{race.name}").resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     settings = expand_preset(WHOLE | choose_settings(options)) | given
-    track = Track(ROOT / "kernel" / "podium.py", out, settings)
+    seeds = read_seeds(options.seeds or str(given.get("runtime.seed", 0)))
+    track = Track(ROOT / "kernel" / "podium.py", out, settings, seeds)
     for run in plan_runs(track, race.arms, quarter=False, first=True):
         read_config(command_line(run.settings), {})  # raises what the last arm would
     return track
 
 
+def read_seeds(words: str) -> tuple[int, ...]:
+    """The seeds with which each arm is trained; raises RaceError."""
+    seeds = words.split()
+    if not all(seed.isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise RaceError(f'SEEDS takes whole numbers, each once, such as "0 1 2", not "{words}"')
+    return tuple(map(int, seeds))
+
+
 def run_and_judge(track: Track, race: Race) -> Question:
-    """Runs the race with a script that is up to date, and keeps its verdict in decisions.json."""
+    """Runs the race, and keeps its verdict in decisions.json."""
     build_script()
     runs, notes = run_race(track, race)
-    names = {run.folder: run.title for run in runs}
-    entries = [read_entry(folder, name) for folder, name in names.items()]
+    names = dict.fromkeys(run.arm for run in runs)
+    entries = [read_entry(name, [run for run in runs if run.arm == name]) for name in names]
     question = judge_race(race, entries, notes)
     keep_questions(track.out, [question])
     return question
@@ -110,16 +126,15 @@ def build_script() -> None:
         raise RaceError("the script cannot be built; see above")
 
 
-def read_entry(folder: Path, name: str) -> Entry:
-    """What a run of an arm reached, from its folder; raises PairError or RunsError."""
-    run = read_past_run(folder, name)
-    epochs = [row for table in run.curves.values() for row in table.to_dict("records")]
-    timed = [row for row in epochs if row["phase"] == "all"] or epochs
+def read_entry(name: str, runs: Sequence[Run]) -> Entry:
+    """What an arm reached with each seed, from its folders; raises PairError or RunsError."""
+    found = [read_past_run(run.folder, run.title) for run in runs]
+    epochs = pd.concat([table for run in found for table in run.curves.values()])
+    timed = epochs[epochs["phase"] == "all"]
     seconds, rate = (
-        float(np.median([row[column] for row in timed])) if timed else np.nan
-        for column in ("seconds", "images_per_second")
+        float(timed[name].dropna().median()) for name in ("seconds", "images_per_second")
     )
-    return Entry(name, read_answered(run), seconds, rate, run.curves)
+    return Entry(name, tuple(map(read_answered, found)), seconds, rate, found[0].curves)
 
 
 def format_verdict(question: Question) -> str:

@@ -33,6 +33,7 @@ class Track(NamedTuple):
     script: Path
     out: Path
     settings: Settings
+    seeds: tuple[int, ...] = (0,)
 
     @property
     def folds(self) -> Path:
@@ -43,6 +44,7 @@ class Track(NamedTuple):
 class Run(NamedTuple):
     """One run of an arm."""
 
+    arm: str
     title: str
     folder: Path
     settings: Settings
@@ -91,11 +93,13 @@ def run_race(track: Track, race: Race) -> tuple[list[Run], list[str]]:
     early, whole = (
         plan_runs(track, race.arms, quarter=quarter, first=quarter) for quarter in (True, False)
     )
-    pace, later = Pace(), sum(run.epochs for run in whole[: 1 + count_half(race)])
+    later = (1 + count_half(race)) * len(track.seeds) * whole[0].epochs
+    pace = Pace()
     run_all(track, early, pace, later)
     summaries = [read_fields(run.folder / "summary.json") for run in early]
     places = choose_half(race, summaries)
-    runs = [whole[place] for place in places]
+    names = {race.arms[place].name for place in places}
+    runs = [run for run in whole if run.arm in names]
     run_all(track, runs, pace)
     gone = [place for place in range(len(race.arms)) if place not in places]
     return runs, [describe_gone(race, summaries, gone)]
@@ -132,18 +136,23 @@ def describe_gone(race: Race, summaries: Sequence[Mapping[str, Any]], places: Se
 
 
 def plan_runs(track: Track, arms: Sequence[Arm], *, quarter: bool, first: bool) -> list[Run]:
-    """A run of each arm, at full length or a quarter of it.
+    """A run of each arm with each seed at full length, or with the first seed at a quarter of it.
 
     The first run of the race deals the folds, all others keep them.
     """
     runs = list[Run]()
     for arm in arms:
-        folds = {} if first and not runs else {"folds.file": track.folds}
-        run = Run(arm.name, track.out / arm.folder, track.settings | arm.settings | folds)
-        if quarter:
-            settings = run.settings | shorten(run.config)
-            run = Run(f"{arm.name} at a quarter", track.out / QUARTER / arm.folder, settings)
-        runs.append(run._replace(settings=run.settings | {"runtime.folder": run.folder}))
+        for seed in track.seeds[:1] if quarter else track.seeds:
+            own: Settings = {} if first and not runs else {"folds.file": track.folds}
+            settings = track.settings | arm.settings | own | {"runtime.seed": seed}
+            title, name = arm.name, arm.folder
+            if seed != track.seeds[0]:
+                title, name = f"{title} with seed {seed}", f"{name}-seed{seed}"
+            folder = track.out / name
+            if quarter:
+                title, folder = f"{title} at a quarter", track.out / QUARTER / name
+                settings |= shorten(read_config(command_line(settings), {}))
+            runs.append(Run(arm.name, title, folder, settings | {"runtime.folder": folder}))
     return runs
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from podium.evidence import DOUBT
+from podium.evidence import DOUBT, compare_answers
 from podium.task import Task, encode_targets
 from workbench.arms import make_race
 from workbench.paired import Answered, PairError
@@ -11,13 +11,14 @@ from workbench.verdict import Entry, judge_race, score_at_equal_time
 TASK = Task("label", ("a", "b"))
 IDS = [f"{row:04d}" for row in range(400)]
 TARGETS = encode_targets([0] * 400, 2)
+FOLDS = np.random.default_rng(0).permutation(400) % 5
 
 
 def enter(name: str, wrong: int = 100, seconds: float = 10.0, first: int = 0, **more) -> Entry:
     """An arm that names some images wrongly, from the first of them on."""
     answers = TARGETS.astype(np.float32)
     answers[first : first + wrong] = [0, 1]
-    return Entry(name, Answered(TASK, IDS, TARGETS, answers), seconds, **more)
+    return Entry(name, (Answered(TASK, IDS, TARGETS, answers, FOLDS),), seconds, **more)
 
 
 def judge(words: str, *entries: Entry, of: str = "augment"):
@@ -52,8 +53,8 @@ def test_a_time_that_is_hardly_shorter_is_no_reason_to_change(seconds: float):
 
 
 def test_the_best_of_many_must_be_better_by_more_than_the_best_of_two():
-    """6 of 6 that changed sides: p 1/64, which is enough for one arm and not for four."""
-    arms = [enter("none"), enter("light", 94)]
+    """p is 0.022, which is enough for one arm and not for four."""
+    arms = [enter("none"), enter("light", 72)]
     alone = judge("none light", *arms)
     assert alone.chosen == "light"
     among = judge("none light cutmix mixup colour", *arms)  # the others had gone at a quarter
@@ -62,6 +63,53 @@ def test_the_best_of_many_must_be_better_by_more_than_the_best_of_two():
     assert four.p == pytest.approx(4 * one.p)
     assert one.p < DOUBT < four.p
     assert "4 arms were compared with the first: each p is 4 times its own" in among.notes
+
+
+def test_a_gain_must_hold_over_images_and_over_trainings():
+    """30 images are fixed, but in one fold of five, as a training that went ill would have it."""
+    rows = np.flatnonzero(FOLDS == 2)[:30]
+    plain, other = enter("none", 0), enter("light", 0)
+    plain.answered[0].answers[rows] = [0, 1]
+    one, two = plain.answered[0], other.answered[0]
+    assert compare_answers(TASK, TARGETS, one.answers, two.answers).p < 1e-8
+    (_, option) = judge("none light", plain, other).options
+    assert option.gain is not None
+    assert not option.gain.adopted
+    assert option.gain.p > 0.1
+    assert (option.fixed, option.broken) == (30, 0)
+
+
+def test_several_seeds_are_as_many_trainings_of_each_fold():
+    plain, other = enter("none"), enter("light", 92)
+    once = judge("none light", plain, other)
+    assert once.options[1].gain is not None
+    assert not once.options[1].gain.adopted
+    assert "over 5 folds × 1 seeds" in once.notes[0]
+    more = [
+        one._replace(answered=(*one.answered, *(enter(one.name, wrong, first=first).answered)))
+        for one, wrong, first in ((plain, 100, 200), (other, 60, 200))
+    ]
+    twice = judge("none light", *more)
+    gain = twice.options[1].gain
+    assert gain is not None
+    assert gain.difference == pytest.approx((8 + 40) / 2 / 400)
+    assert twice.options[1].score == pytest.approx(1 - (92 + 60) / 2 / 400)
+    assert "over 5 folds × 2 seeds" in twice.notes[0]
+
+
+def test_arms_in_other_folds_are_not_compared():
+    other = enter("light")
+    answered = other.answered[0]._replace(folds=FOLDS[::-1])
+    with pytest.raises(PairError, match="light and none were not trained on the same folds"):
+        judge("none light", enter("none"), other._replace(answered=(answered,)))
+
+
+def test_the_same_answers_are_a_tie():
+    question = judge("none light", enter("none"), enter("light"))
+    assert question.chosen == "none"
+    gain = question.options[1].gain
+    assert gain is not None
+    assert (gain.difference, gain.low, gain.high, gain.p) == (0, 0, 0, 1)
 
 
 def test_a_best_rate_at_the_edge_of_its_grid_is_not_final():
@@ -73,8 +121,9 @@ def test_a_best_rate_at_the_edge_of_its_grid_is_not_final():
 
 def test_arms_that_answered_other_images_are_not_compared():
     other = enter("light")
-    other = other._replace(answered=other.answered._replace(ids=[f"x{one}" for one in IDS]))
-    with pytest.raises(PairError, match="light and none did not answer the same images"):
+    answered = other.answered[0]
+    other = other._replace(answered=(answered._replace(ids=[f"x{one}" for one in IDS]),))
+    with pytest.raises(PairError, match="they answered 400 and 400 images, of which 0 are"):
         judge("none light", enter("none"), other)
 
 
