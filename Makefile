@@ -124,12 +124,12 @@ gallery: setup  ## what each augmentation makes of your images, as one page; DAT
 	@$(RUN) -m workbench.gallery $(if $(DATA),--data "$(DATA)") $(if $(POLICIES),--policies "$(POLICIES)") \
 	  $(if $(IMAGES),--images "$(IMAGES)") $(if $(OUT),--out "$(OUT)") -- $(ARGS)
 
-race: setup  ## which is better, by the evidence; AUGMENT="none light" or HEAD OPTIMIZER SCHEDULE COLOUR LR; SEEDS DATA BACKBONE ARGS OUT
+race: setup  ## which is better, by the evidence; AUGMENT="none light" or HEAD OPTIMIZER SCHEDULE COLOUR LR; SEEDS FROZEN=1 DATA BACKBONE ARGS OUT
 	@$(RUN) -m workbench.race $(if $(AUGMENT),--augment "$(AUGMENT)") $(if $(HEAD),--head "$(HEAD)") \
 	  $(if $(OPTIMIZER),--optimizer "$(OPTIMIZER)") $(if $(SCHEDULE),--schedule "$(SCHEDULE)") \
 	  $(if $(COLOUR),--colour "$(COLOUR)") $(if $(LR),--lr "$(LR)") $(if $(DATA),--data "$(DATA)") \
 	  $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(BACKEND),--backend "$(BACKEND)") \
-	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(OUT),--out "$(OUT)") -- $(ARGS)
+	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(FROZEN),--frozen) $(if $(OUT),--out "$(OUT)") -- $(ARGS)
 
 pseudo: setup  ## do test images that a run's models label help? two arms tell; read the rules first; TEACHER=runs/a DATA OUT ARGS
 	@$(RUN) -m workbench.pseudo_race --run "$(TEACHER)" $(if $(DATA),--data "$(DATA)") \

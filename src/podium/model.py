@@ -40,6 +40,11 @@ def build_model(
 
 def add_body(squares: Any, config: Config, start: Start, classes: int, seed: int) -> Any:
     """Squares [B, size, size, 3] float32, 0 to 255, to logits [B, C]."""
+    return add_head(add_backbone(squares, config, start), config.head, classes, seed)
+
+
+def add_backbone(squares: Any, config: Config, start: Start) -> Any:
+    """Squares [B, size, size, 3] float32, 0 to 255, to features [B, F]."""
     backbone = build_network(start, squares.shape[1])
     set_bn_momentum(backbone, config.model.bn_momentum)
     set_drop_path(backbone, config.model.drop_path)
@@ -47,8 +52,7 @@ def add_body(squares: Any, config: Config, start: Start, classes: int, seed: int
         backbone = pool_by_gem(backbone)
     if config.pixels.colour == "grey":
         squares = turn_grey(squares)
-    features = backbone(scale_pixels(squares, start.scaling))
-    return add_head(features, config.head, classes, seed)
+    return backbone(scale_pixels(squares, start.scaling))
 
 
 def add_head(features: Any, config: HeadConfig, classes: int, seed: int) -> Any:

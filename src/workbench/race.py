@@ -1,7 +1,7 @@
 """Races between ways to train, decided by what their answers out of fold show.
 
     make race AUGMENT="none flip-crop light" DATA=folder ARGS="--train.epochs 8"
-    make race HEAD="linear dense256elu"
+    make race HEAD="linear dense256elu"                  FROZEN=1: on features computed once
     make race OPTIMIZER="adamw adamax" SCHEDULE="cosine constant"      every pair is an arm
     make race COLOUR="keep grey"        make race LR="1e-3 3e-3 1e-2"
 
@@ -24,6 +24,7 @@ from podium.override import SettingsError, expand_preset, parse_command_line, re
 from podium.questions import Question, keep_questions
 from workbench.arms import READERS, Race, RaceError, Settings, make_race
 from workbench.dry_run import ROOT, choose_settings, command_line
+from workbench.frozen_race import run_frozen
 from workbench.paired import PairError, read_answered
 from workbench.past_runs import MOST_RUNS, RunsError, read_past_run
 from workbench.race_runs import Run, Track, plan_runs, run_race
@@ -44,10 +45,12 @@ def main(argv: Sequence[str]) -> int:
     options, extra = parse_options(argv)
     try:
         race = make_race({name: getattr(options, name) for name in READERS})
+        if options.frozen and race.name != "head":
+            raise RaceError("FROZEN=1 is for HEAD alone: other arms change the features")
         track = lay_track(options, extra, race)
         with (track.out.parent / f"{track.out.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            question = run_and_judge(track, race)
+            question = run_and_judge(track, race, frozen=options.frozen)
     except BlockingIOError:
         print(f"Refused: another race is writing to {track.out}", file=sys.stderr)
         return 1
@@ -73,6 +76,7 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--backend", choices=("tensorflow", "jax"))
     parser.add_argument("--out", type=Path, help="a folder; none is runs/race-<question>")
     parser.add_argument("--seeds", default="", help="each arm is trained with every one of them")
+    parser.add_argument("--frozen", action="store_true", help="heads on features computed once")
     parser.set_defaults(solution=None)
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
@@ -108,10 +112,13 @@ def read_seeds(words: str) -> tuple[int, ...]:
     return tuple(map(int, seeds))
 
 
-def run_and_judge(track: Track, race: Race) -> Question:
+def run_and_judge(track: Track, race: Race, *, frozen: bool) -> Question:
     """Runs the race, and keeps its verdict in decisions.json."""
-    build_script()
-    runs, notes = run_race(track, race)
+    if frozen:
+        runs, notes = run_frozen(track, race), ["on features of the backbone as pretrained"]
+    else:
+        build_script()
+        runs, notes = run_race(track, race)
     names = dict.fromkeys(run.arm for run in runs)
     entries = [read_entry(name, [run for run in runs if run.arm == name]) for name in names]
     question = judge_race(race, entries, notes)

@@ -216,7 +216,7 @@ def test_each_seed_is_a_run_on_the_same_folds_and_the_first_one_is_halved(
     assert {stage.settings[name]["folds.file"] for name in full} == {str(stage.out / "folds.csv")}
 
 
-def test_seeds_are_refused_where_they_cannot_be(
+def test_seeds_and_frozen_backbones_are_refused_where_they_cannot_be(
     stage: Stage, race: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ):
     assert race(options=["--seeds", "0 0"]) == 1
@@ -225,4 +225,6 @@ def test_seeds_are_refused_where_they_cannot_be(
     )
     assert race("--runtime.seed=4", options=["--seeds", "0 1"]) == 1
     assert "ARGS sets runtime.seed" in capsys.readouterr().err
+    assert race(options=["--frozen"]) == 1
+    assert "FROZEN=1 is for HEAD alone" in capsys.readouterr().err
     assert stage.played == []
