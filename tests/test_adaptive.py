@@ -62,6 +62,11 @@ def test_each_view_is_asked_only_of_images_that_are_undecided():
         np.testing.assert_allclose(found.probs[row], voter.probs[:taken, row].mean(0), atol=1e-6)
 
 
+def test_votes_are_counted_after_rounds_and_at_the_cap():
+    share = np.random.default_rng(2).uniform(0.3, 0.7, 300)
+    assert set(gather(Voter(share), 16).taken.tolist()) == {6, 9, 12, 15, 16}
+
+
 def test_no_image_takes_more_than_the_cap_and_those_that_never_agree_are_named():
     voter = Voter(np.array([0.5] * 50 + [1.0] * 50), seed=3)
     found = gather(voter, 10)

@@ -1,6 +1,6 @@
 """Adaptive: more views only for images that are still undecided
 
-Most images are clear after a few views, and some never are. After each view every image has
+Most images are clear after a few views, and some never are. After each round every image has
 votes; where the leading class can be expected to keep a majority, however many views follow, it
 is done (Aggarwal et al. 2023, arXiv 2305.11860). Votes decide when to stop; the answer is the
 mean of the probabilities that were given.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc
 
-FIRST_VIEWS = 6  # that every image gets
+FIRST_VIEWS, ROUND = 6, 3  # that every image gets; and then one that is undecided, at a time
 UNSURE = 0.05  # how likely the leading class may lose its majority where an image is done
 
 # Asked for the number of a view and rows [n], a model answers with probabilities [n, C].
@@ -53,13 +53,19 @@ def gather_views(
         sums[active] += probs
         votes[active] += cast_votes(probs, exclusive=exclusive)
         taken[active] += 1
-        if view + 1 >= FIRST_VIEWS:
+        if is_round(view + 1, most):
             sure = find_certainty(votes[active], view + 1, exclusive=exclusive)
             active = active[sure < 1 - unsure]
         if not len(active):
             break
     undecided = np.isin(np.arange(len(rows)), active)
     return Gathered((sums / np.maximum(taken, 1)[:, None]).astype(np.float32), taken, undecided)
+
+
+def is_round(views: int, most: int) -> bool:
+    """Is it counted after so many views? Who counts after each one stops at the first swing."""
+    whole = views >= FIRST_VIEWS and (views - FIRST_VIEWS) % ROUND == 0
+    return whole or views == most > FIRST_VIEWS
 
 
 def cast_votes(probs: NDArray[np.float32], *, exclusive: bool) -> NDArray[np.bool_]:
