@@ -4,7 +4,8 @@
 
 A harm is a moment, a function of the script, at whose so manieth call the process dies by SIGKILL,
 half-way through where it writes; "seconds", after so many of which it dies wherever it is; one of
-those below it, which are not its end; or "never".
+those below it, which are not its end; or "never". Where EAGER is set in the environment, views are
+used whatever the evidence says.
 """
 
 import importlib.util
@@ -26,6 +27,8 @@ MOMENTS = {
     "an epoch's row": "format_rows",
     "the model's write": "strip_augmentation",
     "a prediction": "predict_probs",
+    "a look": "Viewer.ask",
+    "the write of looks": "write_looks",
     "the write of predictions": "write_predictions",
     "the submission's write": "write_submission",
     "the report's write": "write_report",
@@ -38,6 +41,8 @@ def main() -> None:
     spec = importlib.util.spec_from_file_location("podium_script", SCRIPT)
     script = sys.modules["podium_script"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    if "EAGER" in os.environ:
+        adopt_anything(script)
     if moment == "seconds":
         timer = threading.Timer(count, die)
         timer.daemon = True
@@ -51,6 +56,20 @@ def main() -> None:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_anything(script: Any) -> None:
+    """The evidence is for the mean of all looks."""
+    judge = script.judge_looks
+
+    def judge_well(*given: Any) -> Any:
+        judged, probs = judge(*given), given[2].probs
+        blend = script.Blend("mean", (1 / len(probs),) * len(probs))
+        return judged._replace(
+            choice=judged.choice._replace(name="mean", blend=blend, probs=probs.mean(axis=0))
+        )
+
+    script.judge_looks = judge_well
 
 
 def plant(script: Any, name: str, count: int) -> None:

@@ -1,4 +1,6 @@
 import json
+import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +13,17 @@ from folders import make_csv_competition
 
 from podium import main as main_room
 from podium import teacher as teacher_room
+from podium.blends import Blend
 from podium.competition import read_competition
 from podium.config import Config, DataConfig
 from podium.events import Reporter
-from podium.infer import answer_with_run, find_trained_run, list_runs
+from podium.infer import answer_with_run, find_trained_run, list_runs, load_trained
 from podium.inputs import CompetitionError
+from podium.looks import Use, use_fields
 from podium.main import main
 from podium.override import read_config
+from podium.pixels import read_images
+from podium.predict import predict_probs
 from podium.predictions import read_predictions
 
 RUNTIME: Any = SimpleNamespace(precision="float32", devices=("cpu",))
@@ -58,6 +64,35 @@ def test_the_models_of_a_run_answer_as_they_did_when_they_were_trained(
     names = [json.loads(line)["event"] for line in lines]
     assert names[-1] == "run_finished"
     assert not list(tmp_path.glob("fold*"))
+
+
+@pytest.mark.parametrize("left", [1e6, 0.0])
+def test_a_run_answers_by_the_views_that_it_uses_where_there_is_time(
+    trained: Path, tmp_path: Path, left: float
+):
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    summary = json.loads((run / "summary.json").read_text())
+    blend = Blend("mean", (0.25, 0.75))
+    summary["views"] = use_fields(Use(("identity", "flip"), blend, 1.0, flip=False))
+    (run / "summary.json").write_text(json.dumps(summary))
+    competition = read_competition(DataConfig(folder=str(trained / "data")), 0)
+    runtime: Any = SimpleNamespace(**vars(RUNTIME), deadline=time.time() + left)
+    report, config = Reporter(tmp_path), read_config(QUICK)
+    answers = answer_with_run(config, run, competition, runtime, report)
+    plain = read_predictions(run / "test.npz")
+    if left == 0:
+        assert len(report.warnings) == 1
+        assert report.warnings[0].startswith("the run's views are not used from here on: ")
+        np.testing.assert_allclose(answers.probs, plain.probs, atol=1e-5)
+        return
+    assert report.warnings == []
+    images = read_images(competition.test, 18, "test", config.pixels, report)
+    models = [load_trained(path) for path in sorted(run.glob("fold*/model.keras"))]
+    mirrored = [
+        predict_probs(model, images.pixels[:, :, ::-1], np.arange(4), 8) for model in models
+    ]
+    expected = 0.25 * plain.probs + 0.75 * np.mean(mirrored, axis=0)
+    np.testing.assert_allclose(answers.probs, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("place", ["kernel", "notebooks/alice/kernel", "a/b/c/kernel"])

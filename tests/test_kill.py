@@ -26,6 +26,9 @@ MANY = [
     ("an epoch's row", 2),
     ("the model's write", 2),
     ("a prediction", 4),
+    ("a look", 3),
+    ("a look", 12),
+    ("the write of looks", 1),
     ("the write of predictions", 1),
     ("the write of predictions", 4),
     ("the submission's write", 1),
@@ -112,3 +115,31 @@ def test_a_run_goes_on_to_the_same_end_from_twenty_moments(
     moment: str, count: float, tmp_path: Path, demo: Path, unharmed: Path
 ):
     check_kill(moment, count, tmp_path / "run", demo, unharmed)
+
+
+@pytest.fixture(scope="session")
+def seeing(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never killed, and used its views."""
+    folder = tmp_path_factory.mktemp("seeing") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EAGER", "yes")
+        assert run(folder, demo) == 0
+    return folder
+
+
+# Two folds have six looks each at their own parts, and five at the test part.
+@pytest.mark.kill
+@pytest.mark.parametrize(
+    ("moment", "count"), [("a look", 15), ("a look", 20), ("the write of looks", 3)]
+)
+def test_a_run_that_is_killed_while_it_looks_at_the_test_part_goes_on_to_the_same_end(
+    moment: str,
+    count: float,
+    tmp_path: Path,
+    demo: Path,
+    seeing: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("EAGER", "yes")
+    check_kill(moment, count, tmp_path / "run", demo, seeing)
+    assert len(list((tmp_path / "run").glob("fold*/test-views.npz"))) == 2

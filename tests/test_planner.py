@@ -106,3 +106,10 @@ def test_another_fold_is_begun_only_if_it_fits(tmp_path: Path, clock: Clock):
     assert planner.fits_another()
     clock.time = 990.0
     assert not planner.fits_another()
+
+
+def test_what_is_afforded_leaves_a_fifth_to_spare(tmp_path: Path, clock: Clock):
+    planner = make_planner(tmp_path, clock, 1000.0)
+    clock.time = 880.0
+    assert planner.affords(99.0)
+    assert not planner.affords(100.1)
