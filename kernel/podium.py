@@ -71,61 +71,61 @@ competition → pixels → folds → augment → backbones → model → train �
     7574  Weights: what the backbone starts from
     7755  Freezing: which variables train, and how fast
     7888  Model: augment, normalise, backbone, head
-    7981  Prediction: from a trained model to class probabilities
-    8036  Views: the same images, seen another way
-    8172  Adaptive: more views only for images that are still undecided
-    8252  Marks: how well a model answers images whose labels are known
-    8276  Recipe: what learning takes where the settings leave it open
-    8403  Schedule: how fast the weights move
-    8497  Optimizers: gradients to updates, at rates that are known beforehand
-    8635  Objective: what training minimises, and what it is told to show
-    8710  Checkpoint: all that a fold has learned so far, in one file
-    8923  Range test: which learning rates a network bears
-    9038  Pseudo-labels: test images of which a model is sure, as training images
-    9228  Fold data: what one fold trains on, and what validates it
-    9333  Recalibrate: batch norm's statistics, taken anew
-    9543  Truth: why a network answers new images worse than those it learned
-    9727  FixRes: larger images answer than were learned
-    9793  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9862  Budget: what still fits before the deadline
-   10103  Stretch: some updates in one go, watched
-   10183  Planner: what the run's parts cost, and how far each fold may go
-   10299  Epochs: how far a fold has got, and what comes next
-   10439  Diary: one row of figures for each epoch of a fold, as it goes
-   10555  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10625  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10671  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10756  Training: one fold, in two phases, and through what may come between
-   11042  Looks: what a fold's model says of the same images, seen in several ways
-   11233  Inference: the models of an earlier run answer a competition's test part
-   11381  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11506  Teacher: a finished run of the same images and folds labels test images
-   11640  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11781  Submission: answers laid out as the sample is
-   11843  Card: the run at a glance, as a phone shows it
-   12075  Post: one request to a webhook, within a hard limit
-   12229  Sinks: who is told of the run, and in which words
-   12419  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12659  Delivery: from the record to a sink, at least once
-   12859  Address: which sink an address stands for
-   12965  Webhook: finds where the run is to be told, and tells it there
-   13118  Histories: what each fold wrote down of its epochs
-   13202  Curves: one picture of all folds so far, for a phone
-   13251  Summary: the run in figures
-   13426  Results: what a run leaves in its folder, and what it must not leave of another
-   13540  Resume: a run that was cut off goes on where it was
-   13765  Record: what a run folder holds, as far as the run has got
-   13851  Test-time augmentation: whether several views of an image answer better than one
-   14074  Adoption: several views of the test part, where they are shown to help
-   14278  Page: the pieces that the report is made of
-   14421  Panels: how each fold learned, drawn one below the other
-   14598  Proofs: the evidence page, one block a question
-   14773  Mistakes: which classes a run mixes up, and the images it got most wrong
-   14855  Report: one page that shows the run
-   15048  Cross-validation: fold by fold, each trained on the others
-   15216  The run: the stages in order
+    7985  Prediction: from a trained model to class probabilities
+    8040  Views: the same images, seen another way
+    8176  Adaptive: more views only for images that are still undecided
+    8262  Marks: how well a model answers images whose labels are known
+    8286  Recipe: what learning takes where the settings leave it open
+    8413  Schedule: how fast the weights move
+    8507  Optimizers: gradients to updates, at rates that are known beforehand
+    8645  Objective: what training minimises, and what it is told to show
+    8720  Checkpoint: all that a fold has learned so far, in one file
+    8933  Range test: which learning rates a network bears
+    9048  Pseudo-labels: test images of which a model is sure, as training images
+    9238  Fold data: what one fold trains on, and what validates it
+    9343  Recalibrate: batch norm's statistics, taken anew
+    9553  Truth: why a network answers new images worse than those it learned
+    9737  FixRes: larger images answer than were learned
+    9803  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9872  Budget: what still fits before the deadline
+   10113  Stretch: some updates in one go, watched
+   10193  Planner: what the run's parts cost, and how far each fold may go
+   10309  Epochs: how far a fold has got, and what comes next
+   10449  Diary: one row of figures for each epoch of a fold, as it goes
+   10565  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10635  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10681  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10766  Training: one fold, in two phases, and through what may come between
+   11052  Looks: what a fold's model says of the same images, seen in several ways
+   11243  Inference: the models of an earlier run answer a competition's test part
+   11391  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11516  Teacher: a finished run of the same images and folds labels test images
+   11650  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11791  Submission: answers laid out as the sample is
+   11853  Card: the run at a glance, as a phone shows it
+   12085  Post: one request to a webhook, within a hard limit
+   12239  Sinks: who is told of the run, and in which words
+   12429  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12669  Delivery: from the record to a sink, at least once
+   12869  Address: which sink an address stands for
+   12975  Webhook: finds where the run is to be told, and tells it there
+   13128  Histories: what each fold wrote down of its epochs
+   13212  Curves: one picture of all folds so far, for a phone
+   13261  Summary: the run in figures
+   13436  Results: what a run leaves in its folder, and what it must not leave of another
+   13550  Resume: a run that was cut off goes on where it was
+   13775  Record: what a run folder holds, as far as the run has got
+   13861  Test-time augmentation: whether several views of an image answer better than one
+   14084  Adoption: several views of the test part, where they are shown to help
+   14288  Page: the pieces that the report is made of
+   14431  Panels: how each fold learned, drawn one below the other
+   14608  Proofs: the evidence page, one block a question
+   14783  Mistakes: which classes a run mixes up, and the images it got most wrong
+   14865  Report: one page that shows the run
+   15058  Cross-validation: fold by fold, each trained on the others
+   15226  The run: the stages in order
 
-Sources: sha256 6d0a0f001b58bf6227a798504a4096779282121bb3b47adf9fe979fd1ee50390
+Sources: sha256 07f8057deca43f20ca2fbbd5d230114900e3f0833a17f69c5f21ff716aa5a199
 """
 
 # ==================================================================================================
@@ -139,7 +139,7 @@ Sources: sha256 6d0a0f001b58bf6227a798504a4096779282121bb3b47adf9fe979fd1ee50390
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "6d0a0f001b58bf6227a798504a4096779282121bb3b47adf9fe979fd1ee50390"
+SOURCE = "07f8057deca43f20ca2fbbd5d230114900e3f0833a17f69c5f21ff716aa5a199"
 
 
 import atexit
@@ -7914,6 +7914,11 @@ def build_model(
 
 def add_body(squares: Any, config: Config, start: Start, classes: int, seed: int) -> Any:
     """Squares [B, size, size, 3] float32, 0 to 255, to logits [B, C]."""
+    return add_head(add_backbone(squares, config, start), config.head, classes, seed)
+
+
+def add_backbone(squares: Any, config: Config, start: Start) -> Any:
+    """Squares [B, size, size, 3] float32, 0 to 255, to features [B, F]."""
     backbone = build_network(start, squares.shape[1])
     set_bn_momentum(backbone, config.model.bn_momentum)
     set_drop_path(backbone, config.model.drop_path)
@@ -7921,8 +7926,7 @@ def add_body(squares: Any, config: Config, start: Start, classes: int, seed: int
         backbone = pool_by_gem(backbone)
     if config.pixels.colour == "grey":
         squares = turn_grey(squares)
-    features = backbone(scale_pixels(squares, start.scaling))
-    return add_head(features, config.head, classes, seed)
+    return backbone(scale_pixels(squares, start.scaling))
 
 
 def add_head(features: Any, config: HeadConfig, classes: int, seed: int) -> Any:
@@ -8172,14 +8176,14 @@ class Seen:
 # ==================================================================================================
 # Adaptive: more views only for images that are still undecided
 # ==================================================================================================
-# Most images are clear after a few views, and some never are. After each view every image has
+# Most images are clear after a few views, and some never are. After each round every image has
 # votes; where the leading class can be expected to keep a majority, however many views follow, it
 # is done (Aggarwal et al. 2023, arXiv 2305.11860). Votes decide when to stop; the answer is the
 # mean of the probabilities that were given.
 #
 # Shapes: N images, C classes.
 
-FIRST_VIEWS = 6  # that every image gets
+FIRST_VIEWS, ROUND = 6, 3  # that every image gets; and then one that is undecided, at a time
 UNSURE = 0.05  # how likely the leading class may lose its majority where an image is done
 
 # Asked for the number of a view and rows [n], a model answers with probabilities [n, C].
@@ -8217,13 +8221,19 @@ def gather_views(
         sums[active] += probs
         votes[active] += cast_votes(probs, exclusive=exclusive)
         taken[active] += 1
-        if view + 1 >= FIRST_VIEWS:
+        if is_round(view + 1, most):
             sure = find_certainty(votes[active], view + 1, exclusive=exclusive)
             active = active[sure < 1 - unsure]
         if not len(active):
             break
     undecided = np.isin(np.arange(len(rows)), active)
     return Gathered((sums / np.maximum(taken, 1)[:, None]).astype(np.float32), taken, undecided)
+
+
+def is_round(views: int, most: int) -> bool:
+    """Is it counted after so many views? Who counts after each one stops at the first swing."""
+    whole = views >= FIRST_VIEWS and (views - FIRST_VIEWS) % ROUND == 0
+    return whole or views == most > FIRST_VIEWS
 
 
 def cast_votes(probs: NDArray[np.float32], *, exclusive: bool) -> NDArray[np.bool_]:
