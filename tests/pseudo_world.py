@@ -15,7 +15,7 @@ from podium.task import Task, encode_targets
 
 CLASSES, FOLDS, VIEWS, BATCH, CLEAR = 3, 3, 12, 32, 3
 TASK = Task("label", ("ant", "bee", "cow"))
-CONFIG = PseudoConfig(precision=0.9, ratio=1.0)
+CONFIG = PseudoConfig(precision=0.9, ratio=10.0)
 
 
 class World(NamedTuple):

@@ -180,19 +180,21 @@ def test_the_most_confident_of_each_class_are_kept_up_to_its_limit(seed: int):
         np.testing.assert_array_equal(np.flatnonzero(kept & (test.labels == one)), np.sort(best))
 
 
-def test_a_ratio_caps_each_class_at_a_share_of_what_is_expected():
+def test_a_class_gets_its_expected_share_of_as_many_labels_as_there_are_training_images():
     polls = draw_folds(0)
-    half = label(polls, 0, config=replace(CONFIG, ratio=0.1))
-    known = [polls[1], polls[2]]
+    known = [polls[1], polls[2]]  # 240 images train fold 0, and 60 are asked of
     expected = expect_counts(
         np.concatenate([one.own.labels for one in known]),
         np.concatenate([one.truth for one in known]),
         polls[0].test.labels,
         CLASSES,
     )
-    counts = np.bincount(half.labels[half.labels >= 0], minlength=CLASSES)
-    assert (counts <= 0.1 * expected).all()
-    assert counts.sum() + half.capped == half.sure
+    for ratio, share in ((10.0, 1.0), (0.25, 1.0), (0.1, 0.4), (0.025, 0.1)):
+        found = label(polls, 0, config=replace(CONFIG, ratio=ratio))
+        counts = np.bincount(found.labels[found.labels >= 0], minlength=CLASSES)
+        assert (counts <= share * expected).all()
+        assert counts.sum() + found.capped == found.sure
+        assert (found.capped > 0) == (ratio < 0.2)
 
 
 # What is too near to the validation.
@@ -214,7 +216,7 @@ def test_a_copy_of_a_validation_image_is_no_training_image_of_that_fold():
 
 def test_a_copy_takes_no_place_from_others_of_its_class():
     polls = draw_folds(0)
-    config = replace(CONFIG, ratio=0.1)
+    config = replace(CONFIG, ratio=0.025)
     kept = label(polls, 0, config=config)
     again = label(polls, 0, kept.labels >= 0, config=config)
     assert (again.labels >= 0).sum() == min((kept.labels >= 0).sum(), kept.capped) > 0

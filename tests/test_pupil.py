@@ -61,7 +61,7 @@ def test_words_tell_how_often_the_teacher_is_right_and_what_was_accepted():
     assert first.endswith("of its 16 views that agree: below 0.5: 0.0% of 2, 1: 50.0% of 4")
     assert last == (
         "fold 1: 2 of 3 test images are labelled (cat 1, NA 1); 4 are sure, 1 of them near to "
-        "validation, 1 beyond what is expected of their class"
+        "validation, 1 beyond the share of their class"
     )
     assert describe_bands(find().bands(), 16) == first
 

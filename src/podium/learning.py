@@ -208,7 +208,8 @@ class PseudoConfig:
     )
     ratio: float = setting(
         1.0,
-        "most labels of a class, as a share of its images that the test part is expected to hold",
+        "most labels of test images for each training image of a fold; a class gets at most its "
+        "expected share of them, and no more than the test part is expected to hold",
         low=0.01,
-        high=10.0,
+        high=100.0,
     )

@@ -89,7 +89,9 @@ def select_labels(
 ) -> Selection:
     """Labels the test images of which one fold's model is sure; those banned [T] get none.
 
-    Neither that fold's truth nor another fold's answers to the test part are looked at.
+    Neither that fold's truth nor another fold's answers to the test part are looked at. Classes are
+    capped at their shares of the test part, for where one alone is sure, it would crowd out the
+    others.
     """
     others = [poll for number, poll in enumerate(polls) if number != fold]
     known, truth = join_polls([poll.own for poll in others]), [poll.truth for poll in others]
@@ -100,7 +102,8 @@ def select_labels(
     sure = (test.agreement >= config.agreement) & (test.confidence >= thresholds[test.labels])
     free = sure & ~banned
     expected = expect_counts(known.labels, np.concatenate(truth), test.labels, classes)
-    kept = keep_likeliest(test, free, np.floor(config.ratio * expected + 1e-9))
+    share = min(1.0, config.ratio * len(right) / len(test.labels))
+    kept = keep_likeliest(test, free, np.floor(share * expected + 1e-9))
     counts = (int(one.sum()) for one in (sure, sure & banned, free & ~kept))
     return Selection(np.where(kept, test.labels, -1), thresholds, *counts)
 

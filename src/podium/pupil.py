@@ -69,7 +69,7 @@ def describe_found(found: Found) -> list[str]:
         lines.append(
             f"fold {fold}: {sum(counts.values())} of {len(one.labels)} test images are labelled"
             f"{f' ({held})' if held else ''}; {one.sure} are sure, {one.copies} of them near to "
-            f"validation, {one.capped} beyond what is expected of their class"
+            f"validation, {one.capped} beyond the share of their class"
         )
     return lines
 
@@ -112,7 +112,7 @@ def found_fields(found: Found) -> dict[str, Any]:
                 "of": len(one.labels),
                 "sure": one.sure,
                 "near_validation": one.copies,
-                "beyond_expected": one.capped,
+                "beyond_share": one.capped,
                 "classes": counts,
                 "thresholds": dict(zip(found.classes, levels, strict=True)),
             }
