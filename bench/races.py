@@ -72,7 +72,7 @@ PLANTS = {
     "a mirror changes the class": Plant(FLIP, "leaning", "", "none", False),
     "a mirror changes the site alone": Plant(FLIP, "wide", "leaning", "flip-crop", True),
     "colour is the class": Plant(GREY, "colour", "", "keep", False),
-    "colour tells the class of one site": Plant(GREY, "wide", "colour", "grey", True),
+    "colour tells the class of one site": Plant(GREY, "wide", "colour", "grey", True, 60.0),
     "colour is irrelevant": Plant(GREY, "wide", "", "grey", False, 20.0, 0.5),
 }
 
