@@ -11,121 +11,121 @@ competition → pixels → folds → augment → backbones → model → train �
      131  Settings: the block to edit on Kaggle
      210  Declare: how a setting is written down
      231  Learning: the settings of the model, its training and its answers
-     442  Configuration: every setting, its default and its limit
-     655  Knobs: the settings one by one, as help, override and report show them
-     725  Overrides: from defaults to the settings of this run
-     881  Devices: what the backend found, held against what was asked for
-     982  Hosts: several machines that train one network
-    1175  Runtime: the machine, and the Keras backend that suits it
-    1367  Libraries
-    1391  Storage: a file is there whole, or as it was before
-    1430  Attempts: an answer within a time limit, or none
-    1466  Events: what the run says, to the reader of the log and to programs
-    1604  Predictions: class probabilities, keyed by image id
-    1665  Task: what is asked of each image
-    1720  Tallies: what each image adds to a metric
-    1898  Metrics: how good the answers are, and how sure that figure is
-    2076  Evidence: whether answers are better than others, or only luckier
-    2267  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2352  Rules: how probabilities become answers
-    2515  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2584  Questions: what a run was asked to show, and what the evidence said
-    2675  Members: probabilities of several models, or of several views, on the same images
-    2732  Greedy: weights by steps that each add the member that helps the metric most
-    2843  Blends: what several models, or several views of an image, answer together
-    3014  Ensemble: which blend of members is used, and whether any earns the place of the plain one
-    3157  Inputs: where the competition's files are
-    3364  Tables: which one is about training images, and what its columns are
-    3587  Annotations: the JSON of COCO as a table
-    3638  Labels: what each training image shows
-    3818  Archives: images that lie in zips or TFRecords alone
-    3953  Sample: the ids that are asked for, and their images
-    4032  Classes: their names and their order
-    4114  Asked: what the sample submission wants to know of each image
-    4295  Solution: what the test images show, where that is known
-    4343  Draws: a part of the images for rehearsals, and a test part where there is none
-    4392  Competition: from its files to one image table
-    4567  Decode: one image file to an upright square of uint8
-    4738  Cache: where decoded squares are kept
-    4950  Pixels: from image files to squares of uint8
-    5082  Duplicates: images that are nearly the same
-    5318  Folds: every training image is validated once, by a model that never saw it
-    5533  Tells: how well the values of a column alone tell the labels of images
-    5610  Leaks: what would make a score look better than the network is
-    5830  Split: training images to folds, near-duplicates together, and what may leak across
-    5894  Composes: chains of albumentations' transforms, by name or of the user's own
-    6116  Policies: what training images go through, by name
-    6192  Augmentation: what the device does to training images
-    6255  Workers: processes that run a Compose
-    6379  Crew: the workers of one fold, on all cores
-    6553  Mixing: two images and their targets in one
-    6626  Sharing: one batch over all devices, of all hosts
-    6678  Batches: from stored squares to what a training step takes
-    6881  Pace: whether the device waits for its images, or they for the device
-    6920  Handles: where pretrained weights lie
-    7023  Backbones: the table of networks that turn pixels into features
-    7162  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    7204  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7271  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7497  Network: the backbone built, as its row of the table says
-    7574  Weights: what the backbone starts from
-    7755  Freezing: which variables train, and how fast
-    7888  Model: augment, normalise, backbone, head
-    7985  Prediction: from a trained model to class probabilities
-    8040  Views: the same images, seen another way
-    8176  Adaptive: more views only for images that are still undecided
-    8262  Marks: how well a model answers images whose labels are known
-    8286  Recipe: what learning takes where the settings leave it open
-    8413  Schedule: how fast the weights move
-    8507  Optimizers: gradients to updates, at rates that are known beforehand
-    8645  Objective: what training minimises, and what it is told to show
-    8720  Checkpoint: all that a fold has learned so far, in one file
-    8933  Range test: which learning rates a network bears
-    9048  Pseudo-labels: test images of which a model is sure, as training images
-    9238  Fold data: what one fold trains on, and what validates it
-    9343  Recalibrate: batch norm's statistics, taken anew
-    9553  Truth: why a network answers new images worse than those it learned
-    9737  FixRes: larger images answer than were learned
-    9803  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9872  Budget: what still fits before the deadline
-   10113  Stretch: some updates in one go, watched
-   10193  Planner: what the run's parts cost, and how far each fold may go
-   10309  Epochs: how far a fold has got, and what comes next
-   10449  Diary: one row of figures for each epoch of a fold, as it goes
-   10565  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10635  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10681  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10766  Training: one fold, in two phases, and through what may come between
-   11052  Looks: what a fold's model says of the same images, seen in several ways
-   11243  Inference: the models of an earlier run answer a competition's test part
-   11391  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11516  Teacher: a finished run of the same images and folds labels test images
-   11650  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11791  Submission: answers laid out as the sample is
-   11853  Card: the run at a glance, as a phone shows it
-   12085  Post: one request to a webhook, within a hard limit
-   12239  Sinks: who is told of the run, and in which words
-   12429  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12669  Delivery: from the record to a sink, at least once
-   12869  Address: which sink an address stands for
-   12975  Webhook: finds where the run is to be told, and tells it there
-   13128  Histories: what each fold wrote down of its epochs
-   13212  Curves: one picture of all folds so far, for a phone
-   13261  Summary: the run in figures
-   13436  Results: what a run leaves in its folder, and what it must not leave of another
-   13550  Resume: a run that was cut off goes on where it was
-   13775  Record: what a run folder holds, as far as the run has got
-   13861  Test-time augmentation: whether several views of an image answer better than one
-   14084  Adoption: several views of the test part, where they are shown to help
-   14288  Page: the pieces that the report is made of
-   14431  Panels: how each fold learned, drawn one below the other
-   14608  Proofs: the evidence page, one block a question
-   14783  Mistakes: which classes a run mixes up, and the images it got most wrong
-   14865  Report: one page that shows the run
-   15058  Cross-validation: fold by fold, each trained on the others
-   15226  The run: the stages in order
+     443  Configuration: every setting, its default and its limit
+     656  Knobs: the settings one by one, as help, override and report show them
+     726  Overrides: from defaults to the settings of this run
+     882  Devices: what the backend found, held against what was asked for
+     983  Hosts: several machines that train one network
+    1176  Runtime: the machine, and the Keras backend that suits it
+    1368  Libraries
+    1392  Storage: a file is there whole, or as it was before
+    1431  Attempts: an answer within a time limit, or none
+    1467  Events: what the run says, to the reader of the log and to programs
+    1605  Predictions: class probabilities, keyed by image id
+    1666  Task: what is asked of each image
+    1721  Tallies: what each image adds to a metric
+    1899  Metrics: how good the answers are, and how sure that figure is
+    2077  Evidence: whether answers are better than others, or only luckier
+    2268  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2353  Rules: how probabilities become answers
+    2516  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2585  Questions: what a run was asked to show, and what the evidence said
+    2676  Members: probabilities of several models, or of several views, on the same images
+    2733  Greedy: weights by steps that each add the member that helps the metric most
+    2844  Blends: what several models, or several views of an image, answer together
+    3015  Ensemble: which blend of members is used, and whether any earns the place of the plain one
+    3158  Inputs: where the competition's files are
+    3365  Tables: which one is about training images, and what its columns are
+    3588  Annotations: the JSON of COCO as a table
+    3639  Labels: what each training image shows
+    3819  Archives: images that lie in zips or TFRecords alone
+    3954  Sample: the ids that are asked for, and their images
+    4033  Classes: their names and their order
+    4115  Asked: what the sample submission wants to know of each image
+    4296  Solution: what the test images show, where that is known
+    4344  Draws: a part of the images for rehearsals, and a test part where there is none
+    4393  Competition: from its files to one image table
+    4568  Decode: one image file to an upright square of uint8
+    4739  Cache: where decoded squares are kept
+    4951  Pixels: from image files to squares of uint8
+    5083  Duplicates: images that are nearly the same
+    5319  Folds: every training image is validated once, by a model that never saw it
+    5534  Tells: how well the values of a column alone tell the labels of images
+    5611  Leaks: what would make a score look better than the network is
+    5831  Split: training images to folds, near-duplicates together, and what may leak across
+    5895  Composes: chains of albumentations' transforms, by name or of the user's own
+    6117  Policies: what training images go through, by name
+    6193  Augmentation: what the device does to training images
+    6256  Workers: processes that run a Compose
+    6380  Crew: the workers of one fold, on all cores
+    6554  Mixing: two images and their targets in one
+    6627  Sharing: one batch over all devices, of all hosts
+    6679  Batches: from stored squares to what a training step takes
+    6882  Pace: whether the device waits for its images, or they for the device
+    6921  Handles: where pretrained weights lie
+    7024  Backbones: the table of networks that turn pixels into features
+    7163  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7205  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7272  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7498  Network: the backbone built, as its row of the table says
+    7575  Weights: what the backbone starts from
+    7756  Freezing: which variables train, and how fast
+    7889  Model: augment, normalise, backbone, head
+    7986  Prediction: from a trained model to class probabilities
+    8041  Views: the same images, seen another way
+    8177  Adaptive: more views only for images that are still undecided
+    8263  Marks: how well a model answers images whose labels are known
+    8287  Recipe: what learning takes where the settings leave it open
+    8414  Schedule: how fast the weights move
+    8508  Optimizers: gradients to updates, at rates that are known beforehand
+    8646  Objective: what training minimises, and what it is told to show
+    8721  Checkpoint: all that a fold has learned so far, in one file
+    8934  Range test: which learning rates a network bears
+    9049  Pseudo-labels: test images of which a model is sure, as training images
+    9242  Fold data: what one fold trains on, and what validates it
+    9347  Recalibrate: batch norm's statistics, taken anew
+    9557  Truth: why a network answers new images worse than those it learned
+    9741  FixRes: larger images answer than were learned
+    9807  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9876  Budget: what still fits before the deadline
+   10117  Stretch: some updates in one go, watched
+   10197  Planner: what the run's parts cost, and how far each fold may go
+   10313  Epochs: how far a fold has got, and what comes next
+   10453  Diary: one row of figures for each epoch of a fold, as it goes
+   10569  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10639  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10685  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10770  Training: one fold, in two phases, and through what may come between
+   11056  Looks: what a fold's model says of the same images, seen in several ways
+   11247  Inference: the models of an earlier run answer a competition's test part
+   11395  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11520  Teacher: a finished run of the same images and folds labels test images
+   11654  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11795  Submission: answers laid out as the sample is
+   11857  Card: the run at a glance, as a phone shows it
+   12089  Post: one request to a webhook, within a hard limit
+   12243  Sinks: who is told of the run, and in which words
+   12433  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12673  Delivery: from the record to a sink, at least once
+   12873  Address: which sink an address stands for
+   12979  Webhook: finds where the run is to be told, and tells it there
+   13132  Histories: what each fold wrote down of its epochs
+   13216  Curves: one picture of all folds so far, for a phone
+   13265  Summary: the run in figures
+   13440  Results: what a run leaves in its folder, and what it must not leave of another
+   13554  Resume: a run that was cut off goes on where it was
+   13779  Record: what a run folder holds, as far as the run has got
+   13865  Test-time augmentation: whether several views of an image answer better than one
+   14088  Adoption: several views of the test part, where they are shown to help
+   14292  Page: the pieces that the report is made of
+   14435  Panels: how each fold learned, drawn one below the other
+   14612  Proofs: the evidence page, one block a question
+   14787  Mistakes: which classes a run mixes up, and the images it got most wrong
+   14869  Report: one page that shows the run
+   15062  Cross-validation: fold by fold, each trained on the others
+   15230  The run: the stages in order
 
-Sources: sha256 07f8057deca43f20ca2fbbd5d230114900e3f0833a17f69c5f21ff716aa5a199
+Sources: sha256 1011c6877bf53494ef6ae4ceea6ec46dc6d7cf0081ec0cb1e88a222b2ab5911c
 """
 
 # ==================================================================================================
@@ -139,7 +139,7 @@ Sources: sha256 07f8057deca43f20ca2fbbd5d230114900e3f0833a17f69c5f21ff716aa5a199
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "07f8057deca43f20ca2fbbd5d230114900e3f0833a17f69c5f21ff716aa5a199"
+SOURCE = "1011c6877bf53494ef6ae4ceea6ec46dc6d7cf0081ec0cb1e88a222b2ab5911c"
 
 
 import atexit
@@ -433,9 +433,10 @@ class PseudoConfig:
     )
     ratio: float = setting(
         1.0,
-        "most labels of a class, as a share of its images that the test part is expected to hold",
+        "most labels of test images for each training image of a fold; a class gets at most its "
+        "expected share of them, and no more than the test part is expected to hold",
         low=0.01,
-        high=10.0,
+        high=100.0,
     )
 
 
@@ -9124,7 +9125,9 @@ def select_labels(
 ) -> Selection:
     """Labels the test images of which one fold's model is sure; those banned [T] get none.
 
-    Neither that fold's truth nor another fold's answers to the test part are looked at.
+    Neither that fold's truth nor another fold's answers to the test part are looked at. Classes are
+    capped at their shares of the test part, for where one alone is sure, it would crowd out the
+    others.
     """
     others = [poll for number, poll in enumerate(polls) if number != fold]
     known, truth = join_polls([poll.own for poll in others]), [poll.truth for poll in others]
@@ -9135,7 +9138,8 @@ def select_labels(
     sure = (test.agreement >= config.agreement) & (test.confidence >= thresholds[test.labels])
     free = sure & ~banned
     expected = expect_counts(known.labels, np.concatenate(truth), test.labels, classes)
-    kept = keep_likeliest(test, free, np.floor(config.ratio * expected + 1e-9))
+    share = min(1.0, config.ratio * len(right) / len(test.labels))
+    kept = keep_likeliest(test, free, np.floor(share * expected + 1e-9))
     counts = (int(one.sum()) for one in (sure, sure & banned, free & ~kept))
     return Selection(np.where(kept, test.labels, -1), thresholds, *counts)
 
@@ -11439,7 +11443,7 @@ def describe_found(found: Found) -> list[str]:
         lines.append(
             f"fold {fold}: {sum(counts.values())} of {len(one.labels)} test images are labelled"
             f"{f' ({held})' if held else ''}; {one.sure} are sure, {one.copies} of them near to "
-            f"validation, {one.capped} beyond what is expected of their class"
+            f"validation, {one.capped} beyond the share of their class"
         )
     return lines
 
@@ -11482,7 +11486,7 @@ def found_fields(found: Found) -> dict[str, Any]:
                 "of": len(one.labels),
                 "sure": one.sure,
                 "near_validation": one.copies,
-                "beyond_expected": one.capped,
+                "beyond_share": one.capped,
                 "classes": counts,
                 "thresholds": dict(zip(found.classes, levels, strict=True)),
             }
