@@ -2,7 +2,8 @@
 
 The choice is nested: each fold is answered by the candidate that was best on the other folds,
 among fits that had not seen what they answered there either, and then fitted on all of those.
-Once this is compared with the plain blend, which stays where the evidence shows no gain.
+Once this is compared with the plain blend, which stays where the luckiest of as many candidates
+would gain as much.
 
 Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8, folds [N] int64.
 """
@@ -12,14 +13,23 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from podium.blends import Blend, Fit, apply_blend
-from podium.evidence import Comparison, compare_answers, count_flips
+from podium.evidence import (
+    DOUBT,
+    POWER,
+    Comparison,
+    compare_answers,
+    count_flips,
+    draw_gains,
+    pass_gate,
+)
 from podium.members import Members
-from podium.metrics import METRICS, score_answers
+from podium.metrics import DRAWS, METRICS, score_answers
 from podium.questions import Option
 from podium.rules import apply_rule, plain_rule
-from podium.tallies import Answers, Truth
+from podium.tallies import Answers, Doubles, Truth
 from podium.task import Task
 
 Parts = frozenset[int]  # of the images, which are left out of a fit
@@ -119,7 +129,7 @@ def choose_blend(
     if len(nest.present) == 1:
         return keep_plain(nest, plain)
     usual, chosen = nest.answer(plain), nest.answer_chosen()
-    found = compare_answers(task, targets, nest.decide(usual), nest.decide(chosen))
+    found = compare_chosen(nest, usual, chosen, [nest.answer(one) for one in others])
     options = (weigh_option(nest, plain, None), *(weigh_option(nest, one, usual) for one in others))
     if not found.adopted:
         return Choice(plain, nest.fit(plain), usual, options, found)
@@ -142,6 +152,56 @@ def keep_plain(nest: Nest, plain: str) -> Choice:
     option = Option(plain, score_answers(nest.task, nest.targets, answers))
     comparison = compare_answers(nest.task, nest.targets, answers, answers)
     return Choice(plain, blend, probs, (option,), comparison)
+
+
+def compare_chosen(
+    nest: Nest,
+    usual: NDArray[np.float32],
+    chosen: NDArray[np.float32],
+    others: Sequence[NDArray[np.float32]],
+) -> Comparison:
+    """Compares the choice with the usual answers, as one of several that could have been lucky.
+
+    A candidate that leads by luck leads on most folds, and is chosen for all of them: a choice that
+    is nested has no bias, but the spread of the luckiest. So its gain, in standard errors, must
+    also be beyond that of the luckiest of all candidates if none were better than the plain one.
+    """
+    both = nest.decide(usual), nest.decide(chosen)
+    found = compare_answers(nest.task, nest.targets, *both)
+    if len(others) == 1 or not np.isfinite(found.difference):
+        return found
+    sign = 1 if METRICS[nest.task.metric].higher_is_better else -1
+    own, *gains = (
+        sign * draw_gains(nest.task, nest.targets, both[0], nest.decide(probs), DRAWS, 0)
+        for probs in (chosen, *others)
+    )
+    luck, error = find_luck(np.stack(gains), len(nest.targets)), np.nanstd(own)
+    p = (1 + (luck * error >= found.difference).sum()) / (1 + len(luck))
+    most = float(np.quantile(luck, 1 - DOUBT))
+    return pass_gate(
+        found.n,
+        found.difference,
+        max(found.p, float(p)),
+        min(found.low, found.difference - most * error),
+        found.high,
+        max(found.detectable, (most + ndtri(POWER)) * error),
+    )
+
+
+def find_luck(gains: Doubles, images: int) -> Doubles:
+    """Standard errors that the luckiest candidate gains where none is better: [K, D] → [D].
+
+    White's reality check (2000, Econometrica 68:1097), in which candidates that are clearly worse
+    than the plain one do not count (Hansen 2005, Journal of Business & Economic Statistics 23:365).
+    """
+    gains = gains[:, np.isfinite(gains).all(axis=0)]
+    means, errors = gains.mean(axis=1), gains.std(axis=1)
+    hopeless = -np.sqrt(2 * np.log(np.log(max(images, 3))))
+    rivals = (errors > 0) & (means >= hopeless * errors)
+    if not rivals.any():
+        return np.zeros(gains.shape[1])
+    centred = gains[rivals] - means[rivals, None]
+    return np.asarray((centred / errors[rivals, None]).max(axis=0))
 
 
 def weigh_option(nest: Nest, name: str, usual: NDArray[np.float32] | None) -> Option:

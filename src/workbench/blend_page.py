@@ -62,9 +62,9 @@ def render_options(question: Question) -> str:
     rows = [show_option(option, option.name == question.chosen) for option in question.options]
     hint = (
         "Each candidate answers images that it was not fitted to. Gains are over the first, with "
-        "one-sided 95 % bounds. The gate looked at none of these rows but once at a choice among "
-        "them that was made without the images it answers, so that many candidates are no more "
-        "likely to win by luck than one."
+        "one-sided 95 % bounds, as if it were the only one. The gate looked at none of these rows, "
+        "but at a choice among them that was made without the images it answers, and asked for "
+        "more than the luckiest of so many would gain."
     )
     return render_section("Candidates", hint, render_table(head, rows))
 
