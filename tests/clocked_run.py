@@ -80,9 +80,9 @@ def plant_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def make_plan(folder: Path, deadline: float, **predict: Any) -> Plan:
+def make_plan(folder: Path, deadline: float, images: int = 2 * 16 * STEPS, **predict: Any) -> Plan:
     config = replace(QUICK, predict=replace(QUICK.predict, **predict))
-    data = make_set(2 * 16 * STEPS)
+    data = make_set(images)
     ids = [f"t{row}" for row in range(8)]
     table = pd.DataFrame({"id": ids, "path": ids})
     sample = pd.DataFrame({"id": ids, "label": ["dark"] * 8})

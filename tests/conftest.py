@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,9 +68,9 @@ def exported() -> Path:
     return keep_efficientnet("b0")
 
 
-@pytest.fixture
-def untraced() -> Iterator[None]:
-    """TensorFlow computes step by step: of a whole run in a test, most was tracing its functions.
+@contextmanager
+def compute_step_by_step() -> Iterator[None]:
+    """TensorFlow traces no functions: of a whole run in a test, most was tracing them.
 
     For what a run writes and says; that it trains as graphs is for test_train and the dry runs.
     """
@@ -81,6 +82,13 @@ def untraced() -> Iterator[None]:
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """The test computes step by step."""
+    with compute_step_by_step():
+        yield
 
 
 @pytest.fixture

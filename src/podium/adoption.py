@@ -178,9 +178,7 @@ def adopt_looks(
         report.warn(f"views are shown to help, and are not used: {why}")
     keep_verdict(plan, verdict, why, report)
     if any(name.startswith(ADAPTIVE) for name in verdict.names):
-        parts = [("training", one) for one in own] + [("test", one) for one in test if one]
-        undecided = [(part, one.ids[one.undecided]) for part, one in parts]
-        write_undecided(undecided, plan.runtime.folder, report)
+        list_undecided(plan, own, test, report)
     if why or use is None:
         return None
     ends = np.cumsum([len(one.ids) for one in own])[:-1]

@@ -14,11 +14,10 @@ from podium.adoption import Plan, adopt_looks, look_at_own, open_viewer
 from podium.attempt import describe_error
 from podium.budget import Budget
 from podium.checkpoint import forget_checkpoints
-from podium.competition import Competition
 from podium.curves import write_curves
 from podium.decide import Decision
 from podium.events import Reporter, write_json
-from podium.looks import count_looks
+from podium.looks import count_looks, list_looks
 from podium.model import open_session
 from podium.planner import Planner
 from podium.predict import predict_images
@@ -78,6 +77,8 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     adopted = adopt_looks(plan, oof, answers, viewer, report)
     if adopted:
         shown = show_results(plan, adopted.oof, adopted.answers, planner, report, adopted.fields)
+    elif list_looks(config.predict):
+        show_summary(plan, shown.summary, report)  # and what was said since
     if len(oof) == count:
         say_decision(plan.competition.task, shown.decision, shown.warnings, report)
     return shown.summary
@@ -168,14 +169,15 @@ def show_results(
     summary["plan"] = planner.plans
     summary["leaks"] = [leak._asdict() for leak in plan.leaks]
     summary["views"] = views
-    write_json(folder / "summary.json", summary)
     keep_questions(folder, [ask_rule(task, decision)])
-    show_run(competition, folder, report)
+    show_summary(plan, summary, report)
     return Shown(summary, decision, warnings)
 
 
-def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
-    """Writes the report as far as the run has got, so that a run that is cut off has one too."""
+def show_summary(plan: Plan, summary: dict[str, Any], report: Reporter) -> None:
+    """Writes summary and report as far as the run has got: one that is cut off has them too."""
+    folder, competition = plan.runtime.folder, plan.competition
+    write_json(folder / "summary.json", summary)
     try:
         write_report(folder, competition)
     except Exception as error:  # a page must not cost the folds to come, nor a finished run
