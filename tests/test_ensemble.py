@@ -85,6 +85,14 @@ def test_of_choices_that_change_nothing_one_in_twenty_is_adopted():
     assert count_adoptions("accuracy", 20) <= 4
 
 
+def test_where_the_plain_one_is_the_only_candidate_it_stays():
+    targets, members, folds = plant(0, (1.5, 1.5), images=60)
+    choice = choose_blend(ask("accuracy"), targets, members, folds, {"first": take_alone(0)})
+    assert choice.name == "first"
+    assert not choice.comparison.adopted
+    np.testing.assert_allclose(choice.probs, members[0])
+
+
 def test_the_luckiest_of_several_is_beyond_what_one_would_be():
     """Of independent ones as the maximum of as many normal figures; of copies as one."""
     dice = np.random.default_rng(0)

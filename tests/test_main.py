@@ -70,8 +70,9 @@ def test_a_run_leaves_a_submission_a_report_and_every_result(
     code, target = run(tmp_path)
     assert code == 0
     assert sorted(path.name for path in target.iterdir()) == [
-        "config.json", "curves.png", "decisions.json", "events.jsonl", "fold0", "fold1", "folds.csv", "oof.npz",
-        "report.html", "run.json", "status.json", "submission.csv", "summary.json", "test.npz",
+        "config.json", "curves.png", "decisions.json", "events.jsonl", "fold0", "fold1",
+        "folds.csv", "oof.npz", "report.html", "run.json", "status.json",
+        "submission.csv", "summary.json", "test.npz",
     ]  # fmt: skip
     submission = pd.read_csv(target / "submission.csv")
     sample = pd.read_csv(tmp_path / "data" / "sample_submission.csv")

@@ -193,6 +193,15 @@ def adopt_looks(
     )
 
 
+def list_undecided(
+    plan: Plan, own: Sequence[Looks], test: Sequence[Looks | None], report: Reporter
+) -> None:
+    """Lists the images of both parts that stayed open after the most views."""
+    parts = [("training", one) for one in own] + [("test", one) for one in test if one]
+    undecided = [(part, one.ids[one.undecided]) for part, one in parts]
+    write_undecided(undecided, plan.runtime.folder, report)
+
+
 def judge_own(plan: Plan, own: Sequence[Looks]) -> Judgement:
     """What the folds' looks at their own parts say, all together."""
     looks, task = join_looks(own), plan.competition.task

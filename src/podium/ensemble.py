@@ -168,7 +168,7 @@ def compare_chosen(
     """
     both = nest.decide(usual), nest.decide(chosen)
     found = compare_answers(nest.task, nest.targets, *both)
-    if len(others) == 1 or not np.isfinite(found.difference):
+    if len(others) < 2 or not np.isfinite(found.difference):
         return found
     sign = 1 if METRICS[nest.task.metric].higher_is_better else -1
     own, *gains = (

@@ -90,7 +90,8 @@ def lay_pseudo_track(options: argparse.Namespace, extra: Sequence[str], race: Ra
     if out == options.run.resolve() or out in options.run.resolve().parents:
         raise RaceError(f"OUT={out} holds the teacher, which must stay as it is; name another")
     out.parent.mkdir(parents=True, exist_ok=True)
-    track = Track(ROOT / "kernel" / "podium.py", out, settings)
+    seed = read_config(command_line(settings), {}).runtime.seed
+    track = Track(ROOT / "kernel" / "podium.py", out, settings, (seed,))
     for run in plan_runs(track, race.arms, quarter=False, first=True):
         read_config(command_line(run.settings), {})  # raises what the last arm would
     return track
@@ -110,7 +111,7 @@ def find_settings(run: Path) -> Settings:
 def ask_pseudo(track: Track, race: Race) -> Question:
     """Runs both arms, and keeps the verdict in decisions.json."""
     runs, _ = run_race(track, race)
-    entries = [read_entry(run.folder, arm.name) for run, arm in zip(runs, race.arms, strict=True)]
+    entries = [read_entry(run.arm, [run]) for run in runs]
     told = read_fields(track.out / PSEUDO / RECORD_FILE)
     question = judge_pseudo(race, entries, told)
     submission = track.out / question.chosen / "submission.csv"
