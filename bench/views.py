@@ -133,6 +133,7 @@ def judge(task: Task, metric: str) -> dict[str, dict]:
         options = {option.name: option for option in tta.options}
         rows[name] = {
             "one": options["one view"].score,
+            "plain": tta.options[0].score,
             "alone": [option.score for option in single.options[1 : len(names)]],
             **{mean: options[mean].score for mean in ("mean", "geometric mean", "greedy")},
             "fixed": options["mean"].fixed,
@@ -178,7 +179,7 @@ def format_verdict(name: str, row: dict) -> str:
     low, high = min(row["alone"]), max(row["alone"])
     alone = f"{low:.4f}" if low == high else f"{low:.4f} to {high:.4f}"
     return (
-        f"| {name} | {row['one']:.4f} | {alone} | {row['mean']:.4f} | "
+        f"| {name} | {row['one']:.4f} | {row['plain']:.4f} | {alone} | {row['mean']:.4f} | "
         f"{row['fixed']} / {row['broken']} | {row['p']:.2g} | {row['used']} |"
     )
 
@@ -221,8 +222,8 @@ def show_adaptive(tasks: dict[str, Task], *, quiet: bool) -> list[dict]:
 def show_judged(tasks: dict[str, Task], *, quiet: bool) -> dict[str, dict]:
     """Prints what the evidence says of sets of named views, of each task and by two metrics."""
     say, judged = (lambda _: None) if quiet else partial(print, flush=True), {}
-    say("\n| task | metric | views | 1 | alone | mean | fixed / broken | p | in use |")
-    say("|---|---|---|---|---|---|---|---|---|")
+    say("\n| task | metric | views | 1 | 1, warm | alone | mean | fixed / broken | p | in use |")
+    say("|---|---|---|---|---|---|---|---|---|---|")
     for name, task in tasks.items():
         for metric in ("accuracy", "log_loss"):
             judged[f"{name} {metric}"] = judge(task, metric)

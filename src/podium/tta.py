@@ -25,6 +25,7 @@ from podium.questions import Option, Question
 from podium.rules import apply_rule, plain_rule
 from podium.tallies import Answers, Truth, find_named
 from podium.task import Task
+from podium.views import IDENTITY
 
 PLAIN = "one view"
 WARMED = ", temperature"  # what the name of a blend with a fitted temperature ends with
@@ -57,7 +58,10 @@ def judge_looks(task: Task, targets: Truth, looks: Looks, folds: NDArray[np.int6
     alone = choose_blend(task, targets, looks.probs, folds, plain)
     fits = {alone.name: plain[alone.name], **list_candidates(task, looks.names)}
     choice = choose_blend(task, targets, looks.probs, folds, fits)
-    choice = choice._replace(options=(*alone.options, *choice.options[1:]))
+    if alone.name == PLAIN:
+        choice = choice._replace(options=(*alone.options, *choice.options[1:]))
+    else:  # what others gain is over it
+        choice = choice._replace(options=(*choice.options, alone.options[0]))
     questions = (
         ask_tta(task, targets, looks, choice, plain | fits),
         ask_views(task, targets, looks, choice),
@@ -147,7 +151,7 @@ def ask_tta(
         choice.name,
         tuple(options),
         COST_UNIT,
-        tuple(describe_adaptive(looks)),
+        (*describe_warmth(task, choice.options), *describe_adaptive(looks)),
     )
 
 
@@ -168,6 +172,13 @@ def describe_choice(task: Task, looks: Looks, choice: Choice) -> str:
         f"(one-sided 95 % bound {gain.low:+.4f}, p {gain.p:.2g}) for {times:.1f} times the "
         f"prediction's time"
     )
+
+
+def describe_warmth(task: Task, options: Sequence[Option]) -> list[str]:
+    """What a temperature makes of one view, where that is what the others are compared with."""
+    title, before, after = METRICS[task.metric].title, options[-1].score, options[0].score
+    words = f"a temperature alone takes {title} of one view from {before:.4f} to {after:.4f}"
+    return [] if options[0].name == PLAIN else [f"{words}; the others are compared with that"]
 
 
 def describe_adaptive(looks: Looks) -> list[str]:
@@ -197,12 +208,10 @@ def ask_views(task: Task, targets: Truth, looks: Looks, choice: Choice) -> Quest
     chosen = " + ".join(used)
     if len(used) > 1:
         together = apply_rule(plain_rule(task), choice.probs)
-        score, flips = (
-            score_answers(task, targets, together),
-            count_flips(task, targets, answers[0], together),
-        )
-        cost = float(looks.seconds[weights > 0].sum())
-        options.append(Option(chosen, score, choice.comparison, cost, *flips))
+        gain = compare_answers(task, targets, answers[0], together)
+        flips = count_flips(task, targets, answers[0], together)
+        score, cost = score_answers(task, targets, together), looks.seconds[weights > 0].sum()
+        options.append(Option(chosen, score, gain, float(cost), *flips))
     words = f"{chosen}, {choice.name}" if len(used) > 1 else f"{chosen} alone"
     notes = describe_broken(task, targets, looks) + describe_colour(task, options)
     return Question(
@@ -236,4 +245,5 @@ def describe_colour(task: Task, options: Sequence[Option]) -> list[str]:
 def withdraw(question: Question, why: str) -> Question:
     """The question where what was shown to help cannot be used."""
     answer = f"{question.answer}; not used: {why}"
-    return question._replace(answer=answer, chosen=question.options[0].name)
+    plain = PLAIN if question.name == "tta" else IDENTITY.name
+    return question._replace(answer=answer, chosen=plain)
