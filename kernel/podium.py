@@ -34,98 +34,98 @@ competition → pixels → folds → augment → backbones → model → train �
     2733  Greedy: weights by steps that each add the member that helps the metric most
     2844  Blends: what several models, or several views of an image, answer together
     3015  Ensemble: which blend of members is used, and whether any earns the place of the plain one
-    3158  Inputs: where the competition's files are
-    3365  Tables: which one is about training images, and what its columns are
-    3588  Annotations: the JSON of COCO as a table
-    3639  Labels: what each training image shows
-    3819  Archives: images that lie in zips or TFRecords alone
-    3954  Sample: the ids that are asked for, and their images
-    4033  Classes: their names and their order
-    4115  Asked: what the sample submission wants to know of each image
-    4296  Solution: what the test images show, where that is known
-    4344  Draws: a part of the images for rehearsals, and a test part where there is none
-    4393  Competition: from its files to one image table
-    4568  Decode: one image file to an upright square of uint8
-    4739  Cache: where decoded squares are kept
-    4951  Pixels: from image files to squares of uint8
-    5083  Duplicates: images that are nearly the same
-    5319  Folds: every training image is validated once, by a model that never saw it
-    5534  Tells: how well the values of a column alone tell the labels of images
-    5611  Leaks: what would make a score look better than the network is
-    5831  Split: training images to folds, near-duplicates together, and what may leak across
-    5895  Composes: chains of albumentations' transforms, by name or of the user's own
-    6117  Policies: what training images go through, by name
-    6193  Augmentation: what the device does to training images
-    6256  Workers: processes that run a Compose
-    6380  Crew: the workers of one fold, on all cores
-    6554  Mixing: two images and their targets in one
-    6627  Sharing: one batch over all devices, of all hosts
-    6679  Batches: from stored squares to what a training step takes
-    6882  Pace: whether the device waits for its images, or they for the device
-    6921  Handles: where pretrained weights lie
-    7024  Backbones: the table of networks that turn pixels into features
-    7163  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    7205  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7272  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7498  Network: the backbone built, as its row of the table says
-    7575  Weights: what the backbone starts from
-    7756  Freezing: which variables train, and how fast
-    7889  Model: augment, normalise, backbone, head
-    7986  Prediction: from a trained model to class probabilities
-    8041  Views: the same images, seen another way
-    8177  Adaptive: more views only for images that are still undecided
-    8263  Marks: how well a model answers images whose labels are known
-    8287  Recipe: what learning takes where the settings leave it open
-    8414  Schedule: how fast the weights move
-    8508  Optimizers: gradients to updates, at rates that are known beforehand
-    8646  Objective: what training minimises, and what it is told to show
-    8721  Checkpoint: all that a fold has learned so far, in one file
-    8934  Range test: which learning rates a network bears
-    9049  Pseudo-labels: test images of which a model is sure, as training images
-    9242  Fold data: what one fold trains on, and what validates it
-    9347  Recalibrate: batch norm's statistics, taken anew
-    9557  Truth: why a network answers new images worse than those it learned
-    9741  FixRes: larger images answer than were learned
-    9807  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9876  Budget: what still fits before the deadline
-   10117  Stretch: some updates in one go, watched
-   10197  Planner: what the run's parts cost, and how far each fold may go
-   10313  Epochs: how far a fold has got, and what comes next
-   10453  Diary: one row of figures for each epoch of a fold, as it goes
-   10569  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10639  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10685  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10770  Training: one fold, in two phases, and through what may come between
-   11056  Looks: what a fold's model says of the same images, seen in several ways
-   11247  Inference: the models of an earlier run answer a competition's test part
-   11395  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11520  Teacher: a finished run of the same images and folds labels test images
-   11654  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11795  Submission: answers laid out as the sample is
-   11857  Card: the run at a glance, as a phone shows it
-   12089  Post: one request to a webhook, within a hard limit
-   12243  Sinks: who is told of the run, and in which words
-   12433  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12673  Delivery: from the record to a sink, at least once
-   12873  Address: which sink an address stands for
-   12979  Webhook: finds where the run is to be told, and tells it there
-   13132  Histories: what each fold wrote down of its epochs
-   13216  Curves: one picture of all folds so far, for a phone
-   13265  Summary: the run in figures
-   13440  Results: what a run leaves in its folder, and what it must not leave of another
-   13554  Resume: a run that was cut off goes on where it was
-   13779  Record: what a run folder holds, as far as the run has got
-   13865  Test-time augmentation: whether several views of an image answer better than one
-   14088  Adoption: several views of the test part, where they are shown to help
-   14292  Page: the pieces that the report is made of
-   14435  Panels: how each fold learned, drawn one below the other
-   14612  Proofs: the evidence page, one block a question
-   14787  Mistakes: which classes a run mixes up, and the images it got most wrong
-   14869  Report: one page that shows the run
-   15062  Cross-validation: fold by fold, each trained on the others
-   15230  The run: the stages in order
+    3209  Inputs: where the competition's files are
+    3416  Tables: which one is about training images, and what its columns are
+    3639  Annotations: the JSON of COCO as a table
+    3690  Labels: what each training image shows
+    3870  Archives: images that lie in zips or TFRecords alone
+    4005  Sample: the ids that are asked for, and their images
+    4084  Classes: their names and their order
+    4166  Asked: what the sample submission wants to know of each image
+    4347  Solution: what the test images show, where that is known
+    4395  Draws: a part of the images for rehearsals, and a test part where there is none
+    4444  Competition: from its files to one image table
+    4619  Decode: one image file to an upright square of uint8
+    4790  Cache: where decoded squares are kept
+    5002  Pixels: from image files to squares of uint8
+    5134  Duplicates: images that are nearly the same
+    5370  Folds: every training image is validated once, by a model that never saw it
+    5585  Tells: how well the values of a column alone tell the labels of images
+    5662  Leaks: what would make a score look better than the network is
+    5882  Split: training images to folds, near-duplicates together, and what may leak across
+    5946  Composes: chains of albumentations' transforms, by name or of the user's own
+    6168  Policies: what training images go through, by name
+    6244  Augmentation: what the device does to training images
+    6307  Workers: processes that run a Compose
+    6431  Crew: the workers of one fold, on all cores
+    6605  Mixing: two images and their targets in one
+    6678  Sharing: one batch over all devices, of all hosts
+    6730  Batches: from stored squares to what a training step takes
+    6933  Pace: whether the device waits for its images, or they for the device
+    6972  Handles: where pretrained weights lie
+    7075  Backbones: the table of networks that turn pixels into features
+    7214  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7256  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7323  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7549  Network: the backbone built, as its row of the table says
+    7626  Weights: what the backbone starts from
+    7807  Freezing: which variables train, and how fast
+    7940  Model: augment, normalise, backbone, head
+    8037  Prediction: from a trained model to class probabilities
+    8092  Views: the same images, seen another way
+    8228  Adaptive: more views only for images that are still undecided
+    8314  Marks: how well a model answers images whose labels are known
+    8338  Recipe: what learning takes where the settings leave it open
+    8465  Schedule: how fast the weights move
+    8559  Optimizers: gradients to updates, at rates that are known beforehand
+    8697  Objective: what training minimises, and what it is told to show
+    8772  Checkpoint: all that a fold has learned so far, in one file
+    8985  Range test: which learning rates a network bears
+    9100  Pseudo-labels: test images of which a model is sure, as training images
+    9293  Fold data: what one fold trains on, and what validates it
+    9398  Recalibrate: batch norm's statistics, taken anew
+    9608  Truth: why a network answers new images worse than those it learned
+    9792  FixRes: larger images answer than were learned
+    9858  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9927  Budget: what still fits before the deadline
+   10168  Stretch: some updates in one go, watched
+   10248  Planner: what the run's parts cost, and how far each fold may go
+   10364  Epochs: how far a fold has got, and what comes next
+   10504  Diary: one row of figures for each epoch of a fold, as it goes
+   10620  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10690  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10736  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10821  Training: one fold, in two phases, and through what may come between
+   11107  Looks: what a fold's model says of the same images, seen in several ways
+   11298  Inference: the models of an earlier run answer a competition's test part
+   11446  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11571  Teacher: a finished run of the same images and folds labels test images
+   11705  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11846  Submission: answers laid out as the sample is
+   11908  Card: the run at a glance, as a phone shows it
+   12140  Post: one request to a webhook, within a hard limit
+   12294  Sinks: who is told of the run, and in which words
+   12484  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12724  Delivery: from the record to a sink, at least once
+   12924  Address: which sink an address stands for
+   13030  Webhook: finds where the run is to be told, and tells it there
+   13183  Histories: what each fold wrote down of its epochs
+   13267  Curves: one picture of all folds so far, for a phone
+   13316  Summary: the run in figures
+   13491  Results: what a run leaves in its folder, and what it must not leave of another
+   13605  Resume: a run that was cut off goes on where it was
+   13830  Record: what a run folder holds, as far as the run has got
+   13916  Test-time augmentation: whether several views of an image answer better than one
+   14148  Adoption: several views of the test part, where they are shown to help
+   14359  Page: the pieces that the report is made of
+   14502  Panels: how each fold learned, drawn one below the other
+   14679  Proofs: the evidence page, one block a question
+   14854  Mistakes: which classes a run mixes up, and the images it got most wrong
+   14936  Report: one page that shows the run
+   15129  Cross-validation: fold by fold, each trained on the others
+   15300  The run: the stages in order
 
-Sources: sha256 1011c6877bf53494ef6ae4ceea6ec46dc6d7cf0081ec0cb1e88a222b2ab5911c
+Sources: sha256 c13f502db7713426aaf7704f8c1efcb4f202247900b46213bb4e4a3747aa5643
 """
 
 # ==================================================================================================
@@ -139,7 +139,7 @@ Sources: sha256 1011c6877bf53494ef6ae4ceea6ec46dc6d7cf0081ec0cb1e88a222b2ab5911c
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "1011c6877bf53494ef6ae4ceea6ec46dc6d7cf0081ec0cb1e88a222b2ab5911c"
+SOURCE = "c13f502db7713426aaf7704f8c1efcb4f202247900b46213bb4e4a3747aa5643"
 
 
 import atexit
@@ -1386,7 +1386,7 @@ from scipy.fft import dctn
 from scipy.optimize import minimize
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import betainc, expit, stdtr, stdtrit
+from scipy.special import betainc, expit, ndtri, stdtr, stdtrit
 from scipy.stats import beta, binom, chi2_contingency, rankdata
 
 # ==================================================================================================
@@ -3017,7 +3017,8 @@ def weigh_by_accuracy(task: Task, targets: Truth, members: Members) -> Blend:
 # ==================================================================================================
 # The choice is nested: each fold is answered by the candidate that was best on the other folds,
 # among fits that had not seen what they answered there either, and then fitted on all of those.
-# Once this is compared with the plain blend, which stays where the evidence shows no gain.
+# Once this is compared with the plain blend, which stays where the luckiest of as many candidates
+# would gain as much.
 #
 # Shapes: M members, N images, C classes; members [M, N, C], targets [N, C] uint8, folds [N] int64.
 
@@ -3118,7 +3119,7 @@ def choose_blend(
     if len(nest.present) == 1:
         return keep_plain(nest, plain)
     usual, chosen = nest.answer(plain), nest.answer_chosen()
-    found = compare_answers(task, targets, nest.decide(usual), nest.decide(chosen))
+    found = compare_chosen(nest, usual, chosen, [nest.answer(one) for one in others])
     options = (weigh_option(nest, plain, None), *(weigh_option(nest, one, usual) for one in others))
     if not found.adopted:
         return Choice(plain, nest.fit(plain), usual, options, found)
@@ -3141,6 +3142,56 @@ def keep_plain(nest: Nest, plain: str) -> Choice:
     option = Option(plain, score_answers(nest.task, nest.targets, answers))
     comparison = compare_answers(nest.task, nest.targets, answers, answers)
     return Choice(plain, blend, probs, (option,), comparison)
+
+
+def compare_chosen(
+    nest: Nest,
+    usual: NDArray[np.float32],
+    chosen: NDArray[np.float32],
+    others: Sequence[NDArray[np.float32]],
+) -> Comparison:
+    """Compares the choice with the usual answers, as one of several that could have been lucky.
+
+    A candidate that leads by luck leads on most folds, and is chosen for all of them: a choice that
+    is nested has no bias, but the spread of the luckiest. So its gain, in standard errors, must
+    also be beyond that of the luckiest of all candidates if none were better than the plain one.
+    """
+    both = nest.decide(usual), nest.decide(chosen)
+    found = compare_answers(nest.task, nest.targets, *both)
+    if len(others) < 2 or not np.isfinite(found.difference):
+        return found
+    sign = 1 if METRICS[nest.task.metric].higher_is_better else -1
+    own, *gains = (
+        sign * draw_gains(nest.task, nest.targets, both[0], nest.decide(probs), DRAWS, 0)
+        for probs in (chosen, *others)
+    )
+    luck, error = find_luck(np.stack(gains), len(nest.targets)), np.nanstd(own)
+    p = (1 + (luck * error >= found.difference).sum()) / (1 + len(luck))
+    most = float(np.quantile(luck, 1 - DOUBT))
+    return pass_gate(
+        found.n,
+        found.difference,
+        max(found.p, float(p)),
+        min(found.low, found.difference - most * error),
+        found.high,
+        max(found.detectable, (most + ndtri(POWER)) * error),
+    )
+
+
+def find_luck(gains: Doubles, images: int) -> Doubles:
+    """Standard errors that the luckiest candidate gains where none is better: [K, D] → [D].
+
+    White's reality check (2000, Econometrica 68:1097), in which candidates that are clearly worse
+    than the plain one do not count (Hansen 2005, Journal of Business & Economic Statistics 23:365).
+    """
+    gains = gains[:, np.isfinite(gains).all(axis=0)]
+    means, errors = gains.mean(axis=1), gains.std(axis=1)
+    hopeless = -np.sqrt(2 * np.log(np.log(max(images, 3))))
+    rivals = (errors > 0) & (means >= hopeless * errors)
+    if not rivals.any():
+        return np.zeros(gains.shape[1])
+    centred = gains[rivals] - means[rivals, None]
+    return np.asarray((centred / errors[rivals, None]).max(axis=0))
 
 
 def weigh_option(nest: Nest, name: str, usual: NDArray[np.float32] | None) -> Option:
@@ -13903,7 +13954,10 @@ def judge_looks(task: Task, targets: Truth, looks: Looks, folds: NDArray[np.int6
     alone = choose_blend(task, targets, looks.probs, folds, plain)
     fits = {alone.name: plain[alone.name], **list_candidates(task, looks.names)}
     choice = choose_blend(task, targets, looks.probs, folds, fits)
-    choice = choice._replace(options=(*alone.options, *choice.options[1:]))
+    if alone.name == PLAIN:
+        choice = choice._replace(options=(*alone.options, *choice.options[1:]))
+    else:  # what others gain is over it
+        choice = choice._replace(options=(*choice.options, alone.options[0]))
     questions = (
         ask_tta(task, targets, looks, choice, plain | fits),
         ask_views(task, targets, looks, choice),
@@ -13993,7 +14047,7 @@ def ask_tta(
         choice.name,
         tuple(options),
         COST_UNIT,
-        tuple(describe_adaptive(looks)),
+        (*describe_warmth(task, choice.options), *describe_adaptive(looks)),
     )
 
 
@@ -14014,6 +14068,13 @@ def describe_choice(task: Task, looks: Looks, choice: Choice) -> str:
         f"(one-sided 95 % bound {gain.low:+.4f}, p {gain.p:.2g}) for {times:.1f} times the "
         f"prediction's time"
     )
+
+
+def describe_warmth(task: Task, options: Sequence[Option]) -> list[str]:
+    """What a temperature makes of one view, where that is what the others are compared with."""
+    title, before, after = METRICS[task.metric].title, options[-1].score, options[0].score
+    words = f"a temperature alone takes {title} of one view from {before:.4f} to {after:.4f}"
+    return [] if options[0].name == PLAIN else [f"{words}; the others are compared with that"]
 
 
 def describe_adaptive(looks: Looks) -> list[str]:
@@ -14043,12 +14104,10 @@ def ask_views(task: Task, targets: Truth, looks: Looks, choice: Choice) -> Quest
     chosen = " + ".join(used)
     if len(used) > 1:
         together = apply_rule(plain_rule(task), choice.probs)
-        score, flips = (
-            score_answers(task, targets, together),
-            count_flips(task, targets, answers[0], together),
-        )
-        cost = float(looks.seconds[weights > 0].sum())
-        options.append(Option(chosen, score, choice.comparison, cost, *flips))
+        gain = compare_answers(task, targets, answers[0], together)
+        flips = count_flips(task, targets, answers[0], together)
+        score, cost = score_answers(task, targets, together), looks.seconds[weights > 0].sum()
+        options.append(Option(chosen, score, gain, float(cost), *flips))
     words = f"{chosen}, {choice.name}" if len(used) > 1 else f"{chosen} alone"
     notes = describe_broken(task, targets, looks) + describe_colour(task, options)
     return Question(
@@ -14082,7 +14141,8 @@ def describe_colour(task: Task, options: Sequence[Option]) -> list[str]:
 def withdraw(question: Question, why: str) -> Question:
     """The question where what was shown to help cannot be used."""
     answer = f"{question.answer}; not used: {why}"
-    return question._replace(answer=answer, chosen=question.options[0].name)
+    plain = PLAIN if question.name == "tta" else IDENTITY.name
+    return question._replace(answer=answer, chosen=plain)
 
 
 # ==================================================================================================
@@ -14224,9 +14284,7 @@ def adopt_looks(
         report.warn(f"views are shown to help, and are not used: {why}")
     keep_verdict(plan, verdict, why, report)
     if any(name.startswith(ADAPTIVE) for name in verdict.names):
-        parts = [("training", one) for one in own] + [("test", one) for one in test if one]
-        undecided = [(part, one.ids[one.undecided]) for part, one in parts]
-        write_undecided(undecided, plan.runtime.folder, report)
+        list_undecided(plan, own, test, report)
     if why or use is None:
         return None
     ends = np.cumsum([len(one.ids) for one in own])[:-1]
@@ -14239,6 +14297,15 @@ def adopt_looks(
         ],
         use_fields(use),
     )
+
+
+def list_undecided(
+    plan: Plan, own: Sequence[Looks], test: Sequence[Looks | None], report: Reporter
+) -> None:
+    """Lists the images of both parts that stayed open after the most views."""
+    parts = [("training", one) for one in own] + [("test", one) for one in test if one]
+    undecided = [(part, one.ids[one.undecided]) for part, one in parts]
+    write_undecided(undecided, plan.runtime.folder, report)
 
 
 def judge_own(plan: Plan, own: Sequence[Looks]) -> Judgement:
@@ -15105,6 +15172,8 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
     adopted = adopt_looks(plan, oof, answers, viewer, report)
     if adopted:
         shown = show_results(plan, adopted.oof, adopted.answers, planner, report, adopted.fields)
+    elif list_looks(config.predict):
+        show_summary(plan, shown.summary, report)  # and what was said since
     if len(oof) == count:
         say_decision(plan.competition.task, shown.decision, shown.warnings, report)
     return shown.summary
@@ -15195,14 +15264,15 @@ def show_results(
     summary["plan"] = planner.plans
     summary["leaks"] = [leak._asdict() for leak in plan.leaks]
     summary["views"] = views
-    write_json(folder / "summary.json", summary)
     keep_questions(folder, [ask_rule(task, decision)])
-    show_run(competition, folder, report)
+    show_summary(plan, summary, report)
     return Shown(summary, decision, warnings)
 
 
-def show_run(competition: Competition, folder: Path, report: Reporter) -> None:
-    """Writes the report as far as the run has got, so that a run that is cut off has one too."""
+def show_summary(plan: Plan, summary: dict[str, Any], report: Reporter) -> None:
+    """Writes summary and report as far as the run has got: one that is cut off has them too."""
+    folder, competition = plan.runtime.folder, plan.competition
+    write_json(folder / "summary.json", summary)
     try:
         write_report(folder, competition)
     except Exception as error:  # a page must not cost the folds to come, nor a finished run
