@@ -258,7 +258,11 @@ def rehearse_apart(folder: Path, *words: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "precision"), [("tensorflow", "float32"), ("jax", "mixed_bfloat16")]
+    ("backend", "precision"),
+    [
+        ("tensorflow", "float32"),
+        pytest.param("jax", "mixed_bfloat16", marks=pytest.mark.long),  # two minutes of compiling
+    ],
 )
 def test_a_ported_module_trains_whole_on_both_backends_and_as_on_a_tpu(
     exported: Path, tmp_path: Path, backend: str, precision: str
