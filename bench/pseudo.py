@@ -26,10 +26,9 @@ from podium import runtime  # noqa: F401, chooses the backend before Keras loads
 from dataclasses import replace
 from typing import NamedTuple
 
-import cv2
 import keras
 import numpy as np
-from planted import CONFIG, LIGHT, SIDE, Strength, change_images
+from planted import CONFIG, LIGHT, SIDE, Strength, change_images, enlarge
 from sklearn.datasets import load_digits
 
 from podium.backbones import find_backbone
@@ -72,8 +71,7 @@ def draw_parts(seed: int) -> dict[str, Part]:
         scans = order[first : first + int(share * len(order))]
         first += len(scans)
         rows = np.resize(scans, SIZES[name])
-        small = np.uint8(np.round(digits.images[rows] * 255 / 16))
-        grey = [cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for one in small]
+        grey = [enlarge(scan) for scan in digits.images[rows]]
         pixels = np.repeat(np.stack(grey)[..., None], 3, axis=3)
         parts[name] = Part(change_images(pixels, HARD, dice), digits.target[rows], rows)
     return parts

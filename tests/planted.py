@@ -63,12 +63,17 @@ def change_images(images: np.ndarray, by: Strength, dice: np.random.Generator) -
     return changed
 
 
+def enlarge(scan: np.ndarray) -> np.ndarray:
+    """One scan of 8 × 8, ink from 0 to 16, as a grey square."""
+    small = np.uint8(np.round(scan * 255 / 16))
+    return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+
+
 def make_data(seed: int, by: Strength = DATA, trained: int = TRAINED) -> FoldData:
     """Digits for training, the rest of the 1,797 beyond the first 768 for validation."""
     digits, dice = load_digits(), np.random.default_rng(seed)
     order = dice.permutation(len(digits.target))
-    small = np.uint8(np.round(digits.images[order] * 255 / 16))
-    grey = [cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for one in small]
+    grey = [enlarge(scan) for scan in digits.images[order]]
     pixels = change_images(np.repeat(np.stack(grey)[..., None], 3, axis=3), by, dice)
     data = Labelled(pixels, digits.target[order], 10)
     rows = np.arange(len(order))

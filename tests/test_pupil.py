@@ -1,9 +1,24 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import planted
+import pytest
+from sklearn.datasets import load_digits
+from small_fold import CONFIG, START, make_session
 
-from podium.learning import PseudoConfig
+from podium.competition import Competition
+from podium.config import AugmentConfig, PixelsConfig
+from podium.evidence import compare_answers
+from podium.fold_data import TrainingSet
+from podium.folds import write_folds
+from podium.learning import PredictConfig, PseudoConfig, TrainConfig
+from podium.pixels import Images
+from podium.predict import predict_probs
 from podium.pseudo import FoldPoll, Poll, Selection
 from podium.pupil import (
     Found,
@@ -13,6 +28,10 @@ from podium.pupil import (
     keep_found,
     recall_found,
 )
+from podium.rules import choose_classes
+from podium.task import encode_targets
+from podium.teacher import Lesson, label_test_part
+from podium.train import train_fold
 
 CLASSES = ("cat", "dog", "NA")
 IDS = ("a", "b", "007")
@@ -71,3 +90,71 @@ def test_words_tell_how_many_images_a_precision_takes():
     assert "at least 268 answers" in told
     assert "largest class has 144 images" in told
     assert "lower pseudo.precision" in told
+
+
+# A gain that is there: networks that learn 450 images each by heart, and see thousands more.
+
+HARD = planted.Strength(25, 0.25, 0.15, 0, 60)
+LABELLED, UNLABELLED, FOLDS = 900, 2700, 2
+LEARNING = replace(
+    CONFIG,
+    pixels=PixelsConfig(planted.SIDE, 64),
+    augment=AugmentConfig("none", flip="no"),
+    train=TrainConfig(head_epochs=0, epochs=12),
+    predict=PredictConfig(recalibrate="no"),
+)
+
+
+def draw_digits(name: str, scans: np.ndarray, count: int) -> Images:
+    """Digits that are hard to read, each scan as often as need be."""
+    digits, rows = load_digits(), np.resize(scans, count)
+    grey = [planted.enlarge(scan) for scan in digits.images[rows]]
+    pixels = np.repeat(np.stack(grey)[..., None], 3, axis=3)
+    ids = [f"{name}{row:04d}" for row in range(count)]
+    table = pd.DataFrame({"id": ids, "path": ids, "label": digits.target[rows]})
+    return Images(table, planted.change_images(pixels, HARD, np.random.default_rng(0)), [])
+
+
+def answer_folds(folder: Path, data: TrainingSet, arm: str = "pseudo") -> np.ndarray:
+    """Trains all folds of an arm, and answers out of fold: decisions [N, C]."""
+    config, named = replace(LEARNING, pseudo=PseudoConfig(arm=arm)), np.zeros(LABELLED, np.int64)
+    for fold in range(FOLDS):
+        model = train_fold(config, START, data, fold, make_session(folder)).model
+        rows = np.flatnonzero(data.folds == fold)
+        named[rows] = predict_probs(model, data.images.pixels, rows, 64).argmax(axis=1)
+    return choose_classes(named, 10)
+
+
+@pytest.mark.long
+def test_networks_that_have_seen_few_images_gain_by_the_labels_of_many(tmp_path: Path):
+    scans = np.random.default_rng(0).permutation(1797)
+    images = draw_digits("i", scans[:LABELLED], LABELLED)
+    test = draw_digits("t", scans[LABELLED:], UNLABELLED)
+    data = TrainingSet(images, np.arange(LABELLED) % FOLDS, planted.TASK)
+    run = tmp_path / "teacher"
+    answer_folds(run, data)
+    write_folds(images.table, data.folds, run / "folds.csv")
+    (run / "summary.json").write_text(json.dumps({"classes": planted.TASK.classes}))
+
+    settings = PseudoConfig(run=str(run), agreement=0.75, precision=0.6, ratio=10.0)
+    runtime: Any = SimpleNamespace(folder=tmp_path, precision="float32", devices=("cpu",))
+    sample = pd.DataFrame({"id": test.table["id"], "label": "0"})
+    competition = Competition(images.table, test.table, planted.TASK, sample, ())
+    config = replace(LEARNING, pseudo=settings)
+    report = make_session(tmp_path).report
+    taught = label_test_part(Lesson(config, runtime, competition, data, test, None), report)
+
+    control = answer_folds(tmp_path / "control", taught, "control")
+    pseudo = answer_folds(tmp_path / "pseudo", taught)
+    counts = [
+        [
+            pd.read_csv(tmp_path / arm / f"fold{fold}" / "history.csv")["updates"].iloc[-1]
+            for arm in ("control", "pseudo")
+        ]
+        for fold in range(FOLDS)
+    ]
+    assert all(one == other > 12 * 8 for one, other in counts)  # 450 images are 8 batches
+    truth = encode_targets(images.table["label"].to_numpy(), 10)
+    found = compare_answers(planted.TASK, truth, control, pseudo)
+    assert found.adopted
+    assert found.difference > 0.05
