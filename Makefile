@@ -131,9 +131,9 @@ race: setup  ## which is better, by the evidence; AUGMENT="none light" or HEAD O
 	  $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(BACKEND),--backend "$(BACKEND)") \
 	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(FROZEN),--frozen) $(if $(OUT),--out "$(OUT)") -- $(ARGS)
 
-pseudo: setup  ## do test images that a run's models label help? two arms tell; read the rules first; TEACHER=runs/a DATA OUT ARGS
+pseudo: setup  ## do test images that a run's models label help? two arms tell; read the rules first; TEACHER=runs/a SEEDS DATA OUT ARGS
 	@$(RUN) -m workbench.pseudo_race --run "$(TEACHER)" $(if $(DATA),--data "$(DATA)") \
-	  $(if $(OUT),--out "$(OUT)") -- $(ARGS)
+	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(OUT),--out "$(OUT)") -- $(ARGS)
 
 report: setup  ## runs side by side, as one page and one picture; of one run its report again; RUNS="runs/a runs/b" EVIDENCE="runs/race" OUT=file
 	@$(RUN) -m workbench.compare_runs $(RUNS) $(if $(OUT),--out "$(OUT)") $(if $(EVIDENCE),--evidence $(EVIDENCE))

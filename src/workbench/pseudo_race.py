@@ -1,6 +1,6 @@
 """Do pseudo-labels help? Two arms of a finished run's settings answer, one of them without.
 
-    make pseudo TEACHER=runs/a             ARGS="--pseudo.precision 0.95" DATA=folder OUT=folder
+    make pseudo TEACHER=runs/a          SEEDS="0 1" ARGS="--pseudo.precision 0.95" DATA OUT
 
 TEACHER is a finished run: its models label test images, each for the fold that it never saw. The
 pseudo arm trains on these too; the control arm does as many updates without them, since longer
@@ -25,7 +25,7 @@ from workbench.arms import Arm, Race, RaceError, Settings
 from workbench.dry_run import ROOT, command_line
 from workbench.paired import PairError
 from workbench.past_runs import RunsError, read_past_run
-from workbench.race import build_script, format_verdict, read_entry
+from workbench.race import build_script, format_verdict, read_entry, read_seeds
 from workbench.race_runs import Track, plan_runs, run_race
 from workbench.verdict import Entry, judge_race
 
@@ -65,6 +65,7 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--run", type=Path, required=True, help="the teacher's folder")
     parser.add_argument("--data", type=Path, help="the competition's folder; none is the teacher's")
     parser.add_argument("--out", type=Path, help="a folder; none is runs/race-pseudo")
+    parser.add_argument("--seeds", default="", help="each arm is trained with every one of them")
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
     return parser.parse_args(words[:cut]), words[cut + 1 :]
@@ -80,7 +81,8 @@ def make_pseudo_race(run: Path) -> Race:
 def lay_pseudo_track(options: argparse.Namespace, extra: Sequence[str], race: Race) -> Track:
     """What both arms share; raises RaceError, RunsError or SettingsError before anything runs."""
     given = expand_preset(parse_command_line(extra))
-    taken = sorted(given.keys() & {*OWN, "pseudo.run", "pseudo.arm"})
+    raced = {*OWN, "pseudo.run", "pseudo.arm", *(["runtime.seed"] if options.seeds else [])}
+    taken = sorted(given.keys() & raced)
     if taken:
         raise RaceError(f"ARGS sets {', '.join(taken)}, which the race itself sets; leave it out")
     settings = find_settings(options.run) | given
@@ -90,8 +92,8 @@ def lay_pseudo_track(options: argparse.Namespace, extra: Sequence[str], race: Ra
     if out == options.run.resolve() or out in options.run.resolve().parents:
         raise RaceError(f"OUT={out} holds the teacher, which must stay as it is; name another")
     out.parent.mkdir(parents=True, exist_ok=True)
-    seed = read_config(command_line(settings), {}).runtime.seed
-    track = Track(ROOT / "kernel" / "podium.py", out, settings, (seed,))
+    seeds = read_seeds(options.seeds or str(settings.get("runtime.seed", 0)))
+    track = Track(ROOT / "kernel" / "podium.py", out, settings, seeds)
     for run in plan_runs(track, race.arms, quarter=False, first=True):
         read_config(command_line(run.settings), {})  # raises what the last arm would
     return track
@@ -111,7 +113,9 @@ def find_settings(run: Path) -> Settings:
 def ask_pseudo(track: Track, race: Race) -> Question:
     """Runs both arms, and keeps the verdict in decisions.json."""
     runs, _ = run_race(track, race)
-    entries = [read_entry(run.arm, [run]) for run in runs]
+    entries = [
+        read_entry(arm.name, [run for run in runs if run.arm == arm.name]) for arm in race.arms
+    ]
     told = read_fields(track.out / PSEUDO / RECORD_FILE)
     question = judge_pseudo(race, entries, told)
     submission = track.out / question.chosen / "submission.csv"

@@ -65,8 +65,8 @@ def race(stage: Stage, tmp_path: Path) -> Callable[..., int]:
     settings = {"folds.count": 2, "folds.file": "x", "train.epochs": 3, "data.folder": "data"}
     make_run_folder(tmp_path / "teacher", settings={**settings, "gone.setting": 1})
 
-    def run(*words: str, out: str = "out") -> int:
-        own = ["--run", str(tmp_path / "teacher"), "--out", str(tmp_path / out)]
+    def run(*words: str, out: str = "out", seeds: str = "") -> int:
+        own = ["--run", str(tmp_path / "teacher"), "--out", str(tmp_path / out), "--seeds", seeds]
         return main([*own, "--", *words])
 
     return run
@@ -112,6 +112,12 @@ def test_labels_that_are_not_shown_to_help_are_left_out_though_they_be_cheaper(
     (question,) = read_questions(tmp_path / "out")
     assert question.chosen == "control"
     assert question.answer.endswith("control/submission.csv")
+
+
+def test_each_arm_is_trained_with_every_seed(race: Callable[..., int], tmp_path: Path):
+    assert race(seeds="3 4") == 0
+    folders = {path.parent.name for path in (tmp_path / "out").glob("*/oof.npz")}
+    assert folders == {"control", "control-seed4", "pseudo", "pseudo-seed4"}
 
 
 def test_arms_of_different_updates_decide_nothing(
