@@ -34,6 +34,9 @@ from podium.network import Start
 from podium.objective import compile_model
 from podium.task import Task
 
+# On the script the dry runs show this: they train, are killed and go on.
+pytestmark = pytest.mark.modules
+
 ON_JAX = keras.backend.backend() == "jax"
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (64, 20, 20, 3), dtype=np.uint8)

@@ -16,6 +16,9 @@ from podium.recalibrate import find_norms, read_statistics
 from podium.train import train_fold
 from podium.trainee import Shape, Trainee
 
+# On the script the dry runs show this: they train, are killed and go on.
+pytestmark = pytest.mark.modules
+
 # Statistics that hardly move: validation gains by clean ones.
 SLOW = replace(
     CONFIG,

@@ -17,6 +17,9 @@ from podium.events import Reporter
 from podium.predictions import Predictions, read_predictions
 from podium.questions import read_questions
 
+# On the script the dry runs show this: they train, are killed and go on.
+pytestmark = pytest.mark.modules
+
 FAST = (10, 60)  # per cent of the time that all folds need; the others are long
 
 

@@ -24,6 +24,9 @@ from podium.network import Start, build_network
 from podium.objective import compile_model
 from podium.task import Task
 
+# On the script the dry runs show this: they train, are killed and go on.
+pytestmark = pytest.mark.modules
+
 RNG = np.random.default_rng(0)
 BUILDABLE = [name for name, row in BACKBONES.items() if not name.startswith("hub:")]
 STATISTICS = re.compile("moving_mean|moving_variance")

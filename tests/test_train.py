@@ -22,6 +22,9 @@ from podium.setbacks import OutOfMemoryError
 from podium.task import Task
 from podium.train import Session, train_fold
 
+# On the script the dry runs show this: they train, are killed and go on.
+pytestmark = pytest.mark.modules
+
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
