@@ -125,7 +125,7 @@ competition → pixels → folds → augment → backbones → model → train �
    15129  Cross-validation: fold by fold, each trained on the others
    15300  The run: the stages in order
 
-Sources: sha256 c13f502db7713426aaf7704f8c1efcb4f202247900b46213bb4e4a3747aa5643
+Sources: sha256 27a20ac42911863dcfebde7ab204c74d554fdcc4bb4c75e0948ba20eaae17618
 """
 
 # ==================================================================================================
@@ -139,7 +139,7 @@ Sources: sha256 c13f502db7713426aaf7704f8c1efcb4f202247900b46213bb4e4a3747aa5643
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "c13f502db7713426aaf7704f8c1efcb4f202247900b46213bb4e4a3747aa5643"
+SOURCE = "27a20ac42911863dcfebde7ab204c74d554fdcc4bb4c75e0948ba20eaae17618"
 
 
 import atexit
@@ -14692,7 +14692,7 @@ PROOF_CSS = """
 .proof{border-top:1px solid var(--line);margin-top:1.3rem;padding-top:1.1rem}
 .proof h3{font-size:1.05rem;margin:0;display:flex;flex-wrap:wrap;gap:.3rem .7rem;align-items:center}
 .proof h3+p{color:var(--ink);font-size:.95rem;margin:.25rem 0 .9rem;max-width:52rem}
-.used{font:600 .78rem system-ui,sans-serif;padding:.15em .7em;border-radius:2em;white-space:nowrap;
+.used{font:600 .78rem system-ui,sans-serif;padding:.15em .7em;border-radius:1em;
 background:rgb(var(--hit)/.14);color:var(--valid)}.stays{background:var(--page);color:var(--soft)}
 .sides{display:grid;gap:1rem 1.5rem;grid-template-columns:minmax(0,18.5rem) minmax(0,1fr);
 align-items:start}.proof .sides+ul{margin-top:.8rem;color:var(--soft);font-size:.85rem}

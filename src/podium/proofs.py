@@ -28,7 +28,7 @@ PROOF_CSS = """
 .proof{border-top:1px solid var(--line);margin-top:1.3rem;padding-top:1.1rem}
 .proof h3{font-size:1.05rem;margin:0;display:flex;flex-wrap:wrap;gap:.3rem .7rem;align-items:center}
 .proof h3+p{color:var(--ink);font-size:.95rem;margin:.25rem 0 .9rem;max-width:52rem}
-.used{font:600 .78rem system-ui,sans-serif;padding:.15em .7em;border-radius:2em;white-space:nowrap;
+.used{font:600 .78rem system-ui,sans-serif;padding:.15em .7em;border-radius:1em;
 background:rgb(var(--hit)/.14);color:var(--valid)}.stays{background:var(--page);color:var(--soft)}
 .sides{display:grid;gap:1rem 1.5rem;grid-template-columns:minmax(0,18.5rem) minmax(0,1fr);
 align-items:start}.proof .sides+ul{margin-top:.8rem;color:var(--soft);font-size:.85rem}

@@ -211,7 +211,7 @@ def test_the_evidence_page_fits_a_phone_and_a_desktop(tmp_path: Path):
     folder = make_own_run(tmp_path, ["cat", "dog"])
     gain = count_changes(9999, 330, 210)
     long = Option("a subset of views by greed, " * 2, 0.95, gain, 1, 330, 210)
-    question = QUESTION._replace(options=(*QUESTION.options, long))
+    question = QUESTION._replace(options=(*QUESTION.options, long), chosen=long.name)
     keep_questions(folder, [question])
     assert compare_runs.main([str(folder)]) == 0
     with open_browser(color_scheme="dark") as browser:
