@@ -26,6 +26,7 @@ from podium.predictions import read_predictions
 from podium.webhook import Watch
 
 pytestmark = [
+    pytest.mark.modules,  # the dry runs run the script whole
     pytest.mark.usefixtures("untraced"),
     pytest.mark.filterwarnings("ignore:Even though the .*eagerly` option is set:UserWarning"),
 ]
