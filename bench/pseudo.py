@@ -7,8 +7,9 @@ parts. A small net learns 1,400 of them, answers 2,500 unlabelled ones through 2
 each, and learns anew with what was accepted. The first table tells how often a label is right by
 the share of views that agree on it. The second one, against a test part of 4,000: the same epochs
 without labels (naive), as many updates without labels (control), all labels, those on which all
-views agree, those that podium.pseudo selects, and the true labels. The ratios are each arm's
-accuracy over the control's.
+views agree, those that podium.pseudo selects, and the true labels. The third is of simulated worlds
+(tests/pseudo_world.py): how often the gate adopts labels that add nothing, and labels that help.
+The ratios are each arm's accuracy over the control's.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 from planted import CONFIG, LIGHT, SIDE, Strength, change_images, enlarge
+from pseudo_world import GAIN, NULL, race_arms
 from sklearn.datasets import load_digits
 
 from podium.backbones import find_backbone
@@ -166,6 +168,27 @@ def measure(seed: int) -> tuple[list, dict[str, tuple[int, float, float]]]:
     return count_bands(said.agreement, right), found
 
 
+def simulate() -> list[dict]:
+    """How often the gate adopts pseudo-labels, in worlds where the truth about them is known."""
+    worlds = [
+        ("the arms differ by luck alone", NULL, True, 600),
+        ("labels add nothing", NULL, False, 300),
+        ("labels help", GAIN, False, 40),
+    ]
+    rows = []
+    for name, world, exchanged, repeats in worlds:
+        arms = [race_arms(world, seed, exchanged=exchanged) for seed in range(repeats)]
+        found = {
+            kind: (
+                float(np.mean([getattr(one, kind).difference for one in arms])),
+                float(np.mean([getattr(one, kind).adopted for one in arms])),
+            )
+            for kind in ("naive", "fair")
+        }
+        rows.append({"world": name, "repeats": repeats} | found)
+    return rows
+
+
 def main() -> None:
     """Trains all nets and prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -181,6 +204,7 @@ def main() -> None:
     means = {name: values.mean(axis=0) for name, values in arms.items()}
     control = next(name for name in arms if name.startswith("control"))
     ratios = {name: float(mean[2] / means[control][2]) for name, mean in means.items()}
+    worlds = simulate()
     if options.json:
         shown = [
             {"agreement": name, "n": n, "precision": right / max(n, 1)} for name, n, right in bands
@@ -189,7 +213,7 @@ def main() -> None:
             {"arm": name, "labels": mean[0], "right": np.nan_to_num(mean[1]), "accuracy": mean[2]}
             for name, mean in means.items()
         ]
-        print(json.dumps({"bands": shown, "arms": results, "ratios": ratios}))
+        print(json.dumps({"bands": shown, "arms": results, "worlds": worlds, "ratios": ratios}))
         return
     print(f"| share of {VIEWS} views that agree | n | precision |\n|---|---|---|")
     for name, n, right in bands:
@@ -202,6 +226,13 @@ def main() -> None:
         spread = values[:, 2].std(ddof=1) if len(values) > 1 else 0.0
         gain = accuracy - means[control][2]
         print(f"| {name} | {count:.0f} | {share} | {accuracy:.4f} | {spread:.4f} | {gain:+.4f} |")
+    print(
+        "\n| world | repeats | gain over the same epochs, adopted | over as many updates, adopted |"
+    )
+    print("|---|---|---|---|")
+    for row in worlds:
+        cells = [f"{gain:+.4f}, {share:.1%}" for gain, share in (row["naive"], row["fair"])]
+        print(f"| {row['world']} | {row['repeats']} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
