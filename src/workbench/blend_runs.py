@@ -121,10 +121,12 @@ def ask(members: PastMembers, choice: Choice) -> Question:
             f"it has over the mean a {figures}"
         )
     else:
-        words = (
-            f"The same for all: {metric} {scores[plain]:.4f}. Weights that were chosen without the "
-            f"images that are answered have over the mean a {figures}; a true gain of "
-            f"{found.detectable:.4f} would be shown four times in five"
+        words = f"The same for all: {metric} {scores[plain]:.4f}. "
+        words += (
+            f"Weights that were chosen without the images that are answered have over the mean a "
+            f"{figures}; a true gain of {found.detectable:.4f} would be shown four times in five"
+            if found.detectable
+            else "No other weights answer any image otherwise"
         )
     return Question(
         "weights",

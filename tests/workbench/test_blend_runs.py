@@ -117,6 +117,13 @@ def test_a_blend_is_a_run_that_can_be_compared_and_blended_again(
     assert blend([out, good_and_bad[0]], tmp_path / "again") == 0
 
 
+def test_of_runs_that_answer_alike_no_gain_is_told(tmp_path: Path):
+    folders = [make_member(tmp_path / name, 0) for name in "ab"]
+    assert blend(folders, tmp_path / "blend") == 0
+    (question,) = read_questions(tmp_path / "blend")
+    assert question.answer.endswith("No other weights answer any image otherwise")
+
+
 def test_other_folds_are_said_and_the_first_runs_are_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
