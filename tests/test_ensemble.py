@@ -228,13 +228,13 @@ def test_nested_choice_is_not_below_uniform_where_a_bad_member_is_too_sure():
 def test_the_simulation_gives_the_reference_s_figures_and_nested_choice_loses_nothing(case):
     """Both are means over 20 repeats, so their difference has twice the variance of either.
 
-    Of 70 figures one in a thousand may be so far out by chance.
+    Three standard errors of that: of 70 figures one would be further out in one run of six.
     """
     found = measure_case(case, 20)
     print(case.name, {name: values.mean(axis=0) for name, values in found.items()})
     for name, known in zip(found, case.known, strict=False):
         apart = np.abs(found[name].mean(axis=0) - known)
-        assert (apart <= 4.3 * np.sqrt(2) * find_errors(found[name]) + 1e-4).all(), name
+        assert (apart <= 3 * np.sqrt(2) * find_errors(found[name]) + 1e-4).all(), name
     for name, (gain, error) in compare_with_uniform(found).items():
         assert gain >= -error, name
 
