@@ -38,7 +38,7 @@ from podium.batches import order_epoch
 from podium.learning import ModelConfig, PseudoConfig
 from podium.model import build_model
 from podium.network import Start
-from podium.predict import softmax
+from podium.predict import take_probs
 from podium.pseudo import FoldPoll, Poll, count_bands, poll_views, select_labels
 
 HARD = Strength(25, 0.25, 0.15, 0, 60)
@@ -104,7 +104,8 @@ def learn(part: Part, updates: int, seed: int) -> keras.Model:
 
 def answer(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Probabilities [N, C]."""
-    return softmax(np.asarray(model.predict(images, batch_size=500, verbose=0)))
+    logits = np.asarray(model.predict(images, batch_size=500, verbose=0))
+    return take_probs(logits, exclusive=True)
 
 
 def poll(model: keras.Model, images: np.ndarray, seed: int) -> Poll:

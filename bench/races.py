@@ -30,7 +30,7 @@ from podium.normalise import scale_pixels, turn_grey
 from podium.override import override
 from podium.questions import Question
 from podium.rules import apply_rule, plain_rule
-from podium.predict import softmax
+from podium.predict import take_probs
 from podium.task import Task, encode_targets
 from workbench.arms import Arm, make_race
 from workbench.paired import Answered
@@ -148,7 +148,8 @@ def answer_folds(arm: Arm, drawn: tuple[np.ndarray, np.ndarray, np.ndarray], see
         rows, dice = np.flatnonzero(sites != site), np.random.default_rng(trained)
         order = np.concatenate([dice.permutation(rows) for _ in range(EPOCHS)])
         model.fit(pixels[order], targets[order], BATCH, shuffle=False, verbose=0)
-        probs[sites == site] = softmax(model.predict(pixels[sites == site], BATCH, verbose=0))
+        logits = model.predict(pixels[sites == site], BATCH, verbose=0)
+        probs[sites == site] = take_probs(logits, exclusive=True)
     ids = [f"{row:03d}" for row in range(IMAGES)]
     return Answered(TASK, ids, targets, apply_rule(plain_rule(TASK), probs), sites)
 

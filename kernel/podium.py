@@ -34,98 +34,98 @@ competition → pixels → folds → augment → backbones → model → train �
     2733  Greedy: weights by steps that each add the member that helps the metric most
     2844  Blends: what several models, or several views of an image, answer together
     3015  Ensemble: which blend of members is used, and whether any earns the place of the plain one
-    3209  Inputs: where the competition's files are
-    3416  Tables: which one is about training images, and what its columns are
-    3639  Annotations: the JSON of COCO as a table
-    3690  Labels: what each training image shows
-    3870  Archives: images that lie in zips or TFRecords alone
-    4005  Sample: the ids that are asked for, and their images
-    4084  Classes: their names and their order
-    4166  Asked: what the sample submission wants to know of each image
-    4347  Solution: what the test images show, where that is known
-    4395  Draws: a part of the images for rehearsals, and a test part where there is none
-    4444  Competition: from its files to one image table
-    4619  Decode: one image file to an upright square of uint8
-    4790  Cache: where decoded squares are kept
-    5002  Pixels: from image files to squares of uint8
-    5134  Duplicates: images that are nearly the same
-    5370  Folds: every training image is validated once, by a model that never saw it
-    5585  Tells: how well the values of a column alone tell the labels of images
-    5662  Leaks: what would make a score look better than the network is
-    5882  Split: training images to folds, near-duplicates together, and what may leak across
-    5946  Composes: chains of albumentations' transforms, by name or of the user's own
-    6168  Policies: what training images go through, by name
-    6244  Augmentation: what the device does to training images
-    6307  Workers: processes that run a Compose
-    6431  Crew: the workers of one fold, on all cores
-    6605  Mixing: two images and their targets in one
-    6678  Sharing: one batch over all devices, of all hosts
-    6730  Batches: from stored squares to what a training step takes
-    6933  Pace: whether the device waits for its images, or they for the device
-    6972  Handles: where pretrained weights lie
-    7075  Backbones: the table of networks that turn pixels into features
-    7214  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    7256  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7323  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7549  Network: the backbone built, as its row of the table says
-    7626  Weights: what the backbone starts from
-    7807  Freezing: which variables train, and how fast
-    7940  Model: augment, normalise, backbone, head
-    8037  Prediction: from a trained model to class probabilities
-    8092  Views: the same images, seen another way
-    8228  Adaptive: more views only for images that are still undecided
-    8314  Marks: how well a model answers images whose labels are known
-    8338  Recipe: what learning takes where the settings leave it open
-    8465  Schedule: how fast the weights move
-    8559  Optimizers: gradients to updates, at rates that are known beforehand
-    8697  Objective: what training minimises, and what it is told to show
-    8772  Checkpoint: all that a fold has learned so far, in one file
-    8985  Range test: which learning rates a network bears
-    9100  Pseudo-labels: test images of which a model is sure, as training images
-    9293  Fold data: what one fold trains on, and what validates it
-    9398  Recalibrate: batch norm's statistics, taken anew
-    9608  Truth: why a network answers new images worse than those it learned
-    9792  FixRes: larger images answer than were learned
-    9858  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9927  Budget: what still fits before the deadline
-   10168  Stretch: some updates in one go, watched
-   10248  Planner: what the run's parts cost, and how far each fold may go
-   10364  Epochs: how far a fold has got, and what comes next
-   10504  Diary: one row of figures for each epoch of a fold, as it goes
-   10620  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10690  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10736  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10821  Training: one fold, in two phases, and through what may come between
-   11107  Looks: what a fold's model says of the same images, seen in several ways
-   11298  Inference: the models of an earlier run answer a competition's test part
-   11446  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11571  Teacher: a finished run of the same images and folds labels test images
-   11705  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11846  Submission: answers laid out as the sample is
-   11908  Card: the run at a glance, as a phone shows it
-   12140  Post: one request to a webhook, within a hard limit
-   12294  Sinks: who is told of the run, and in which words
-   12484  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12724  Delivery: from the record to a sink, at least once
-   12924  Address: which sink an address stands for
-   13030  Webhook: finds where the run is to be told, and tells it there
-   13183  Histories: what each fold wrote down of its epochs
-   13267  Curves: one picture of all folds so far, for a phone
-   13316  Summary: the run in figures
-   13491  Results: what a run leaves in its folder, and what it must not leave of another
-   13605  Resume: a run that was cut off goes on where it was
-   13830  Record: what a run folder holds, as far as the run has got
-   13916  Test-time augmentation: whether several views of an image answer better than one
-   14148  Adoption: several views of the test part, where they are shown to help
-   14359  Page: the pieces that the report is made of
-   14502  Panels: how each fold learned, drawn one below the other
-   14679  Proofs: the evidence page, one block a question
-   14854  Mistakes: which classes a run mixes up, and the images it got most wrong
-   14936  Report: one page that shows the run
-   15129  Cross-validation: fold by fold, each trained on the others
-   15300  The run: the stages in order
+    3216  Inputs: where the competition's files are
+    3423  Tables: which one is about training images, and what its columns are
+    3646  Annotations: the JSON of COCO as a table
+    3697  Labels: what each training image shows
+    3877  Archives: images that lie in zips or TFRecords alone
+    4012  Sample: the ids that are asked for, and their images
+    4091  Classes: their names and their order
+    4173  Asked: what the sample submission wants to know of each image
+    4354  Solution: what the test images show, where that is known
+    4402  Draws: a part of the images for rehearsals, and a test part where there is none
+    4451  Competition: from its files to one image table
+    4626  Decode: one image file to an upright square of uint8
+    4797  Cache: where decoded squares are kept
+    5009  Pixels: from image files to squares of uint8
+    5141  Duplicates: images that are nearly the same
+    5377  Folds: every training image is validated once, by a model that never saw it
+    5592  Tells: how well the values of a column alone tell the labels of images
+    5669  Leaks: what would make a score look better than the network is
+    5889  Split: training images to folds, near-duplicates together, and what may leak across
+    5953  Composes: chains of albumentations' transforms, by name or of the user's own
+    6175  Policies: what training images go through, by name
+    6251  Augmentation: what the device does to training images
+    6314  Workers: processes that run a Compose
+    6438  Crew: the workers of one fold, on all cores
+    6612  Mixing: two images and their targets in one
+    6685  Sharing: one batch over all devices, of all hosts
+    6737  Batches: from stored squares to what a training step takes
+    6940  Pace: whether the device waits for its images, or they for the device
+    6979  Handles: where pretrained weights lie
+    7082  Backbones: the table of networks that turn pixels into features
+    7221  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7263  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7330  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7556  Network: the backbone built, as its row of the table says
+    7633  Weights: what the backbone starts from
+    7814  Freezing: which variables train, and how fast
+    7947  Model: augment, normalise, backbone, head
+    8044  Prediction: from a trained model to class probabilities
+    8095  Views: the same images, seen another way
+    8231  Adaptive: more views only for images that are still undecided
+    8317  Marks: how well a model answers images whose labels are known
+    8341  Recipe: what learning takes where the settings leave it open
+    8468  Schedule: how fast the weights move
+    8562  Optimizers: gradients to updates, at rates that are known beforehand
+    8700  Objective: what training minimises, and what it is told to show
+    8775  Checkpoint: all that a fold has learned so far, in one file
+    8988  Range test: which learning rates a network bears
+    9103  Pseudo-labels: test images of which a model is sure, as training images
+    9296  Fold data: what one fold trains on, and what validates it
+    9401  Recalibrate: batch norm's statistics, taken anew
+    9611  Truth: why a network answers new images worse than those it learned
+    9795  FixRes: larger images answer than were learned
+    9861  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9930  Budget: what still fits before the deadline
+   10171  Stretch: some updates in one go, watched
+   10251  Planner: what the run's parts cost, and how far each fold may go
+   10367  Epochs: how far a fold has got, and what comes next
+   10507  Diary: one row of figures for each epoch of a fold, as it goes
+   10623  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10693  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10739  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10824  Training: one fold, in two phases, and through what may come between
+   11110  Looks: what a fold's model says of the same images, seen in several ways
+   11301  Inference: the models of an earlier run answer a competition's test part
+   11449  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11574  Teacher: a finished run of the same images and folds labels test images
+   11708  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11849  Submission: answers laid out as the sample is
+   11911  Card: the run at a glance, as a phone shows it
+   12143  Post: one request to a webhook, within a hard limit
+   12297  Sinks: who is told of the run, and in which words
+   12487  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12727  Delivery: from the record to a sink, at least once
+   12927  Address: which sink an address stands for
+   13033  Webhook: finds where the run is to be told, and tells it there
+   13186  Histories: what each fold wrote down of its epochs
+   13270  Curves: one picture of all folds so far, for a phone
+   13319  Summary: the run in figures
+   13494  Results: what a run leaves in its folder, and what it must not leave of another
+   13608  Resume: a run that was cut off goes on where it was
+   13833  Record: what a run folder holds, as far as the run has got
+   13919  Test-time augmentation: whether several views of an image answer better than one
+   14151  Adoption: several views of the test part, where they are shown to help
+   14362  Page: the pieces that the report is made of
+   14505  Panels: how each fold learned, drawn one below the other
+   14682  Proofs: the evidence page, one block a question
+   14857  Mistakes: which classes a run mixes up, and the images it got most wrong
+   14939  Report: one page that shows the run
+   15132  Cross-validation: fold by fold, each trained on the others
+   15303  The run: the stages in order
 
-Sources: sha256 27a20ac42911863dcfebde7ab204c74d554fdcc4bb4c75e0948ba20eaae17618
+Sources: sha256 94acb3d13424096ce7bb3315127f03a1e11c0b5e85c98e872f4be957b612b898
 """
 
 # ==================================================================================================
@@ -139,7 +139,7 @@ Sources: sha256 27a20ac42911863dcfebde7ab204c74d554fdcc4bb4c75e0948ba20eaae17618
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "27a20ac42911863dcfebde7ab204c74d554fdcc4bb4c75e0948ba20eaae17618"
+SOURCE = "94acb3d13424096ce7bb3315127f03a1e11c0b5e85c98e872f4be957b612b898"
 
 
 import atexit
@@ -3088,14 +3088,17 @@ class Nest:
     def choose(self, names: Sequence[str], left: Parts = frozenset()) -> str:
         """The candidate of the best answers without the parts left out; of equals the first."""
         rows = ~np.isin(self.parts, list(left))
-        sign = 1 if METRICS[self.task.metric].higher_is_better else -1
 
         def rate(name: str) -> float:
             answers = self.decide(self.answer(name, left)[rows])
-            score = sign * score_answers(self.task, self.targets[rows], answers)
-            return score if np.isfinite(score) else -np.inf
+            return self.rate(score_answers(self.task, self.targets[rows], answers))
 
         return max(names, key=rate)
+
+    def rate(self, score: float) -> float:
+        """A score as one that is higher for what is better; the lowest where it is no number."""
+        sign = 1 if METRICS[self.task.metric].higher_is_better else -1
+        return sign * score if np.isfinite(score) else -np.inf
 
     def decide(self, probs: Answers) -> NDArray[np.float32]:
         """The answers that the metric takes, by the plain rule."""
@@ -3114,17 +3117,19 @@ def choose_blend(
     Where it does not, the candidate that is best over all folds is fitted on all. Of one fold alone
     there is nothing to choose by. Raises ValueError on what has no score.
     """
-    plain, *others = fits
     nest = Nest(task, targets, members, divide(folds), fits)
+    plain = next(iter(fits))
     if len(nest.present) == 1:
         return keep_plain(nest, plain)
     usual, chosen = nest.answer(plain), nest.answer_chosen()
-    found = compare_chosen(nest, usual, chosen, [nest.answer(one) for one in others])
-    options = (weigh_option(nest, plain, None), *(weigh_option(nest, one, usual) for one in others))
+    others = {name: nest.answer(name) for name in fits if name != plain}
+    found = compare_chosen(nest, usual, chosen, list(others.values()))
+    options = [weigh_option(nest, plain, usual, None)]
+    options += [weigh_option(nest, name, probs, usual) for name, probs in others.items()]
     if not found.adopted:
-        return Choice(plain, nest.fit(plain), usual, options, found)
-    name = nest.choose(others)
-    return Choice(name, nest.fit(name), chosen, options, found)
+        return Choice(plain, nest.fit(plain), usual, tuple(options), found)
+    name = max(options[1:], key=lambda option: nest.rate(option.score)).name
+    return Choice(name, nest.fit(name), chosen, tuple(options), found)
 
 
 def divide(folds: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -3194,9 +3199,11 @@ def find_luck(gains: Doubles, images: int) -> Doubles:
     return np.asarray((centred / errors[rivals, None]).max(axis=0))
 
 
-def weigh_option(nest: Nest, name: str, usual: NDArray[np.float32] | None) -> Option:
+def weigh_option(
+    nest: Nest, name: str, probs: NDArray[np.float32], usual: NDArray[np.float32] | None
+) -> Option:
     """A candidate's score, and its gain over the usual answers, which the plain one has not."""
-    answers = nest.decide(nest.answer(name))
+    answers = nest.decide(probs)
     score = score_answers(nest.task, nest.targets, answers)
     if usual is None:
         return Option(name, score)
@@ -8059,7 +8066,7 @@ def predict_probs(
     # nothing, so it says that all classes are equally likely.
     known = np.isfinite(logits).all(axis=1, keepdims=True)
     logits = np.where(known, logits, np.float32(0))
-    return softmax(logits) if exclusive else sigmoid(logits)
+    return take_probs(logits, exclusive=exclusive)
 
 
 def predict_images(
@@ -8077,16 +8084,12 @@ def predict_images(
     return Predictions(ids, probs)
 
 
-def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turns each logit into a probability of its own, in double precision."""
-    return np.asarray(expit(logits.astype(np.float64)), np.float32)
+def take_probs(logits: NDArray[np.float32], *, exclusive: bool) -> NDArray[np.float32]:
+    """Turns logits [N, C] into probabilities, in double precision so that rows sum to one.
 
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turns logits [N, C] into probabilities, in double precision so that rows sum to one."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    odds = np.exp(shifted)
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
+    Where classes do not exclude each other, each logit makes a probability of its own.
+    """
+    return np.asarray(squash(logits.astype(np.float64), exclusive), np.float32)
 
 
 # ==================================================================================================

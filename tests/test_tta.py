@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from podium.looks import Looks
-from podium.predict import softmax
+from podium.predict import take_probs
 from podium.task import MetricName, Task
 from podium.tta import Judgement, find_broken, judge_looks, withdraw
 
@@ -22,7 +22,7 @@ def draw_truth(images: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.rando
 
 
 def make_looks(logits: list[np.ndarray], names: tuple[str, ...] = NAMES) -> Looks:
-    probs = np.stack([softmax(np.float32(one)) for one in logits])
+    probs = np.stack([take_probs(np.float32(one), exclusive=True) for one in logits])
     ids = np.array([f"{row:04}" for row in range(probs.shape[1])])
     seconds, taken = np.full(len(probs), 0.01), np.ones(len(probs))
     return Looks(ids, names[: len(probs)], probs, seconds, taken, np.zeros(len(ids), bool))

@@ -98,14 +98,17 @@ class Nest:
     def choose(self, names: Sequence[str], left: Parts = frozenset()) -> str:
         """The candidate of the best answers without the parts left out; of equals the first."""
         rows = ~np.isin(self.parts, list(left))
-        sign = 1 if METRICS[self.task.metric].higher_is_better else -1
 
         def rate(name: str) -> float:
             answers = self.decide(self.answer(name, left)[rows])
-            score = sign * score_answers(self.task, self.targets[rows], answers)
-            return score if np.isfinite(score) else -np.inf
+            return self.rate(score_answers(self.task, self.targets[rows], answers))
 
         return max(names, key=rate)
+
+    def rate(self, score: float) -> float:
+        """A score as one that is higher for what is better; the lowest where it is no number."""
+        sign = 1 if METRICS[self.task.metric].higher_is_better else -1
+        return sign * score if np.isfinite(score) else -np.inf
 
     def decide(self, probs: Answers) -> NDArray[np.float32]:
         """The answers that the metric takes, by the plain rule."""
@@ -124,17 +127,19 @@ def choose_blend(
     Where it does not, the candidate that is best over all folds is fitted on all. Of one fold alone
     there is nothing to choose by. Raises ValueError on what has no score.
     """
-    plain, *others = fits
     nest = Nest(task, targets, members, divide(folds), fits)
+    plain = next(iter(fits))
     if len(nest.present) == 1:
         return keep_plain(nest, plain)
     usual, chosen = nest.answer(plain), nest.answer_chosen()
-    found = compare_chosen(nest, usual, chosen, [nest.answer(one) for one in others])
-    options = (weigh_option(nest, plain, None), *(weigh_option(nest, one, usual) for one in others))
+    others = {name: nest.answer(name) for name in fits if name != plain}
+    found = compare_chosen(nest, usual, chosen, list(others.values()))
+    options = [weigh_option(nest, plain, usual, None)]
+    options += [weigh_option(nest, name, probs, usual) for name, probs in others.items()]
     if not found.adopted:
-        return Choice(plain, nest.fit(plain), usual, options, found)
-    name = nest.choose(others)
-    return Choice(name, nest.fit(name), chosen, options, found)
+        return Choice(plain, nest.fit(plain), usual, tuple(options), found)
+    name = max(options[1:], key=lambda option: nest.rate(option.score)).name
+    return Choice(name, nest.fit(name), chosen, tuple(options), found)
 
 
 def divide(folds: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -204,9 +209,11 @@ def find_luck(gains: Doubles, images: int) -> Doubles:
     return np.asarray((centred / errors[rivals, None]).max(axis=0))
 
 
-def weigh_option(nest: Nest, name: str, usual: NDArray[np.float32] | None) -> Option:
+def weigh_option(
+    nest: Nest, name: str, probs: NDArray[np.float32], usual: NDArray[np.float32] | None
+) -> Option:
     """A candidate's score, and its gain over the usual answers, which the plain one has not."""
-    answers = nest.decide(nest.answer(name))
+    answers = nest.decide(probs)
     score = score_answers(nest.task, nest.targets, answers)
     if usual is None:
         return Option(name, score)

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from podium.batches import Labelled, make_eval_batches
 from podium.cache import Pixels
+from podium.members import squash
 from podium.pixels import Images
 from podium.predictions import Predictions
 from podium.sharing import answer_everywhere
@@ -32,7 +32,7 @@ def predict_probs(
     # nothing, so it says that all classes are equally likely.
     known = np.isfinite(logits).all(axis=1, keepdims=True)
     logits = np.where(known, logits, np.float32(0))
-    return softmax(logits) if exclusive else sigmoid(logits)
+    return take_probs(logits, exclusive=exclusive)
 
 
 def predict_images(
@@ -50,13 +50,9 @@ def predict_images(
     return Predictions(ids, probs)
 
 
-def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turns each logit into a probability of its own, in double precision."""
-    return np.asarray(expit(logits.astype(np.float64)), np.float32)
+def take_probs(logits: NDArray[np.float32], *, exclusive: bool) -> NDArray[np.float32]:
+    """Turns logits [N, C] into probabilities, in double precision so that rows sum to one.
 
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turns logits [N, C] into probabilities, in double precision so that rows sum to one."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    odds = np.exp(shifted)
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
+    Where classes do not exclude each other, each logit makes a probability of its own.
+    """
+    return np.asarray(squash(logits.astype(np.float64), exclusive), np.float32)

@@ -58,6 +58,13 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--backbone", help="a name from the table of backbones; none is tiny")
     parser.add_argument("--backend", choices=("tensorflow", "jax"), help="jax rehearses a TPU")
     parser.add_argument("--solution", type=Path, help="true labels of the test part, a CSV")
+    return read_options(parser, argv)
+
+
+def read_options(
+    parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """Reads our own options, and leaves the settings that follow `--`; DATA must be a folder."""
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:cut])

@@ -33,7 +33,7 @@ from podium.objective import compile_model
 from podium.optimizers import make_optimizer, set_rates
 from podium.override import read_config
 from podium.pixels import Images, read_images
-from podium.predict import sigmoid, softmax
+from podium.predict import take_probs
 from podium.predictions import Predictions, join_predictions, write_predictions
 from podium.recipe import settle_recipe
 from podium.resume import digest_parts
@@ -190,14 +190,14 @@ def train_head(
     schedule = make_schedule(config.schedule, config.schedule.head_lr or 0.0, epochs * steps)
     model = build_head(config, data, seed, epochs * steps)
     set_rates(model.optimizer, schedule.rates(0, epochs * steps))
-    squash = softmax if task.exclusive else sigmoid
     rows, probs = list[dict[str, Any]](), np.zeros((0, 0), np.float32)
     for epoch in range(epochs):
         order, began = order_epoch(training, size, seed, epoch).ravel(), time.monotonic()
         shown = data.targets[order].astype(np.float32)
         fitted = model.fit(data.features[order], shown, size, shuffle=False, verbose=0).history
         seconds = time.monotonic() - began
-        probs = squash(model.predict(data.features[held], size, verbose=0))
+        logits = model.predict(data.features[held], size, verbose=0)
+        probs = take_probs(logits, exclusive=task.exclusive)
         rows.append(
             {
                 "phase": "all",

@@ -15,6 +15,7 @@ from podium.inputs import CompetitionError
 from podium.override import SettingsError, override, parse_command_line
 from podium.policies import POLICIES
 from workbench.demo import DEMO_SETTINGS, make_demo
+from workbench.dry_run import read_options
 from workbench.exhibits import make_gallery
 from workbench.gallery_page import render_gallery
 
@@ -49,14 +50,10 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--policies", default="", help="names between spaces; none is all")
     parser.add_argument("--images", type=int, default=8, help=f"shown, at most {MOST_IMAGES}")
     parser.add_argument("--out", type=Path, default=PAGE, help="where the page is written")
-    words = list(argv)
-    cut = words.index("--") if "--" in words else len(words)
-    options = parser.parse_args(words[:cut])
-    if options.data and not options.data.is_dir():
-        parser.error(f"DATA={options.data} is not a folder")
+    options, extra = read_options(parser, argv)
     if not 1 <= options.images <= MOST_IMAGES:
         parser.error(f"IMAGES={options.images} must be 1 to {MOST_IMAGES}")
-    return options, words[cut + 1 :]
+    return options, extra
 
 
 def choose_config(data: Path | None, extra: Sequence[str]) -> Config:

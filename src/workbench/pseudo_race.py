@@ -9,24 +9,30 @@ arm and decisions.json. Some competitions forbid such labels: read the rules fir
 """
 
 import argparse
-import fcntl
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from podium.knobs import list_knobs
-from podium.override import SettingsError, expand_preset, parse_command_line, read_config
+from podium.override import expand_preset, parse_command_line
 from podium.pseudo import Band
 from podium.pupil import RECORD_FILE, RULE_RISK, describe_bands
 from podium.questions import Question, keep_questions
 from podium.record import read_fields
 from workbench.arms import Arm, Race, RaceError, Settings
-from workbench.dry_run import ROOT, command_line
-from workbench.paired import PairError
-from workbench.past_runs import RunsError, read_past_run
-from workbench.race import build_script, format_verdict, read_entry, read_seeds
-from workbench.race_runs import Track, plan_runs, run_race
+from workbench.dry_run import read_options
+from workbench.past_runs import read_past_run
+from workbench.race import (
+    build_script,
+    hold_track,
+    open_track,
+    read_entry,
+    refuse_taken,
+    tell_verdict,
+)
+from workbench.race_runs import Track, run_race
 from workbench.verdict import Entry, judge_race
 
 CONTROL, PSEUDO = "control", "pseudo"
@@ -37,24 +43,18 @@ PLACES = ("data.folder", "data.sample_submission", "data.solution")
 
 def main(argv: Sequence[str]) -> int:
     """Runs both arms and prints the verdict; what cannot be run is one line and the code 1."""
-    options, extra = parse_options(argv)
-    try:
-        race = make_pseudo_race(options.run)
-        track = lay_pseudo_track(options, extra, race)
-        with (track.out.parent / f"{track.out.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            build_script()
-            question = ask_pseudo(track, race)
-    except BlockingIOError:
-        print(f"Refused: another race is writing to {track.out}", file=sys.stderr)
-        return 1
-    except (PairError, RaceError, RunsError, SettingsError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 1
-    print(format_verdict(question))
+    return tell_verdict(partial(race_labels, *parse_options(argv)))
+
+
+def race_labels(options: argparse.Namespace, extra: Sequence[str]) -> tuple[Question, str]:
+    """Runs both arms: the question with the verdict, and the runs to look at; raises EXPECTED."""
+    race = make_pseudo_race(options.run)
+    track = lay_pseudo_track(options, extra, race)
+    with hold_track(track):
+        build_script()
+        question = ask_pseudo(track, race)
     arms = " ".join(str(track.out / arm.folder) for arm in race.arms)
-    print(f'Runs side by side: make report RUNS="{arms}" EVIDENCE="{track.out}"')
-    return 0
+    return question, f'RUNS="{arms}" EVIDENCE="{track.out}"'
 
 
 def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -66,9 +66,7 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--data", type=Path, help="the competition's folder; none is the teacher's")
     parser.add_argument("--out", type=Path, help="a folder; none is runs/race-pseudo")
     parser.add_argument("--seeds", default="", help="each arm is trained with every one of them")
-    words = list(argv)
-    cut = words.index("--") if "--" in words else len(words)
-    return parser.parse_args(words[:cut]), words[cut + 1 :]
+    return read_options(parser, argv)
 
 
 def make_pseudo_race(run: Path) -> Race:
@@ -81,21 +79,16 @@ def make_pseudo_race(run: Path) -> Race:
 def lay_pseudo_track(options: argparse.Namespace, extra: Sequence[str], race: Race) -> Track:
     """What both arms share; raises RaceError, RunsError or SettingsError before anything runs."""
     given = expand_preset(parse_command_line(extra))
-    raced = {*OWN, "pseudo.run", "pseudo.arm", *(["runtime.seed"] if options.seeds else [])}
-    taken = sorted(given.keys() & raced)
-    if taken:
-        raise RaceError(f"ARGS sets {', '.join(taken)}, which the race itself sets; leave it out")
+    refuse_taken(given, {*OWN, "pseudo.run", "pseudo.arm"}, options.seeds)
     settings = find_settings(options.run) | given
     if options.data:
         settings["data.folder"] = options.data.resolve()
-    out = (options.out or ROOT / "runs" / "race-pseudo").resolve()
-    if out == options.run.resolve() or out in options.run.resolve().parents:
-        raise RaceError(f"OUT={out} holds the teacher, which must stay as it is; name another")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    seeds = read_seeds(options.seeds or str(settings.get("runtime.seed", 0)))
-    track = Track(ROOT / "kernel" / "podium.py", out, settings, seeds)
-    for run in plan_runs(track, race.arms, quarter=False, first=True):
-        read_config(command_line(run.settings), {})  # raises what the last arm would
+    track = open_track(settings, options.seeds, options.out, race)
+    teacher = options.run.resolve()
+    if track.out in (teacher, *teacher.parents):
+        raise RaceError(
+            f"OUT={track.out} holds the teacher, which must stay as it is; name another"
+        )
     return track
 
 

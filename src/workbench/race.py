@@ -15,7 +15,9 @@ import argparse
 import fcntl
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +25,7 @@ import pandas as pd
 from podium.override import SettingsError, expand_preset, parse_command_line, read_config
 from podium.questions import Question, keep_questions
 from workbench.arms import READERS, Race, RaceError, Settings, make_race
-from workbench.dry_run import ROOT, choose_settings, command_line
+from workbench.dry_run import ROOT, choose_settings, command_line, read_options
 from workbench.frozen_race import run_frozen
 from workbench.paired import PairError, read_answered
 from workbench.past_runs import MOST_RUNS, RunsError, read_past_run
@@ -42,26 +44,46 @@ EXPECTED = (PairError, RaceError, RunsError, SettingsError)
 
 def main(argv: Sequence[str]) -> int:
     """Runs a race and prints its verdict; what cannot be raced is one line and the code 1."""
-    options, extra = parse_options(argv)
+    return tell_verdict(partial(ask_race, *parse_options(argv)))
+
+
+def tell_verdict(ask: Callable[[], tuple[Question, str]]) -> int:
+    """Prints what a race answers, and what make report is to be asked for; returns the exit code.
+
+    What cannot be raced is one line and the code 1.
+    """
     try:
-        race = make_race({name: getattr(options, name) for name in READERS})
-        if options.frozen and race.name != "head":
-            raise RaceError("FROZEN=1 is for HEAD alone: other arms change the features")
-        track = lay_track(options, extra, race)
-        with (track.out.parent / f"{track.out.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            question = run_and_judge(track, race, frozen=options.frozen)
-    except BlockingIOError:
-        print(f"Refused: another race is writing to {track.out}", file=sys.stderr)
-        return 1
+        question, shown = ask()
     except EXPECTED as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 1
     print(format_verdict(question))
+    print(f"Runs side by side: make report {shown}")
+    return 0
+
+
+def ask_race(options: argparse.Namespace, extra: Sequence[str]) -> tuple[Question, str]:
+    """Runs a race: its question with the verdict, and the runs to look at; raises EXPECTED."""
+    race = make_race({name: getattr(options, name) for name in READERS})
+    if options.frozen and race.name != "head":
+        raise RaceError("FROZEN=1 is for HEAD alone: other arms change the features")
+    track = lay_track(options, extra, race)
+    with hold_track(track):
+        question = run_and_judge(track, race, frozen=options.frozen)
     shown = {option.name for option in question.options[:MOST_RUNS]}
     arms = " ".join(str(track.out / arm.folder) for arm in race.arms if arm.name in shown)
-    print(f'Runs side by side: make report RUNS="{arms}"')
-    return 0
+    return question, f'RUNS="{arms}"'
+
+
+@contextmanager
+def hold_track(track: Track) -> Iterator[None]:
+    """Keeps other races from the folder; raises RaceError if one is there already."""
+    with (track.out.parent / f"{track.out.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RaceError(f"another race is writing to {track.out}") from None
+        yield
 
 
 def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -78,29 +100,33 @@ def parse_options(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", default="", help="each arm is trained with every one of them")
     parser.add_argument("--frozen", action="store_true", help="heads on features computed once")
     parser.set_defaults(solution=None)
-    words = list(argv)
-    cut = words.index("--") if "--" in words else len(words)
-    options = parser.parse_args(words[:cut])
-    if options.data and not options.data.is_dir():
-        parser.error(f"DATA={options.data} is not a folder")
-    return options, words[cut + 1 :]
+    return read_options(parser, argv)
 
 
 def lay_track(options: argparse.Namespace, extra: Sequence[str], race: Race) -> Track:
     """What all arms have in common; raises RaceError or SettingsError before anything runs."""
     given = expand_preset(parse_command_line(extra))
     raced = {name for arm in race.arms for name in arm.settings} | {"runtime.folder"}
-    raced |= {"runtime.resume", *(["runtime.seed"] if options.seeds else [])}
-    taken = sorted(given.keys() & raced)
+    refuse_taken(given, raced | {"runtime.resume"}, options.seeds)
+    settings = expand_preset(WHOLE | choose_settings(options)) | given
+    return open_track(settings, options.seeds, options.out, race)
+
+
+def refuse_taken(given: Settings, raced: Set[str], seeds: str) -> None:
+    """Raises RaceError if ARGS sets what the race sets: seeds, too, where they are named."""
+    taken = sorted(given.keys() & (raced | ({"runtime.seed"} if seeds else set())))
     if taken:
         raise RaceError(f"ARGS sets {', '.join(taken)}, which the race itself sets; leave it out")
-    out = (options.out or ROOT / "runs" / f"race-{race.name}").resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    settings = expand_preset(WHOLE | choose_settings(options)) | given
-    seeds = read_seeds(options.seeds or str(given.get("runtime.seed", 0)))
-    track = Track(ROOT / "kernel" / "podium.py", out, settings, seeds)
+
+
+def open_track(settings: Settings, seeds: str, out: Path | None, race: Race) -> Track:
+    """The track of these settings, its folder's parent made; raises what the last arm would."""
+    place = (out or ROOT / "runs" / f"race-{race.name}").resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    chosen = read_seeds(seeds or str(settings.get("runtime.seed", 0)))
+    track = Track(ROOT / "kernel" / "podium.py", place, settings, chosen)
     for run in plan_runs(track, race.arms, quarter=False, first=True):
-        read_config(command_line(run.settings), {})  # raises what the last arm would
+        read_config(command_line(run.settings), {})
     return track
 
 
