@@ -53,7 +53,8 @@ ORDER = (
     "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
     "keeper", "setbacks", "trainee", "train",                            # and not lost
     "looks", "infer", "pupil", "teacher", "validate", "submit",          # what it answers
-    "card", "post", "sinks", "chat", "delivery", "address", "webhook",   # who watches
+    "card", "post", "signing", "sinks", "chat",                          # who watches
+    "delivery", "address", "webhook",
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
     "tta", "adoption",                                                   # what helps to answer
     "page", "panels", "proofs", "mistakes", "report", "crossval", "main",

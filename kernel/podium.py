@@ -8,124 +8,125 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     131  Settings: the block to edit on Kaggle
-     210  Declare: how a setting is written down
-     231  Learning: the settings of the model, its training and its answers
-     443  Configuration: every setting, its default and its limit
-     656  Knobs: the settings one by one, as help, override and report show them
-     726  Overrides: from defaults to the settings of this run
-     882  Devices: what the backend found, held against what was asked for
-     983  Hosts: several machines that train one network
-    1176  Runtime: the machine, and the Keras backend that suits it
-    1368  Libraries
-    1392  Storage: a file is there whole, or as it was before
-    1431  Attempts: an answer within a time limit, or none
-    1467  Events: what the run says, to the reader of the log and to programs
-    1605  Predictions: class probabilities, keyed by image id
-    1666  Task: what is asked of each image
-    1721  Tallies: what each image adds to a metric
-    1899  Metrics: how good the answers are, and how sure that figure is
-    2077  Evidence: whether answers are better than others, or only luckier
-    2268  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2353  Rules: how probabilities become answers
-    2516  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2585  Questions: what a run was asked to show, and what the evidence said
-    2676  Members: probabilities of several models, or of several views, on the same images
-    2733  Greedy: weights by steps that each add the member that helps the metric most
-    2844  Blends: what several models, or several views of an image, answer together
-    3015  Ensemble: which blend of members is used, and whether any earns the place of the plain one
-    3216  Inputs: where the competition's files are
-    3423  Tables: which one is about training images, and what its columns are
-    3646  Annotations: the JSON of COCO as a table
-    3697  Labels: what each training image shows
-    3877  Archives: images that lie in zips or TFRecords alone
-    4012  Sample: the ids that are asked for, and their images
-    4091  Classes: their names and their order
-    4173  Asked: what the sample submission wants to know of each image
-    4354  Solution: what the test images show, where that is known
-    4402  Draws: a part of the images for rehearsals, and a test part where there is none
-    4451  Competition: from its files to one image table
-    4626  Decode: one image file to an upright square of uint8
-    4797  Cache: where decoded squares are kept
-    5009  Pixels: from image files to squares of uint8
-    5141  Duplicates: images that are nearly the same
-    5377  Folds: every training image is validated once, by a model that never saw it
-    5592  Tells: how well the values of a column alone tell the labels of images
-    5669  Leaks: what would make a score look better than the network is
-    5889  Split: training images to folds, near-duplicates together, and what may leak across
-    5953  Composes: chains of albumentations' transforms, by name or of the user's own
-    6175  Policies: what training images go through, by name
-    6251  Augmentation: what the device does to training images
-    6314  Workers: processes that run a Compose
-    6438  Crew: the workers of one fold, on all cores
-    6612  Mixing: two images and their targets in one
-    6685  Sharing: one batch over all devices, of all hosts
-    6737  Batches: from stored squares to what a training step takes
-    6940  Pace: whether the device waits for its images, or they for the device
-    6979  Handles: where pretrained weights lie
-    7082  Backbones: the table of networks that turn pixels into features
-    7221  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    7263  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7330  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7556  Network: the backbone built, as its row of the table says
-    7633  Weights: what the backbone starts from
-    7814  Freezing: which variables train, and how fast
-    7947  Model: augment, normalise, backbone, head
-    8044  Prediction: from a trained model to class probabilities
-    8095  Views: the same images, seen another way
-    8231  Adaptive: more views only for images that are still undecided
-    8317  Marks: how well a model answers images whose labels are known
-    8341  Recipe: what learning takes where the settings leave it open
-    8468  Schedule: how fast the weights move
-    8562  Optimizers: gradients to updates, at rates that are known beforehand
-    8700  Objective: what training minimises, and what it is told to show
-    8775  Checkpoint: all that a fold has learned so far, in one file
-    8988  Range test: which learning rates a network bears
-    9103  Pseudo-labels: test images of which a model is sure, as training images
-    9296  Fold data: what one fold trains on, and what validates it
-    9401  Recalibrate: batch norm's statistics, taken anew
-    9611  Truth: why a network answers new images worse than those it learned
-    9795  FixRes: larger images answer than were learned
-    9861  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9930  Budget: what still fits before the deadline
-   10171  Stretch: some updates in one go, watched
-   10251  Planner: what the run's parts cost, and how far each fold may go
-   10367  Epochs: how far a fold has got, and what comes next
-   10507  Diary: one row of figures for each epoch of a fold, as it goes
-   10623  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10693  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10739  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10824  Training: one fold, in two phases, and through what may come between
-   11110  Looks: what a fold's model says of the same images, seen in several ways
-   11301  Inference: the models of an earlier run answer a competition's test part
-   11449  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11574  Teacher: a finished run of the same images and folds labels test images
-   11708  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11849  Submission: answers laid out as the sample is
-   11911  Card: the run at a glance, as a phone shows it
-   12143  Post: one request to a webhook, within a hard limit
-   12297  Sinks: who is told of the run, and in which words
-   12487  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12727  Delivery: from the record to a sink, at least once
-   12927  Address: which sink an address stands for
-   13033  Webhook: finds where the run is to be told, and tells it there
-   13186  Histories: what each fold wrote down of its epochs
-   13270  Curves: one picture of all folds so far, for a phone
-   13319  Summary: the run in figures
-   13494  Results: what a run leaves in its folder, and what it must not leave of another
-   13608  Resume: a run that was cut off goes on where it was
-   13833  Record: what a run folder holds, as far as the run has got
-   13919  Test-time augmentation: whether several views of an image answer better than one
-   14151  Adoption: several views of the test part, where they are shown to help
-   14362  Page: the pieces that the report is made of
-   14505  Panels: how each fold learned, drawn one below the other
-   14682  Proofs: the evidence page, one block a question
-   14857  Mistakes: which classes a run mixes up, and the images it got most wrong
-   14939  Report: one page that shows the run
-   15132  Cross-validation: fold by fold, each trained on the others
-   15303  The run: the stages in order
+     132  Settings: the block to edit on Kaggle
+     211  Declare: how a setting is written down
+     232  Learning: the settings of the model, its training and its answers
+     444  Configuration: every setting, its default and its limit
+     657  Knobs: the settings one by one, as help, override and report show them
+     727  Overrides: from defaults to the settings of this run
+     883  Devices: what the backend found, held against what was asked for
+     984  Hosts: several machines that train one network
+    1177  Runtime: the machine, and the Keras backend that suits it
+    1369  Libraries
+    1393  Storage: a file is there whole, or as it was before
+    1432  Attempts: an answer within a time limit, or none
+    1468  Events: what the run says, to the reader of the log and to programs
+    1606  Predictions: class probabilities, keyed by image id
+    1667  Task: what is asked of each image
+    1722  Tallies: what each image adds to a metric
+    1900  Metrics: how good the answers are, and how sure that figure is
+    2078  Evidence: whether answers are better than others, or only luckier
+    2269  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2354  Rules: how probabilities become answers
+    2517  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2586  Questions: what a run was asked to show, and what the evidence said
+    2677  Members: probabilities of several models, or of several views, on the same images
+    2734  Greedy: weights by steps that each add the member that helps the metric most
+    2845  Blends: what several models, or several views of an image, answer together
+    3016  Ensemble: which blend of members is used, and whether any earns the place of the plain one
+    3217  Inputs: where the competition's files are
+    3424  Tables: which one is about training images, and what its columns are
+    3647  Annotations: the JSON of COCO as a table
+    3698  Labels: what each training image shows
+    3878  Archives: images that lie in zips or TFRecords alone
+    4013  Sample: the ids that are asked for, and their images
+    4092  Classes: their names and their order
+    4174  Asked: what the sample submission wants to know of each image
+    4355  Solution: what the test images show, where that is known
+    4403  Draws: a part of the images for rehearsals, and a test part where there is none
+    4452  Competition: from its files to one image table
+    4627  Decode: one image file to an upright square of uint8
+    4798  Cache: where decoded squares are kept
+    5010  Pixels: from image files to squares of uint8
+    5142  Duplicates: images that are nearly the same
+    5378  Folds: every training image is validated once, by a model that never saw it
+    5593  Tells: how well the values of a column alone tell the labels of images
+    5670  Leaks: what would make a score look better than the network is
+    5890  Split: training images to folds, near-duplicates together, and what may leak across
+    5954  Composes: chains of albumentations' transforms, by name or of the user's own
+    6176  Policies: what training images go through, by name
+    6252  Augmentation: what the device does to training images
+    6315  Workers: processes that run a Compose
+    6439  Crew: the workers of one fold, on all cores
+    6613  Mixing: two images and their targets in one
+    6686  Sharing: one batch over all devices, of all hosts
+    6738  Batches: from stored squares to what a training step takes
+    6941  Pace: whether the device waits for its images, or they for the device
+    6980  Handles: where pretrained weights lie
+    7083  Backbones: the table of networks that turn pixels into features
+    7222  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7264  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7331  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7557  Network: the backbone built, as its row of the table says
+    7634  Weights: what the backbone starts from
+    7815  Freezing: which variables train, and how fast
+    7948  Model: augment, normalise, backbone, head
+    8045  Prediction: from a trained model to class probabilities
+    8096  Views: the same images, seen another way
+    8232  Adaptive: more views only for images that are still undecided
+    8318  Marks: how well a model answers images whose labels are known
+    8342  Recipe: what learning takes where the settings leave it open
+    8469  Schedule: how fast the weights move
+    8563  Optimizers: gradients to updates, at rates that are known beforehand
+    8701  Objective: what training minimises, and what it is told to show
+    8776  Checkpoint: all that a fold has learned so far, in one file
+    8989  Range test: which learning rates a network bears
+    9104  Pseudo-labels: test images of which a model is sure, as training images
+    9297  Fold data: what one fold trains on, and what validates it
+    9402  Recalibrate: batch norm's statistics, taken anew
+    9612  Truth: why a network answers new images worse than those it learned
+    9796  FixRes: larger images answer than were learned
+    9862  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9931  Budget: what still fits before the deadline
+   10172  Stretch: some updates in one go, watched
+   10252  Planner: what the run's parts cost, and how far each fold may go
+   10368  Epochs: how far a fold has got, and what comes next
+   10508  Diary: one row of figures for each epoch of a fold, as it goes
+   10624  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10694  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10740  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10825  Training: one fold, in two phases, and through what may come between
+   11111  Looks: what a fold's model says of the same images, seen in several ways
+   11302  Inference: the models of an earlier run answer a competition's test part
+   11450  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11575  Teacher: a finished run of the same images and folds labels test images
+   11709  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11850  Submission: answers laid out as the sample is
+   11912  Card: the run at a glance, as a phone shows it
+   12144  Post: one request to a webhook, within a hard limit
+   12298  Signing: who may speak, and what may be obeyed
+   12322  Sinks: who is told of the run, and in which words
+   12504  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12744  Delivery: from the record to a sink, at least once
+   12944  Address: which sink an address stands for
+   13050  Webhook: finds where the run is to be told, and tells it there
+   13203  Histories: what each fold wrote down of its epochs
+   13287  Curves: one picture of all folds so far, for a phone
+   13336  Summary: the run in figures
+   13511  Results: what a run leaves in its folder, and what it must not leave of another
+   13625  Resume: a run that was cut off goes on where it was
+   13850  Record: what a run folder holds, as far as the run has got
+   13936  Test-time augmentation: whether several views of an image answer better than one
+   14168  Adoption: several views of the test part, where they are shown to help
+   14379  Page: the pieces that the report is made of
+   14522  Panels: how each fold learned, drawn one below the other
+   14699  Proofs: the evidence page, one block a question
+   14874  Mistakes: which classes a run mixes up, and the images it got most wrong
+   14956  Report: one page that shows the run
+   15149  Cross-validation: fold by fold, each trained on the others
+   15320  The run: the stages in order
 
-Sources: sha256 94acb3d13424096ce7bb3315127f03a1e11c0b5e85c98e872f4be957b612b898
+Sources: sha256 5640dcda63e6444d610929afea2f76ee723d410a3e9bd7d5b35ed5c4ce188be4
 """
 
 # ==================================================================================================
@@ -139,7 +140,7 @@ Sources: sha256 94acb3d13424096ce7bb3315127f03a1e11c0b5e85c98e872f4be957b612b898
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "94acb3d13424096ce7bb3315127f03a1e11c0b5e85c98e872f4be957b612b898"
+SOURCE = "5640dcda63e6444d610929afea2f76ee723d410a3e9bd7d5b35ed5c4ce188be4"
 
 
 import atexit
@@ -12295,6 +12296,30 @@ def read_seconds(value: Any) -> float:
 
 
 # ==================================================================================================
+# Signing: who may speak, and what may be obeyed
+# ==================================================================================================
+# A secret that both ends hold signs what is sent, as Standard Webhooks has it, and with it the
+# commands that come back.
+
+
+def sign(secret: str, name: str, moment: int, body: bytes) -> str:
+    """The signature of a body, as Standard Webhooks has it (standardwebhooks.com, 2023).
+
+    `secret` is "whsec_" and a key in base64, `name` the message's id, `moment` seconds since 1970.
+    """
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    content = f"{name}.{moment}.".encode() + body
+    digest = hmac.new(key, content, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+def is_signed(signatures: str, secret: str, name: str, moment: int, body: bytes) -> bool:
+    """Is one of the signatures, which are set apart by blanks, the secret's? In constant time."""
+    right = sign(secret, name, moment, body).encode()
+    return any(hmac.compare_digest(one.encode(), right) for one in signatures.split(" "))
+
+
+# ==================================================================================================
 # Sinks: who is told of the run, and in which words
 # ==================================================================================================
 # Programs get every event, in batches; people get one card that is edited in place, and a message
@@ -12336,14 +12361,6 @@ class Sink(Protocol):
     def note(self, events: Sequence[Event]) -> None:
         """Takes note of events that are done with: delivered, left out, or in need of neither."""
         ...
-
-
-def sign(secret: str, name: str, moment: int, body: bytes) -> str:
-    """The signature of a body, as Standard Webhooks has it (standardwebhooks.com, 2023)."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    content = f"{name}.{moment}.".encode() + body
-    digest = hmac.new(key, content, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode()
 
 
 class EventSink:

@@ -4,9 +4,6 @@ Programs get every event, in batches; people get one card that is edited in plac
 of its own for what should ring.
 """
 
-import base64
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +13,7 @@ from typing import Any, Protocol
 
 from podium.card import Card, News, update_card
 from podium.post import Answer, RefusedError, Request
+from podium.signing import sign
 
 Event = Mapping[str, Any]
 Memory = dict[str, Any]  # what a sink must know after a restart; it is kept as JSON
@@ -53,14 +51,6 @@ class Sink(Protocol):
     def note(self, events: Sequence[Event]) -> None:
         """Takes note of events that are done with: delivered, left out, or in need of neither."""
         ...
-
-
-def sign(secret: str, name: str, moment: int, body: bytes) -> str:
-    """The signature of a body, as Standard Webhooks has it (standardwebhooks.com, 2023)."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    content = f"{name}.{moment}.".encode() + body
-    digest = hmac.new(key, content, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode()
 
 
 class EventSink:
