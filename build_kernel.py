@@ -53,7 +53,7 @@ ORDER = (
     "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
     "keeper", "setbacks", "trainee", "train",                            # and not lost
     "looks", "infer", "pupil", "teacher", "validate", "submit",          # what it answers
-    "card", "post", "signing", "sinks", "chat",                          # who watches
+    "card", "post", "signing", "commands", "sinks", "chat",              # who watches
     "delivery", "address", "webhook",
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
     "tta", "adoption",                                                   # what helps to answer

@@ -46,7 +46,7 @@ from podium.model import build_model, open_session
 from podium.network import Start
 from podium.pixels import Images
 from podium.task import Task
-from podium.train import Session, train_fold
+from podium.train import Halt, Session, train_fold
 
 BACKEND = os.environ["KERAS_BACKEND"]
 CLASSES, FOLD = 10, 1  # the first fold measures its input beside
@@ -194,7 +194,7 @@ def time_fold(data: TrainingSet, options: argparse.Namespace, minutes: float) ->
             report = Reporter(Path(folder))
             report.say = lambda *_: None
             planner = Planner(Budget(time.time() + 1e6), 2, (1, 2), report)
-            session = Session(Path(folder), 1, report, planner, lambda: False)
+            session = Session(Path(folder), 1, report, planner, Halt(lambda: False, lambda: False))
             config, start = make_config(options, minutes), make_start(options)
             train_fold(config, start, data, FOLD, session)
     finally:

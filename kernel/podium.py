@@ -8,125 +8,126 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     132  Settings: the block to edit on Kaggle
-     211  Declare: how a setting is written down
-     232  Learning: the settings of the model, its training and its answers
-     444  Configuration: every setting, its default and its limit
-     657  Knobs: the settings one by one, as help, override and report show them
-     727  Overrides: from defaults to the settings of this run
-     883  Devices: what the backend found, held against what was asked for
-     984  Hosts: several machines that train one network
-    1177  Runtime: the machine, and the Keras backend that suits it
-    1369  Libraries
-    1393  Storage: a file is there whole, or as it was before
-    1432  Attempts: an answer within a time limit, or none
-    1468  Events: what the run says, to the reader of the log and to programs
-    1606  Predictions: class probabilities, keyed by image id
-    1667  Task: what is asked of each image
-    1722  Tallies: what each image adds to a metric
-    1900  Metrics: how good the answers are, and how sure that figure is
-    2078  Evidence: whether answers are better than others, or only luckier
-    2269  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2354  Rules: how probabilities become answers
-    2517  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2586  Questions: what a run was asked to show, and what the evidence said
-    2677  Members: probabilities of several models, or of several views, on the same images
-    2734  Greedy: weights by steps that each add the member that helps the metric most
-    2845  Blends: what several models, or several views of an image, answer together
-    3016  Ensemble: which blend of members is used, and whether any earns the place of the plain one
-    3217  Inputs: where the competition's files are
-    3424  Tables: which one is about training images, and what its columns are
-    3647  Annotations: the JSON of COCO as a table
-    3698  Labels: what each training image shows
-    3878  Archives: images that lie in zips or TFRecords alone
-    4013  Sample: the ids that are asked for, and their images
-    4092  Classes: their names and their order
-    4174  Asked: what the sample submission wants to know of each image
-    4355  Solution: what the test images show, where that is known
-    4403  Draws: a part of the images for rehearsals, and a test part where there is none
-    4452  Competition: from its files to one image table
-    4627  Decode: one image file to an upright square of uint8
-    4798  Cache: where decoded squares are kept
-    5010  Pixels: from image files to squares of uint8
-    5142  Duplicates: images that are nearly the same
-    5378  Folds: every training image is validated once, by a model that never saw it
-    5593  Tells: how well the values of a column alone tell the labels of images
-    5670  Leaks: what would make a score look better than the network is
-    5890  Split: training images to folds, near-duplicates together, and what may leak across
-    5954  Composes: chains of albumentations' transforms, by name or of the user's own
-    6176  Policies: what training images go through, by name
-    6252  Augmentation: what the device does to training images
-    6315  Workers: processes that run a Compose
-    6439  Crew: the workers of one fold, on all cores
-    6613  Mixing: two images and their targets in one
-    6686  Sharing: one batch over all devices, of all hosts
-    6738  Batches: from stored squares to what a training step takes
-    6941  Pace: whether the device waits for its images, or they for the device
-    6980  Handles: where pretrained weights lie
-    7083  Backbones: the table of networks that turn pixels into features
-    7222  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    7264  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7331  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7557  Network: the backbone built, as its row of the table says
-    7634  Weights: what the backbone starts from
-    7815  Freezing: which variables train, and how fast
-    7948  Model: augment, normalise, backbone, head
-    8045  Prediction: from a trained model to class probabilities
-    8096  Views: the same images, seen another way
-    8232  Adaptive: more views only for images that are still undecided
-    8318  Marks: how well a model answers images whose labels are known
-    8342  Recipe: what learning takes where the settings leave it open
-    8469  Schedule: how fast the weights move
-    8563  Optimizers: gradients to updates, at rates that are known beforehand
-    8701  Objective: what training minimises, and what it is told to show
-    8776  Checkpoint: all that a fold has learned so far, in one file
-    8989  Range test: which learning rates a network bears
-    9104  Pseudo-labels: test images of which a model is sure, as training images
-    9297  Fold data: what one fold trains on, and what validates it
-    9402  Recalibrate: batch norm's statistics, taken anew
-    9612  Truth: why a network answers new images worse than those it learned
-    9796  FixRes: larger images answer than were learned
-    9862  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9931  Budget: what still fits before the deadline
-   10172  Stretch: some updates in one go, watched
-   10252  Planner: what the run's parts cost, and how far each fold may go
-   10368  Epochs: how far a fold has got, and what comes next
-   10508  Diary: one row of figures for each epoch of a fold, as it goes
-   10624  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10694  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10740  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10825  Training: one fold, in two phases, and through what may come between
-   11111  Looks: what a fold's model says of the same images, seen in several ways
-   11302  Inference: the models of an earlier run answer a competition's test part
-   11450  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11575  Teacher: a finished run of the same images and folds labels test images
-   11709  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11850  Submission: answers laid out as the sample is
-   11912  Card: the run at a glance, as a phone shows it
-   12144  Post: one request to a webhook, within a hard limit
-   12298  Signing: who may speak, and what may be obeyed
-   12322  Sinks: who is told of the run, and in which words
-   12504  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12744  Delivery: from the record to a sink, at least once
-   12944  Address: which sink an address stands for
-   13050  Webhook: finds where the run is to be told, and tells it there
-   13203  Histories: what each fold wrote down of its epochs
-   13287  Curves: one picture of all folds so far, for a phone
-   13336  Summary: the run in figures
-   13511  Results: what a run leaves in its folder, and what it must not leave of another
-   13625  Resume: a run that was cut off goes on where it was
-   13850  Record: what a run folder holds, as far as the run has got
-   13936  Test-time augmentation: whether several views of an image answer better than one
-   14168  Adoption: several views of the test part, where they are shown to help
-   14379  Page: the pieces that the report is made of
-   14522  Panels: how each fold learned, drawn one below the other
-   14699  Proofs: the evidence page, one block a question
-   14874  Mistakes: which classes a run mixes up, and the images it got most wrong
-   14956  Report: one page that shows the run
-   15149  Cross-validation: fold by fold, each trained on the others
-   15320  The run: the stages in order
+     133  Settings: the block to edit on Kaggle
+     212  Declare: how a setting is written down
+     233  Learning: the settings of the model, its training and its answers
+     445  Configuration: every setting, its default and its limit
+     658  Knobs: the settings one by one, as help, override and report show them
+     728  Overrides: from defaults to the settings of this run
+     884  Devices: what the backend found, held against what was asked for
+     985  Hosts: several machines that train one network
+    1178  Runtime: the machine, and the Keras backend that suits it
+    1370  Libraries
+    1394  Storage: a file is there whole, or as it was before
+    1433  Attempts: an answer within a time limit, or none
+    1469  Events: what the run says, to the reader of the log and to programs
+    1607  Predictions: class probabilities, keyed by image id
+    1668  Task: what is asked of each image
+    1723  Tallies: what each image adds to a metric
+    1901  Metrics: how good the answers are, and how sure that figure is
+    2079  Evidence: whether answers are better than others, or only luckier
+    2270  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2355  Rules: how probabilities become answers
+    2518  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2587  Questions: what a run was asked to show, and what the evidence said
+    2678  Members: probabilities of several models, or of several views, on the same images
+    2735  Greedy: weights by steps that each add the member that helps the metric most
+    2846  Blends: what several models, or several views of an image, answer together
+    3017  Ensemble: which blend of members is used, and whether any earns the place of the plain one
+    3218  Inputs: where the competition's files are
+    3425  Tables: which one is about training images, and what its columns are
+    3648  Annotations: the JSON of COCO as a table
+    3699  Labels: what each training image shows
+    3879  Archives: images that lie in zips or TFRecords alone
+    4014  Sample: the ids that are asked for, and their images
+    4093  Classes: their names and their order
+    4175  Asked: what the sample submission wants to know of each image
+    4356  Solution: what the test images show, where that is known
+    4404  Draws: a part of the images for rehearsals, and a test part where there is none
+    4453  Competition: from its files to one image table
+    4628  Decode: one image file to an upright square of uint8
+    4799  Cache: where decoded squares are kept
+    5011  Pixels: from image files to squares of uint8
+    5143  Duplicates: images that are nearly the same
+    5379  Folds: every training image is validated once, by a model that never saw it
+    5594  Tells: how well the values of a column alone tell the labels of images
+    5671  Leaks: what would make a score look better than the network is
+    5891  Split: training images to folds, near-duplicates together, and what may leak across
+    5955  Composes: chains of albumentations' transforms, by name or of the user's own
+    6177  Policies: what training images go through, by name
+    6253  Augmentation: what the device does to training images
+    6316  Workers: processes that run a Compose
+    6440  Crew: the workers of one fold, on all cores
+    6614  Mixing: two images and their targets in one
+    6687  Sharing: one batch over all devices, of all hosts
+    6739  Batches: from stored squares to what a training step takes
+    6942  Pace: whether the device waits for its images, or they for the device
+    6981  Handles: where pretrained weights lie
+    7084  Backbones: the table of networks that turn pixels into features
+    7223  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7265  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7332  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7558  Network: the backbone built, as its row of the table says
+    7635  Weights: what the backbone starts from
+    7816  Freezing: which variables train, and how fast
+    7949  Model: augment, normalise, backbone, head
+    8046  Prediction: from a trained model to class probabilities
+    8097  Views: the same images, seen another way
+    8233  Adaptive: more views only for images that are still undecided
+    8319  Marks: how well a model answers images whose labels are known
+    8343  Recipe: what learning takes where the settings leave it open
+    8470  Schedule: how fast the weights move
+    8564  Optimizers: gradients to updates, at rates that are known beforehand
+    8702  Objective: what training minimises, and what it is told to show
+    8777  Checkpoint: all that a fold has learned so far, in one file
+    8990  Range test: which learning rates a network bears
+    9105  Pseudo-labels: test images of which a model is sure, as training images
+    9298  Fold data: what one fold trains on, and what validates it
+    9403  Recalibrate: batch norm's statistics, taken anew
+    9613  Truth: why a network answers new images worse than those it learned
+    9797  FixRes: larger images answer than were learned
+    9863  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9932  Budget: what still fits before the deadline
+   10173  Stretch: some updates in one go, watched
+   10253  Planner: what the run's parts cost, and how far each fold may go
+   10369  Epochs: how far a fold has got, and what comes next
+   10509  Diary: one row of figures for each epoch of a fold, as it goes
+   10625  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10695  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10741  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10826  Training: one fold, in two phases, and through what may come between
+   11127  Looks: what a fold's model says of the same images, seen in several ways
+   11318  Inference: the models of an earlier run answer a competition's test part
+   11466  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11591  Teacher: a finished run of the same images and folds labels test images
+   11725  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11866  Submission: answers laid out as the sample is
+   11928  Card: the run at a glance, as a phone shows it
+   12161  Post: one request to a webhook, within a hard limit
+   12315  Signing: who may speak, and what may be obeyed
+   12339  Commands: what whoever watches may ask of a run
+   12412  Sinks: who is told of the run, and in which words
+   12595  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12835  Delivery: from the record to a sink, at least once
+   13035  Address: which sink an address stands for
+   13141  Webhook: finds where the run is to be told, and tells it there
+   13299  Histories: what each fold wrote down of its epochs
+   13383  Curves: one picture of all folds so far, for a phone
+   13432  Summary: the run in figures
+   13607  Results: what a run leaves in its folder, and what it must not leave of another
+   13721  Resume: a run that was cut off goes on where it was
+   13946  Record: what a run folder holds, as far as the run has got
+   14032  Test-time augmentation: whether several views of an image answer better than one
+   14264  Adoption: several views of the test part, where they are shown to help
+   14475  Page: the pieces that the report is made of
+   14618  Panels: how each fold learned, drawn one below the other
+   14795  Proofs: the evidence page, one block a question
+   14970  Mistakes: which classes a run mixes up, and the images it got most wrong
+   15052  Report: one page that shows the run
+   15245  Cross-validation: fold by fold, each trained on the others
+   15417  The run: the stages in order
 
-Sources: sha256 5640dcda63e6444d610929afea2f76ee723d410a3e9bd7d5b35ed5c4ce188be4
+Sources: sha256 99d29437b0bcb99feb05a0319199bf26394d7649c19d7e087110e8504aef954d
 """
 
 # ==================================================================================================
@@ -140,7 +141,7 @@ Sources: sha256 5640dcda63e6444d610929afea2f76ee723d410a3e9bd7d5b35ed5c4ce188be4
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "5640dcda63e6444d610929afea2f76ee723d410a3e9bd7d5b35ed5c4ce188be4"
+SOURCE = "99d29437b0bcb99feb05a0319199bf26394d7649c19d7e087110e8504aef954d"
 
 
 import atexit
@@ -10833,6 +10834,13 @@ class Trainee:
 # the place in the course. Everything else, the order of the images too, follows from the seed.
 
 
+class Halt(NamedTuple):
+    """Whether the run has been asked to end."""
+
+    at_once: Callable[[], bool]
+    soon: Callable[[], bool]  # after the epoch in hand, or at once
+
+
 class Session(NamedTuple):
     """What all folds of a run share."""
 
@@ -10840,7 +10848,7 @@ class Session(NamedTuple):
     devices: int
     report: Reporter
     planner: Planner
-    stopping: Callable[[], bool]  # has the run been asked to end?
+    halt: Halt
 
 
 class Trained(NamedTuple):
@@ -10897,7 +10905,7 @@ class FoldTraining:
                 self.supply = measure_rate(self.data.make_batches(host, self.position.parts, 0))
             complete = True
             while complete and (epoch := self.find_epoch()):
-                complete = self.run_epoch(epoch, host)
+                complete = not self.is_ending() and self.run_epoch(epoch, host)
             self.planner.end_course()
             return self.finish(host) if complete else self.break_off()
 
@@ -10911,6 +10919,14 @@ class FoldTraining:
         if self.position.summed and (epoch is None or epoch.phase != was.phase):
             self.close_epoch(was)  # time was short, and its phase has ended within it
         return epoch
+
+    def is_ending(self) -> bool:
+        """Is the run to end where an epoch has ended? Then the place is kept."""
+        between = self.position.updates > 0 and self.position.summed == 0
+        if not between or not ask_first_host(self.session.halt.soon()):
+            return False
+        self.keeper.keep(self.prepare(), self.position)
+        return True
 
     def run_epoch(self, epoch: Epoch, host: Host) -> bool:
         """Does the updates of an epoch, or as many as can be; returns False to end the fold."""
@@ -10972,7 +10988,7 @@ class FoldTraining:
         )
         done = self.position.move(epoch.phase, stretch.updates, 0.0, 0.0).done
         course = self.planner.time_updates(epoch.phase, stretch, done)
-        if self.session.stopping():
+        if self.session.halt.at_once():
             return "stopped"
         if stretch.updates == epoch.updates:
             return ""
@@ -12080,8 +12096,9 @@ def fail_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
 
 
 def stop_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
-    """The session was ended from outside."""
-    text = f"stopped by {event.get('signal', '?')}; what was finished before is in the run folder"
+    """The session was ended from outside, or the run by a command."""
+    cause = "as asked" if "command" in event else f"by {event.get('signal', '?')}"
+    text = f"stopped {cause}; what was finished before is in the run folder"
     return replace(card, state="stopped", note=text), News("failed", text)
 
 
@@ -12320,6 +12337,79 @@ def is_signed(signatures: str, secret: str, name: str, moment: int, body: bytes)
 
 
 # ==================================================================================================
+# Commands: what whoever watches may ask of a run
+# ==================================================================================================
+# Nobody can reach a run, so a command comes in the reply to what it sends. It is obeyed if the
+# webhook's secret has signed it for this run and this session, and if it has not expired.
+
+MOST_COMMANDS = 20  # of one reply
+
+
+class Obey(Protocol):
+    """Takes what a reply says, and the secret that signs commands."""
+
+    def __call__(self, reply: Any, secret: str) -> None:  # noqa: D102
+        ...
+
+
+def ignore(reply: Any, secret: str) -> None:
+    """Takes no commands."""
+
+
+class Commands:
+    """Reads commands from replies; the one to end the run holds for good.
+
+    A command is {"id", "op": "stop", "run", "session", "expires", "signature"}: seconds since 1970,
+    and the signature of "stop", run and session, set apart by blanks, under id and expiry.
+    """
+
+    def __init__(self, report: Reporter) -> None:
+        self.report = report
+        self.stop = ""  # the id of the command that asked the run to end after its epoch
+        self.refused = False  # one was, which is said once
+
+    def obey(self, reply: Any, secret: str) -> None:
+        """Takes the commands of a reply, {"commands": […]}; whatever else it says is nothing."""
+        commands = reply.get("commands") if isinstance(reply, Mapping) else None
+        for command in commands[:MOST_COMMANDS] if isinstance(commands, list) else []:
+            if isinstance(command, Mapping) and self.is_ours(command):
+                self.take(command, secret)
+
+    def is_ours(self, command: Mapping[str, Any]) -> bool:
+        """Is it a command to this session that has not been taken?"""
+        key = (command.get("op"), command.get("run"), command.get("session"))
+        return key == ("stop", self.report.run, self.report.session) and not self.stop
+
+    def take(self, command: Mapping[str, Any], secret: str) -> None:
+        """Obeys a command, or says why it is not obeyed."""
+        name, expires = command.get("id"), command.get("expires")
+        if not isinstance(name, str) or not isinstance(expires, int) or isinstance(expires, bool):
+            self.refuse("it is not as Podium writes it")
+        elif not secret:
+            self.refuse("the webhook's address has no #whsec_ secret that could have signed it")
+        elif not is_signed(
+            str(command.get("signature")),
+            secret,
+            name,
+            expires,
+            f"stop {self.report.run} {self.report.session}".encode(),
+        ):
+            self.refuse("its signature is not that of the webhook's secret")
+        elif expires < time.time():
+            self.refuse("it has expired")
+        else:
+            self.stop = name
+            self.report.emit("command_taken", command=name, op="stop")
+            self.report.say("  asked to stop: the run ends after this epoch, with a submission")
+
+    def refuse(self, reason: str) -> None:
+        """Says, once, that a command to stop is not obeyed."""
+        if not self.refused:
+            self.refused = True
+            self.report.warn(f"a command to stop is not obeyed: {reason}")
+
+
+# ==================================================================================================
 # Sinks: who is told of the run, and in which words
 # ==================================================================================================
 # Programs get every event, in batches; people get one card that is edited in place, and a message
@@ -12377,12 +12467,12 @@ class EventSink:
 
 
 class JsonSink(EventSink):
-    """Posts batches as JSON, {"events": [...]}, signed if there is a secret."""
+    """Posts batches as JSON, {"events": [...]}, signed if there is a secret; obeys the reply."""
 
     name = "json"
 
-    def __init__(self, url: str, secret: str = "") -> None:
-        self.url, self.secret = url, secret
+    def __init__(self, url: str, secret: str = "", obey: Obey = ignore) -> None:
+        self.url, self.secret, self.obey = url, secret, obey
 
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
         """Posts all at once. A retry bears the same id and a new time."""
@@ -12395,7 +12485,8 @@ class JsonSink(EventSink):
         headers["webhook-timestamp"] = str(moment)
         if self.secret:
             headers["webhook-signature"] = sign(self.secret, name, moment, body)
-        send(Request("POST", self.url, data=body, headers=headers))
+        answer = send(Request("POST", self.url, data=body, headers=headers))
+        self.obey(answer.body, self.secret)
 
 
 class KerasSink(EventSink):
@@ -12990,8 +13081,8 @@ def split_address(word: str) -> tuple[str, SplitResult]:
     return kind or SINK_HOSTS.get(host, "json"), parts
 
 
-def read_webhook(word: str, folder: Path) -> Sink:
-    """The sink that an address stands for; raises WebhookError."""
+def read_webhook(word: str, folder: Path, obey: Obey = ignore) -> Sink:
+    """The sink that an address stands for, whose replies may command; raises WebhookError."""
     kind, parts = split_address(word)
     if kind not in SINK_KINDS:
         raise WebhookError(f"its kind is none of {', '.join(SINK_KINDS)}")
@@ -13003,10 +13094,10 @@ def read_webhook(word: str, folder: Path) -> Sink:
         raise WebhookError("a Telegram address needs ?chat_id=…, the chat to write to")
     if kind == "ntfy" and not parts.path.strip("/"):
         raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")
-    return make_sink(kind, parts, folder)
+    return make_sink(kind, parts, folder, obey)
 
 
-def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
+def make_sink(kind: str, parts: SplitResult, folder: Path, obey: Obey) -> Sink:
     """The sink of a kind."""
     url = parts._replace(fragment="").geturl()
     people: dict[str, type[CardSink]] = {"discord": DiscordSink, "slack": SlackSink}
@@ -13017,7 +13108,7 @@ def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
         return KerasSink(url, form=kind == "keras")
     if parts.fragment and not is_secret(parts.fragment):
         raise WebhookError("what follows # must be whsec_ and a key in base64")
-    return JsonSink(url, parts.fragment)
+    return JsonSink(url, parts.fragment, obey)
 
 
 def is_secret(text: str) -> bool:
@@ -13066,6 +13157,7 @@ class Watch:
     def __init__(self, report: Reporter, on_stop: Callable[[], None] = lambda: None) -> None:
         self.report, self.on_stop, self.process = report, on_stop, os.getpid()
         self.deliveries: list[Delivery] = []
+        self.commands = Commands(report)
         self.opened = False
         self.patient = False  # SIGTERM only asks to end, once
         self.asked = 0  # the signal that did
@@ -13101,7 +13193,7 @@ class Watch:
     def open_one(self, word: str, place: int, source: str) -> None:
         """Opens the delivery to one address, or says why there is none."""
         try:
-            sink = read_webhook(word, self.report.folder)
+            sink = read_webhook(word, self.report.folder, self.commands.obey)
             memory = self.report.folder / f"webhook-{sink.name}{place or ''}.json"
             delivery = Delivery(sink, self.report, memory)
             delivery.start()
@@ -13135,8 +13227,12 @@ class Watch:
         self.deliver_rest()
 
     def is_asked(self) -> bool:
-        """Has the run been asked to end? What it does until then is its own affair."""
+        """Has the session been ended from outside? What the run does until then is its affair."""
         return self.asked != 0
+
+    def is_ending(self) -> bool:
+        """Is the run to end after its epoch at the latest, as a command or the session has it?"""
+        return self.is_asked() or self.commands.stop != ""
 
     def stop(self, number: int, frame: types.FrameType | None) -> None:
         """Says that the session was ended, unless it had, then does what SIGTERM did before.
@@ -14214,7 +14310,7 @@ def open_viewer(plan: Plan, session: Session) -> Viewer:
     """Who looks, until time is short or the run is asked to end."""
 
     def goes_on(seconds: float) -> bool:
-        return bool(ask_first_host(session.planner.affords(seconds) and not session.stopping()))
+        return bool(ask_first_host(session.planner.affords(seconds) and not session.halt.soon()))
 
     return Viewer(
         plan.config.pixels.batch_size,
@@ -15161,14 +15257,15 @@ class Shown(NamedTuple):
     warnings: list[str]  # of the submission
 
 
-def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -> dict[str, Any]:
+def cross_validate(plan: Plan, report: Reporter, halt: Halt) -> dict[str, Any]:
     """Trains and answers as many folds as fit before the deadline; returns the summary.
 
-    Told to stop, it leaves a checkpoint and, if there is none yet, a submission.
+    Told to stop at once, or to end after the epoch in hand, it leaves a checkpoint and, if there is
+    none yet, a submission.
     """
     config, runtime, count = plan.config, plan.runtime, plan.config.folds.count
     planner = Planner(Budget(runtime.deadline), count, count_batches(plan), report)
-    session = Session(runtime.folder, len(runtime.devices), report, planner, stopping)
+    session = Session(runtime.folder, len(runtime.devices), report, planner, halt)
     viewer = open_viewer(plan, session)
     oof, answers, shown = list[Predictions](), list[Predictions](), None
     for fold in range(count):
@@ -15187,7 +15284,7 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
             viewer.batch_size = config.pixels.batch_size // trained.parts
             look_at_own(plan, trained.model, fold, viewer, report)
         planner.end_fold()
-    if shown is None or stopping():
+    if shown is None or halt.at_once() or (len(oof) < count and ask_first_host(halt.soon())):
         return shown.summary if shown else {}
     adopted = adopt_looks(plan, oof, answers, viewer, report)
     if adopted:
@@ -15209,7 +15306,7 @@ def recall_fold(folder: Path) -> tuple[Predictions, Predictions] | None:
 
 def has_room(fold: int, count: int, session: Session) -> bool:
     """May another fold be begun, where those before it have answered?"""
-    if session.stopping():
+    if ask_first_host(session.halt.soon()):
         return False
     fits = session.planner.fits_another()
     if not fits:
@@ -15385,8 +15482,16 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
     if watch.is_asked():
         watch.leave()
         return 128 + watch.asked
-    write_status(runtime.folder, "finished")
+    if report.last != "run_stopped":
+        write_status(runtime.folder, "finished")
     return 0
+
+
+def end_stopped(command: str, folder: Path, report: Reporter) -> None:
+    """Says that a command has ended the run, which another session may go on with."""
+    report.emit("run_stopped", command=command)
+    write_status(folder, "stopped", "by whoever watches, after an epoch")
+    report.say(f"Stopped as asked; {folder / 'submission.csv'} is of what was trained till then")
 
 
 def end_failed(
@@ -15498,8 +15603,11 @@ def train(
     report.say("Training: loss and accuracy, training → validation")
     plan = Plan(config, runtime, competition, start, data, test, leaks)
     watch.patient = True
-    summary = cross_validate(plan, report, watch.is_asked)
+    summary = cross_validate(plan, report, Halt(watch.is_asked, watch.is_ending))
     if watch.is_asked():
+        return
+    if watch.commands.stop and summary.get("run", {}).get("state") != "complete":
+        end_stopped(watch.commands.stop, runtime.folder, report)
         return
     figures = {"rows": len(competition.test), **summary["out_of_fold"]}
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)

@@ -1,6 +1,5 @@
 """Whole runs of the stages after the pixels, under a clock that goes as fast as it is told."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from podium.looks import Viewer
 from podium.pixels import Images
 from podium.runtime import Runtime
 from podium.stretch import Stretch
+from podium.train import Halt
 from podium.validate import check_submission
 
 QUICK = replace(
@@ -98,9 +98,13 @@ def check_answers(plan: Plan) -> None:
     check_submission(submission, plan.competition, None)
 
 
-def never() -> bool:
-    return False
+never = Halt(lambda: False, lambda: False)
 
 
-def stop_at(clock: Clock, seconds: float) -> Callable[[], bool]:
-    return lambda: clock.time >= seconds
+def stop_at(clock: Clock, seconds: float, *, soon: bool = False) -> Halt:
+    """Asks to end at once from a moment on, or after the epoch in hand."""
+
+    def is_asked() -> bool:
+        return clock.time >= seconds
+
+    return Halt(never.at_once if soon else is_asked, is_asked)

@@ -24,7 +24,7 @@ from podium.network import Start
 from podium.pixels import Images
 from podium.planner import Planner
 from podium.task import Task
-from podium.train import Session
+from podium.train import Halt, Session
 
 CONFIG = replace(
     Config(),
@@ -52,9 +52,12 @@ def make_set(images: int = 50) -> TrainingSet:
 
 
 def make_session(
-    folder: Path, stopping: Callable[[], bool] = lambda: False, budget: Budget | None = None
+    folder: Path,
+    stopping: Callable[[], bool] = lambda: False,
+    ending: Callable[[], bool] = lambda: False,
+    budget: Budget | None = None,
 ) -> Session:
     """A session with time for anything, unless a budget says otherwise."""
     report = Reporter(folder)
     planner = Planner(budget or Budget(time.time() + 1e6), CONFIG.folds.count, (2, 4), report)
-    return Session(folder, 1, report, planner, stopping)
+    return Session(folder, 1, report, planner, Halt(stopping, ending))

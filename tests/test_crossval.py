@@ -103,6 +103,34 @@ def test_a_run_that_is_stopped_later_keeps_the_submission_of_whole_folds(
     assert list((tmp_path / "fold1").glob("checkpoint*.npz"))
 
 
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_run_that_is_to_end_after_its_epoch_ends_there_and_goes_on_from_there(
+    tmp_path: Path, clock: Clock, fold: int
+):
+    plan = make_plan(tmp_path, 1e6)
+    cross_validate(plan, Reporter(tmp_path), stop_at(clock, fold * FOLD + 40, soon=True))
+    check_answers(plan)
+    history = tmp_path / f"fold{fold}" / "history.csv"
+    done = pd.read_csv(history)["updates"].tolist()
+    assert 0 < len(done) < 5
+    assert done[-1] == STEPS * len(done)  # whole epochs, none torn
+    assert list(history.parent.glob("checkpoint*.npz"))
+    told = json.loads((tmp_path / "summary.json").read_text())["folds"] if fold else []
+    assert len(told) == fold
+    summary = cross_validate(plan, Reporter(tmp_path), never)
+    assert summary["run"]["state"] == "complete"
+    assert pd.read_csv(history)["updates"].tolist() == [STEPS * epoch for epoch in range(1, 6)]
+
+
+def test_a_run_that_is_to_end_before_it_has_learned_anything_learns_for_an_epoch(
+    tmp_path: Path, clock: Clock
+):
+    plan = make_plan(tmp_path, 1e6)
+    assert cross_validate(plan, Reporter(tmp_path), stop_at(clock, 0, soon=True)) == {}
+    check_answers(plan)
+    assert pd.read_csv(tmp_path / "fold0" / "history.csv")["updates"].tolist() == [STEPS]
+
+
 def test_where_the_disk_is_full_checkpoints_make_room_for_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

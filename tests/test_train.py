@@ -195,6 +195,25 @@ def test_a_fold_that_was_stopped_anywhere_ends_as_one_that_was_not(tmp_path: Pat
 
 
 @pytest.mark.either
+def test_a_fold_that_was_to_end_after_each_epoch_ends_as_one_that_was_not(tmp_path: Path):
+    whole = train_fold(FULL, START, make_set(), 0, make_session(tmp_path / "whole"))
+    folder, times = tmp_path / "stopped", 0
+    asked = [False]
+
+    def ending() -> bool:  # at the second epoch's end of each session
+        asked[0] = not asked[0]
+        return not asked[0]
+
+    trained = train_fold(FULL, START, make_set(), 0, make_session(folder, ending=ending))
+    while not trained.complete:
+        times += 1
+        trained = train_fold(FULL, START, make_set(), 0, make_session(folder, ending=ending))
+    assert times == 2
+    for one, other in zip(whole.model.get_weights(), trained.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.either
 def test_a_fold_that_came_to_its_end_is_not_trained_again(tmp_path: Path):
     config = replace(CONFIG, train=TrainConfig(head_epochs=0, epochs=1))
     first, second = (

@@ -118,10 +118,10 @@ def test_an_error_of_any_kind_in_one_webhook_costs_only_it(
 ):
     read_webhook = webhook_room.read_webhook
 
-    def fail(word: str, folder: Path):
+    def fail(word: str, *rest: Any):
         if TOKEN in word:
             raise KeyError(word)
-        return read_webhook(word, folder)
+        return read_webhook(word, *rest)
 
     monkeypatch.setattr(webhook_room, "read_webhook", fail)
     with serve() as server:

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from podium.chat import DiscordSink, NtfySink, SlackSink, TelegramSink
+from podium.commands import Obey, ignore
 from podium.sinks import CardSink, JsonSink, KerasSink, Sink
 
 KERAS_PATH = "/publish/epoch/end/"
@@ -55,8 +56,8 @@ def split_address(word: str) -> tuple[str, SplitResult]:
     return kind or SINK_HOSTS.get(host, "json"), parts
 
 
-def read_webhook(word: str, folder: Path) -> Sink:
-    """The sink that an address stands for; raises WebhookError."""
+def read_webhook(word: str, folder: Path, obey: Obey = ignore) -> Sink:
+    """The sink that an address stands for, whose replies may command; raises WebhookError."""
     kind, parts = split_address(word)
     if kind not in SINK_KINDS:
         raise WebhookError(f"its kind is none of {', '.join(SINK_KINDS)}")
@@ -68,10 +69,10 @@ def read_webhook(word: str, folder: Path) -> Sink:
         raise WebhookError("a Telegram address needs ?chat_id=…, the chat to write to")
     if kind == "ntfy" and not parts.path.strip("/"):
         raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")
-    return make_sink(kind, parts, folder)
+    return make_sink(kind, parts, folder, obey)
 
 
-def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
+def make_sink(kind: str, parts: SplitResult, folder: Path, obey: Obey) -> Sink:
     """The sink of a kind."""
     url = parts._replace(fragment="").geturl()
     people: dict[str, type[CardSink]] = {"discord": DiscordSink, "slack": SlackSink}
@@ -82,7 +83,7 @@ def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
         return KerasSink(url, form=kind == "keras")
     if parts.fragment and not is_secret(parts.fragment):
         raise WebhookError("what follows # must be whsec_ and a key in base64")
-    return JsonSink(url, parts.fragment)
+    return JsonSink(url, parts.fragment, obey)
 
 
 def is_secret(text: str) -> bool:

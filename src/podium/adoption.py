@@ -88,7 +88,7 @@ def open_viewer(plan: Plan, session: Session) -> Viewer:
     """Who looks, until time is short or the run is asked to end."""
 
     def goes_on(seconds: float) -> bool:
-        return bool(ask_first_host(session.planner.affords(seconds) and not session.stopping()))
+        return bool(ask_first_host(session.planner.affords(seconds) and not session.halt.soon()))
 
     return Viewer(
         plan.config.pixels.batch_size,

@@ -5,7 +5,6 @@ makes them better. A fold that was done with before a run was killed is read, no
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from podium.checkpoint import forget_checkpoints
 from podium.curves import write_curves
 from podium.decide import Decision
 from podium.events import Reporter, write_json
+from podium.hosts import ask_first_host
 from podium.looks import count_looks, list_looks
 from podium.model import open_session
 from podium.planner import Planner
@@ -35,7 +35,7 @@ from podium.summary import (
     summarise_scores,
 )
 from podium.task import Task
-from podium.train import Session, Trained, train_fold
+from podium.train import Halt, Session, Trained, train_fold
 
 
 class Shown(NamedTuple):
@@ -46,14 +46,15 @@ class Shown(NamedTuple):
     warnings: list[str]  # of the submission
 
 
-def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -> dict[str, Any]:
+def cross_validate(plan: Plan, report: Reporter, halt: Halt) -> dict[str, Any]:
     """Trains and answers as many folds as fit before the deadline; returns the summary.
 
-    Told to stop, it leaves a checkpoint and, if there is none yet, a submission.
+    Told to stop at once, or to end after the epoch in hand, it leaves a checkpoint and, if there is
+    none yet, a submission.
     """
     config, runtime, count = plan.config, plan.runtime, plan.config.folds.count
     planner = Planner(Budget(runtime.deadline), count, count_batches(plan), report)
-    session = Session(runtime.folder, len(runtime.devices), report, planner, stopping)
+    session = Session(runtime.folder, len(runtime.devices), report, planner, halt)
     viewer = open_viewer(plan, session)
     oof, answers, shown = list[Predictions](), list[Predictions](), None
     for fold in range(count):
@@ -72,7 +73,7 @@ def cross_validate(plan: Plan, report: Reporter, stopping: Callable[[], bool]) -
             viewer.batch_size = config.pixels.batch_size // trained.parts
             look_at_own(plan, trained.model, fold, viewer, report)
         planner.end_fold()
-    if shown is None or stopping():
+    if shown is None or halt.at_once() or (len(oof) < count and ask_first_host(halt.soon())):
         return shown.summary if shown else {}
     adopted = adopt_looks(plan, oof, answers, viewer, report)
     if adopted:
@@ -94,7 +95,7 @@ def recall_fold(folder: Path) -> tuple[Predictions, Predictions] | None:
 
 def has_room(fold: int, count: int, session: Session) -> bool:
     """May another fold be begun, where those before it have answered?"""
-    if session.stopping():
+    if ask_first_host(session.halt.soon()):
         return False
     fits = session.planner.fits_another()
     if not fits:

@@ -59,6 +59,7 @@ from podium.settings import SOURCE
 from podium.split import split_images
 from podium.summary import summarise_run
 from podium.teacher import Lesson, find_teacher, label_test_part
+from podium.train import Halt
 from podium.validate import SubmissionError
 from podium.webhook import Watch
 from podium.weights import prepare_backbone
@@ -127,8 +128,16 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
     if watch.is_asked():
         watch.leave()
         return 128 + watch.asked
-    write_status(runtime.folder, "finished")
+    if report.last != "run_stopped":
+        write_status(runtime.folder, "finished")
     return 0
+
+
+def end_stopped(command: str, folder: Path, report: Reporter) -> None:
+    """Says that a command has ended the run, which another session may go on with."""
+    report.emit("run_stopped", command=command)
+    write_status(folder, "stopped", "by whoever watches, after an epoch")
+    report.say(f"Stopped as asked; {folder / 'submission.csv'} is of what was trained till then")
 
 
 def end_failed(
@@ -240,8 +249,11 @@ def train(
     report.say("Training: loss and accuracy, training → validation")
     plan = Plan(config, runtime, competition, start, data, test, leaks)
     watch.patient = True
-    summary = cross_validate(plan, report, watch.is_asked)
+    summary = cross_validate(plan, report, Halt(watch.is_asked, watch.is_ending))
     if watch.is_asked():
+        return
+    if watch.commands.stop and summary.get("run", {}).get("state") != "complete":
+        end_stopped(watch.commands.stop, runtime.folder, report)
         return
     figures = {"rows": len(competition.test), **summary["out_of_fold"]}
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)

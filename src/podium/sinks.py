@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from podium.card import Card, News, update_card
+from podium.commands import Obey, ignore
 from podium.post import Answer, RefusedError, Request
 from podium.signing import sign
 
@@ -67,12 +68,12 @@ class EventSink:
 
 
 class JsonSink(EventSink):
-    """Posts batches as JSON, {"events": [...]}, signed if there is a secret."""
+    """Posts batches as JSON, {"events": [...]}, signed if there is a secret; obeys the reply."""
 
     name = "json"
 
-    def __init__(self, url: str, secret: str = "") -> None:
-        self.url, self.secret = url, secret
+    def __init__(self, url: str, secret: str = "", obey: Obey = ignore) -> None:
+        self.url, self.secret, self.obey = url, secret, obey
 
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
         """Posts all at once. A retry bears the same id and a new time."""
@@ -85,7 +86,8 @@ class JsonSink(EventSink):
         headers["webhook-timestamp"] = str(moment)
         if self.secret:
             headers["webhook-signature"] = sign(self.secret, name, moment, body)
-        send(Request("POST", self.url, data=body, headers=headers))
+        answer = send(Request("POST", self.url, data=body, headers=headers))
+        self.obey(answer.body, self.secret)
 
 
 class KerasSink(EventSink):

@@ -26,6 +26,7 @@ from podium.epochs import Epoch, Position, enter_epoch, find_epoch, set_course, 
 from podium.events import Reporter
 from podium.fold_data import TrainingSet, take_fold
 from podium.freezing import warn_of_slow_statistics
+from podium.hosts import ask_first_host
 from podium.keeper import Keeper, write_model, write_truth
 from podium.lr_range import show_range_test
 from podium.model import strip_augmentation
@@ -45,6 +46,13 @@ from podium.stretch import Ending, Stretch
 from podium.trainee import Shape, Trainee
 
 
+class Halt(NamedTuple):
+    """Whether the run has been asked to end."""
+
+    at_once: Callable[[], bool]
+    soon: Callable[[], bool]  # after the epoch in hand, or at once
+
+
 class Session(NamedTuple):
     """What all folds of a run share."""
 
@@ -52,7 +60,7 @@ class Session(NamedTuple):
     devices: int
     report: Reporter
     planner: Planner
-    stopping: Callable[[], bool]  # has the run been asked to end?
+    halt: Halt
 
 
 class Trained(NamedTuple):
@@ -109,7 +117,7 @@ class FoldTraining:
                 self.supply = measure_rate(self.data.make_batches(host, self.position.parts, 0))
             complete = True
             while complete and (epoch := self.find_epoch()):
-                complete = self.run_epoch(epoch, host)
+                complete = not self.is_ending() and self.run_epoch(epoch, host)
             self.planner.end_course()
             return self.finish(host) if complete else self.break_off()
 
@@ -123,6 +131,14 @@ class FoldTraining:
         if self.position.summed and (epoch is None or epoch.phase != was.phase):
             self.close_epoch(was)  # time was short, and its phase has ended within it
         return epoch
+
+    def is_ending(self) -> bool:
+        """Is the run to end where an epoch has ended? Then the place is kept."""
+        between = self.position.updates > 0 and self.position.summed == 0
+        if not between or not ask_first_host(self.session.halt.soon()):
+            return False
+        self.keeper.keep(self.prepare(), self.position)
+        return True
 
     def run_epoch(self, epoch: Epoch, host: Host) -> bool:
         """Does the updates of an epoch, or as many as can be; returns False to end the fold."""
@@ -184,7 +200,7 @@ class FoldTraining:
         )
         done = self.position.move(epoch.phase, stretch.updates, 0.0, 0.0).done
         course = self.planner.time_updates(epoch.phase, stretch, done)
-        if self.session.stopping():
+        if self.session.halt.at_once():
             return "stopped"
         if stretch.updates == epoch.updates:
             return ""

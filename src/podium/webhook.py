@@ -17,6 +17,7 @@ from pathlib import Path
 from podium.address import WebhookError, list_secrets, read_webhook
 from podium.attempt import call_in_time
 from podium.card import ENDINGS
+from podium.commands import Commands
 from podium.delivery import Delivery
 from podium.events import Reporter
 from podium.runtime import KAGGLE_INPUT
@@ -33,6 +34,7 @@ class Watch:
     def __init__(self, report: Reporter, on_stop: Callable[[], None] = lambda: None) -> None:
         self.report, self.on_stop, self.process = report, on_stop, os.getpid()
         self.deliveries: list[Delivery] = []
+        self.commands = Commands(report)
         self.opened = False
         self.patient = False  # SIGTERM only asks to end, once
         self.asked = 0  # the signal that did
@@ -68,7 +70,7 @@ class Watch:
     def open_one(self, word: str, place: int, source: str) -> None:
         """Opens the delivery to one address, or says why there is none."""
         try:
-            sink = read_webhook(word, self.report.folder)
+            sink = read_webhook(word, self.report.folder, self.commands.obey)
             memory = self.report.folder / f"webhook-{sink.name}{place or ''}.json"
             delivery = Delivery(sink, self.report, memory)
             delivery.start()
@@ -102,8 +104,12 @@ class Watch:
         self.deliver_rest()
 
     def is_asked(self) -> bool:
-        """Has the run been asked to end? What it does until then is its own affair."""
+        """Has the session been ended from outside? What the run does until then is its affair."""
         return self.asked != 0
+
+    def is_ending(self) -> bool:
+        """Is the run to end after its epoch at the latest, as a command or the session has it?"""
+        return self.is_asked() or self.commands.stop != ""
 
     def stop(self, number: int, frame: types.FrameType | None) -> None:
         """Says that the session was ended, unless it had, then does what SIGTERM did before.
