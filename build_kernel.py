@@ -54,10 +54,10 @@ ORDER = (
     "keeper", "setbacks", "trainee", "train",                            # and not lost
     "looks", "infer", "pupil", "teacher", "validate", "submit",          # what it answers
     "card", "post", "signing", "commands", "sinks", "chat",              # who watches
-    "delivery", "address", "webhook",
+    "delivery", "pulse", "address", "webhook",
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
     "tta", "adoption",                                                   # what helps to answer
-    "page", "panels", "proofs", "mistakes", "report", "crossval", "main",
+    "page", "panels", "proofs", "findings", "mistakes", "report", "crossval", "main",
 )
 # fmt: on
 

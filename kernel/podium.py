@@ -8,126 +8,128 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     133  Settings: the block to edit on Kaggle
-     212  Declare: how a setting is written down
-     233  Learning: the settings of the model, its training and its answers
-     445  Configuration: every setting, its default and its limit
-     658  Knobs: the settings one by one, as help, override and report show them
-     728  Overrides: from defaults to the settings of this run
-     884  Devices: what the backend found, held against what was asked for
-     985  Hosts: several machines that train one network
-    1178  Runtime: the machine, and the Keras backend that suits it
-    1370  Libraries
-    1394  Storage: a file is there whole, or as it was before
-    1433  Attempts: an answer within a time limit, or none
-    1469  Events: what the run says, to the reader of the log and to programs
-    1607  Predictions: class probabilities, keyed by image id
-    1668  Task: what is asked of each image
-    1723  Tallies: what each image adds to a metric
-    1901  Metrics: how good the answers are, and how sure that figure is
-    2079  Evidence: whether answers are better than others, or only luckier
-    2270  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2355  Rules: how probabilities become answers
-    2518  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2587  Questions: what a run was asked to show, and what the evidence said
-    2678  Members: probabilities of several models, or of several views, on the same images
-    2735  Greedy: weights by steps that each add the member that helps the metric most
-    2846  Blends: what several models, or several views of an image, answer together
-    3017  Ensemble: which blend of members is used, and whether any earns the place of the plain one
-    3218  Inputs: where the competition's files are
-    3425  Tables: which one is about training images, and what its columns are
-    3648  Annotations: the JSON of COCO as a table
-    3699  Labels: what each training image shows
-    3879  Archives: images that lie in zips or TFRecords alone
-    4014  Sample: the ids that are asked for, and their images
-    4093  Classes: their names and their order
-    4175  Asked: what the sample submission wants to know of each image
-    4356  Solution: what the test images show, where that is known
-    4404  Draws: a part of the images for rehearsals, and a test part where there is none
-    4453  Competition: from its files to one image table
-    4628  Decode: one image file to an upright square of uint8
-    4799  Cache: where decoded squares are kept
-    5011  Pixels: from image files to squares of uint8
-    5143  Duplicates: images that are nearly the same
-    5379  Folds: every training image is validated once, by a model that never saw it
-    5594  Tells: how well the values of a column alone tell the labels of images
-    5671  Leaks: what would make a score look better than the network is
-    5891  Split: training images to folds, near-duplicates together, and what may leak across
-    5955  Composes: chains of albumentations' transforms, by name or of the user's own
-    6177  Policies: what training images go through, by name
-    6253  Augmentation: what the device does to training images
-    6316  Workers: processes that run a Compose
-    6440  Crew: the workers of one fold, on all cores
-    6614  Mixing: two images and their targets in one
-    6687  Sharing: one batch over all devices, of all hosts
-    6739  Batches: from stored squares to what a training step takes
-    6942  Pace: whether the device waits for its images, or they for the device
-    6981  Handles: where pretrained weights lie
-    7084  Backbones: the table of networks that turn pixels into features
-    7223  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    7265  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7332  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7558  Network: the backbone built, as its row of the table says
-    7635  Weights: what the backbone starts from
-    7816  Freezing: which variables train, and how fast
-    7949  Model: augment, normalise, backbone, head
-    8046  Prediction: from a trained model to class probabilities
-    8097  Views: the same images, seen another way
-    8233  Adaptive: more views only for images that are still undecided
-    8319  Marks: how well a model answers images whose labels are known
-    8343  Recipe: what learning takes where the settings leave it open
-    8470  Schedule: how fast the weights move
-    8564  Optimizers: gradients to updates, at rates that are known beforehand
-    8702  Objective: what training minimises, and what it is told to show
-    8777  Checkpoint: all that a fold has learned so far, in one file
-    8990  Range test: which learning rates a network bears
-    9105  Pseudo-labels: test images of which a model is sure, as training images
-    9298  Fold data: what one fold trains on, and what validates it
-    9403  Recalibrate: batch norm's statistics, taken anew
-    9613  Truth: why a network answers new images worse than those it learned
-    9797  FixRes: larger images answer than were learned
-    9863  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9932  Budget: what still fits before the deadline
-   10173  Stretch: some updates in one go, watched
-   10253  Planner: what the run's parts cost, and how far each fold may go
-   10369  Epochs: how far a fold has got, and what comes next
-   10509  Diary: one row of figures for each epoch of a fold, as it goes
-   10625  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10695  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10741  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10826  Training: one fold, in two phases, and through what may come between
-   11127  Looks: what a fold's model says of the same images, seen in several ways
-   11318  Inference: the models of an earlier run answer a competition's test part
-   11466  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11591  Teacher: a finished run of the same images and folds labels test images
-   11725  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11866  Submission: answers laid out as the sample is
-   11928  Card: the run at a glance, as a phone shows it
-   12161  Post: one request to a webhook, within a hard limit
-   12315  Signing: who may speak, and what may be obeyed
-   12339  Commands: what whoever watches may ask of a run
-   12412  Sinks: who is told of the run, and in which words
-   12595  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12835  Delivery: from the record to a sink, at least once
-   13035  Address: which sink an address stands for
-   13141  Webhook: finds where the run is to be told, and tells it there
-   13299  Histories: what each fold wrote down of its epochs
-   13383  Curves: one picture of all folds so far, for a phone
-   13432  Summary: the run in figures
-   13607  Results: what a run leaves in its folder, and what it must not leave of another
-   13721  Resume: a run that was cut off goes on where it was
-   13946  Record: what a run folder holds, as far as the run has got
-   14032  Test-time augmentation: whether several views of an image answer better than one
-   14264  Adoption: several views of the test part, where they are shown to help
-   14475  Page: the pieces that the report is made of
-   14618  Panels: how each fold learned, drawn one below the other
-   14795  Proofs: the evidence page, one block a question
-   14970  Mistakes: which classes a run mixes up, and the images it got most wrong
-   15052  Report: one page that shows the run
-   15245  Cross-validation: fold by fold, each trained on the others
-   15417  The run: the stages in order
+     135  Settings: the block to edit on Kaggle
+     214  Declare: how a setting is written down
+     235  Learning: the settings of the model, its training and its answers
+     447  Configuration: every setting, its default and its limit
+     660  Knobs: the settings one by one, as help, override and report show them
+     730  Overrides: from defaults to the settings of this run
+     886  Devices: what the backend found, held against what was asked for
+     987  Hosts: several machines that train one network
+    1180  Runtime: the machine, and the Keras backend that suits it
+    1372  Libraries
+    1396  Storage: a file is there whole, or as it was before
+    1435  Attempts: an answer within a time limit, or none
+    1471  Events: what the run says, to the reader of the log and to programs
+    1616  Predictions: class probabilities, keyed by image id
+    1677  Task: what is asked of each image
+    1732  Tallies: what each image adds to a metric
+    1910  Metrics: how good the answers are, and how sure that figure is
+    2088  Evidence: whether answers are better than others, or only luckier
+    2279  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2364  Rules: how probabilities become answers
+    2527  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2596  Questions: what a run was asked to show, and what the evidence said
+    2687  Members: probabilities of several models, or of several views, on the same images
+    2744  Greedy: weights by steps that each add the member that helps the metric most
+    2855  Blends: what several models, or several views of an image, answer together
+    3026  Ensemble: which blend of members is used, and whether any earns the place of the plain one
+    3227  Inputs: where the competition's files are
+    3434  Tables: which one is about training images, and what its columns are
+    3657  Annotations: the JSON of COCO as a table
+    3708  Labels: what each training image shows
+    3888  Archives: images that lie in zips or TFRecords alone
+    4023  Sample: the ids that are asked for, and their images
+    4102  Classes: their names and their order
+    4184  Asked: what the sample submission wants to know of each image
+    4365  Solution: what the test images show, where that is known
+    4413  Draws: a part of the images for rehearsals, and a test part where there is none
+    4462  Competition: from its files to one image table
+    4637  Decode: one image file to an upright square of uint8
+    4808  Cache: where decoded squares are kept
+    5020  Pixels: from image files to squares of uint8
+    5152  Duplicates: images that are nearly the same
+    5388  Folds: every training image is validated once, by a model that never saw it
+    5603  Tells: how well the values of a column alone tell the labels of images
+    5680  Leaks: what would make a score look better than the network is
+    5900  Split: training images to folds, near-duplicates together, and what may leak across
+    5964  Composes: chains of albumentations' transforms, by name or of the user's own
+    6186  Policies: what training images go through, by name
+    6262  Augmentation: what the device does to training images
+    6325  Workers: processes that run a Compose
+    6449  Crew: the workers of one fold, on all cores
+    6623  Mixing: two images and their targets in one
+    6696  Sharing: one batch over all devices, of all hosts
+    6748  Batches: from stored squares to what a training step takes
+    6951  Pace: whether the device waits for its images, or they for the device
+    6990  Handles: where pretrained weights lie
+    7093  Backbones: the table of networks that turn pixels into features
+    7232  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7274  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7341  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7567  Network: the backbone built, as its row of the table says
+    7644  Weights: what the backbone starts from
+    7825  Freezing: which variables train, and how fast
+    7958  Model: augment, normalise, backbone, head
+    8055  Prediction: from a trained model to class probabilities
+    8106  Views: the same images, seen another way
+    8242  Adaptive: more views only for images that are still undecided
+    8328  Marks: how well a model answers images whose labels are known
+    8352  Recipe: what learning takes where the settings leave it open
+    8479  Schedule: how fast the weights move
+    8573  Optimizers: gradients to updates, at rates that are known beforehand
+    8711  Objective: what training minimises, and what it is told to show
+    8786  Checkpoint: all that a fold has learned so far, in one file
+    8999  Range test: which learning rates a network bears
+    9114  Pseudo-labels: test images of which a model is sure, as training images
+    9307  Fold data: what one fold trains on, and what validates it
+    9412  Recalibrate: batch norm's statistics, taken anew
+    9622  Truth: why a network answers new images worse than those it learned
+    9806  FixRes: larger images answer than were learned
+    9872  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9941  Budget: what still fits before the deadline
+   10182  Stretch: some updates in one go, watched
+   10262  Planner: what the run's parts cost, and how far each fold may go
+   10393  Epochs: how far a fold has got, and what comes next
+   10533  Diary: one row of figures for each epoch of a fold, as it goes
+   10649  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10719  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10765  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10850  Training: one fold, in two phases, and through what may come between
+   11151  Looks: what a fold's model says of the same images, seen in several ways
+   11342  Inference: the models of an earlier run answer a competition's test part
+   11490  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11615  Teacher: a finished run of the same images and folds labels test images
+   11749  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11890  Submission: answers laid out as the sample is
+   11952  Card: the run at a glance, as a phone shows it
+   12185  Post: one request to a webhook, within a hard limit
+   12339  Signing: who may speak, and what may be obeyed
+   12363  Commands: what whoever watches may ask of a run
+   12436  Sinks: who is told of the run, and in which words
+   12619  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12859  Delivery: from the record to a sink, at least once
+   13079  Pulse: a sign of life each minute, from a thread of its own
+   13119  Address: which sink an address stands for
+   13225  Webhook: finds where the run is to be told, and tells it there
+   13386  Histories: what each fold wrote down of its epochs
+   13470  Curves: one picture of all folds so far, for a phone
+   13519  Summary: the run in figures
+   13694  Results: what a run leaves in its folder, and what it must not leave of another
+   13823  Resume: a run that was cut off goes on where it was
+   14048  Record: what a run folder holds, as far as the run has got
+   14134  Test-time augmentation: whether several views of an image answer better than one
+   14366  Adoption: several views of the test part, where they are shown to help
+   14577  Page: the pieces that the report is made of
+   14728  Panels: how each fold learned, drawn one below the other
+   14905  Proofs: the evidence page, one block a question
+   15080  Findings: what a run mixes up, and the images it got most wrong
+   15174  Mistakes: which classes a run mixes up, and the images it got most wrong
+   15247  Report: one page that shows the run
+   15439  Cross-validation: fold by fold, each trained on the others
+   15615  The run: the stages in order
 
-Sources: sha256 99d29437b0bcb99feb05a0319199bf26394d7649c19d7e087110e8504aef954d
+Sources: sha256 2d1c9f4cf7d919817bae3233b76c05978b07f7a0fa5edb13bb5cc9b351246be9
 """
 
 # ==================================================================================================
@@ -141,7 +143,7 @@ Sources: sha256 99d29437b0bcb99feb05a0319199bf26394d7649c19d7e087110e8504aef954d
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "99d29437b0bcb99feb05a0319199bf26394d7649c19d7e087110e8504aef954d"
+SOURCE = "2d1c9f4cf7d919817bae3233b76c05978b07f7a0fa5edb13bb5cc9b351246be9"
 
 
 import atexit
@@ -1477,6 +1479,7 @@ LONGEST_LIST = 100  # of an array or a list, the values that an event keeps
 LONGEST_TEXT = 8_000  # characters; of a longer text the end is kept, where a traceback says most
 LONGEST_LINE = 64_000  # bytes of one event
 LONGEST_READ = 256_000  # bytes of the record read at once
+ASIDES = ("line_said", "heartbeat")  # events that say nothing of how the run stands
 
 
 class Reporter:
@@ -1492,7 +1495,7 @@ class Reporter:
         self.session = secrets.token_hex(4)
         self.run = next((str(one["run"]) for one, _ in read_record(self.path)), self.session)
         self.seq = self.lost = 0  # events, and those of them that could not be written
-        self.last = ""  # the newest event's name
+        self.last = ""  # the newest event's name, but for asides
         self.torn = is_torn(self.path)  # a killed process may have left half a line
         self.warnings: list[str] = []  # shown again in the report
         self.hidden: list[str] = []  # secrets, which no line may hold
@@ -1508,7 +1511,8 @@ class Reporter:
             return
         with self.lock:
             try:
-                self.seq, self.last = self.seq + 1, event
+                self.seq += 1
+                self.last = self.last if event in ASIDES else event
                 key = {"run": self.run, "session": self.session, "seq": self.seq}
                 record = {**key, "time": round(time.time(), 3), "event": event}
                 values = clean_values(values, LONGEST_LIST)
@@ -1524,14 +1528,19 @@ class Reporter:
             listener.set()
 
     def say(self, text: str) -> None:
-        """Prints at once: Kaggle's log shows whole lines, and the run may be watched."""
+        """Prints a line of the log, and tells whoever watches from elsewhere."""
+        self.print(text)
+        self.emit("line_said", text=text)
+
+    def print(self, text: str) -> None:
+        """Prints at once: Kaggle's log shows whole lines. What concerns a delivery is only printed."""
         if self.leader:
             print(self.hide(text), flush=True)
 
     def warn(self, text: str) -> None:
         """Says something that a person should look at, and keeps it for the report."""
         self.warnings.append(self.hide(text))
-        self.say(f"! {text}")
+        self.print(f"! {text}")
         self.emit("warning_raised", text=text)
 
     def hide(self, text: str) -> str:
@@ -10294,12 +10303,27 @@ class Planner:
         plan = plan_folds(self.left(), self.whole, costs, len(folds), done)
         head, everything = (int(ask_first_host(updates)) for updates in plan[0][:2])
         plan = (plan[0]._replace(head=head, all=everything), *plan[1:])
+        text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
         if plan != self.planned and (self.planned or self.fold == 0):
-            text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
             self.plans.append(text)
             self.report.say(f"  {text}")
         self.planned = plan
+        self.tell(plan, costs, done, text)
         return plan[0]
+
+    def tell(self, plan: Sequence[Course], costs: Costs, done: Done, words: str) -> None:
+        """Emits what was planned: of each fold that is left, the share of its updates."""
+        seconds = time_course(plan[0], costs, done)
+        seconds += sum(time_course(course, costs) for course in plan[1:])
+        shares = [one.updates / max(self.whole.updates, 1) for one in plan]
+        self.report.emit(
+            "plan_made",
+            fold=self.fold,
+            shares=[*shares, *[0.0] * (self.folds - self.fold - len(plan))],
+            seconds=round(seconds, 1),
+            left=round(self.left(), 1),
+            words=words,
+        )
 
     def is_late(self, course: Course, done: tuple[int, int]) -> bool:
         """Does what is left of the fold in hand no longer fit?"""
@@ -12097,7 +12121,7 @@ def fail_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
 
 def stop_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The session was ended from outside, or the run by a command."""
-    cause = "as asked" if "command" in event else f"by {event.get('signal', '?')}"
+    cause = "as asked" if event.get("command") else f"by {event.get('signal', '?')}"
     text = f"stopped {cause}; what was finished before is in the run folder"
     return replace(card, state="stopped", note=text), News("failed", text)
 
@@ -12861,6 +12885,8 @@ class Delivery(threading.Thread):
         self.room = sink.largest  # events in the next delivery
         self.failures, self.parked, self.skipped = 0, False, 0
         self.trouble = ""  # what went wrong last, without the address
+        self.limited = 0  # answers 429
+        self.acked: float | None = None  # when something was taken last, seconds since 1970
         self.next_try = self.next_turn = 0.0  # after a failure; out of politeness
         # Its own: what a run draws must not depend on a network.
         self.dice = random.Random()  # noqa: S311
@@ -12962,6 +12988,7 @@ class Delivery(threading.Thread):
             self.trouble = type(error).__name__
             self.narrow(pending)
         else:
+            self.acked = time.time()
             self.accept(pending)
             if not (pending.events and self.sink.rings):
                 self.next_turn = time.monotonic() + self.sink.pause
@@ -12976,6 +13003,7 @@ class Delivery(threading.Thread):
     def handle_refusal(self, refusal: RefusedError, pending: Pending) -> None:
         """Waits, parks, or looks for the one event that is never taken."""
         status = refusal.answer.status
+        self.limited += status == 429
         if status == 429 or status >= 500:
             used_up = refusal.code == QUOTA_USED_UP
             self.back_off(PARKED_FOR if used_up else read_wait(refusal.answer))
@@ -12994,7 +13022,7 @@ class Delivery(threading.Thread):
     def park(self, status: int) -> None:
         """A webhook that is gone or forbidden is said once and tried now and then."""
         if not self.parked:
-            self.report.say(
+            self.report.print(
                 f"! the {self.sink.name} webhook refuses with status {status}; its address may be "
                 f"wrong or revoked. It is tried each {PARKED_FOR / 60:.0f} minutes, and nothing is "
                 f"lost: events.jsonl has it all"
@@ -13011,11 +13039,27 @@ class Delivery(threading.Thread):
             self.room = len(pending.events) // 2
             return
         if not self.skipped:
-            self.report.say(
+            self.report.print(
                 f"! the {self.sink.name} webhook does not take an event ({self.trouble})"
             )
         self.skipped += 1
         self.accept(pending)
+
+    def describe(self) -> dict[str, Any]:
+        """How it stands, for a heartbeat: bytes of the record unsent, seconds since 1970."""
+        try:
+            size = self.report.path.stat().st_size
+        except OSError:
+            size = 0
+        return {
+            "name": self.sink.name,
+            "unsent": max(0, size - int(self.memory["offset"])),
+            "acked": self.acked,
+            "refused": self.limited,
+            "skipped": self.skipped,
+            "parked": self.parked,
+            "trouble": self.trouble,
+        }
 
     def remember(self) -> None:
         """Keeps how far the sink came. On a full disk it may be told twice, which it can bear."""
@@ -13030,6 +13074,46 @@ def read_memory(place: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         memory = {}
     return {"offset": 0, **(memory if isinstance(memory, dict) else {})}
+
+
+# ==================================================================================================
+# Pulse: a sign of life each minute, from a thread of its own
+# ==================================================================================================
+# Whoever watches can tell a long epoch from a run that is gone, and what has not reached them yet.
+# It comes in the reply to such signs that a command reaches a run in good time.
+
+PULSE_SECONDS = 60.0
+
+
+class Pulse(threading.Thread):
+    """Emits a heartbeat each minute until it is closed."""
+
+    def __init__(self, report: Reporter, deliveries: Sequence[Delivery]) -> None:
+        super().__init__(name="podium-pulse", daemon=True)
+        self.report, self.deliveries = report, deliveries
+        self.closing = threading.Event()
+
+    def run(self) -> None:
+        """One after another."""
+        while not self.closing.wait(PULSE_SECONDS):
+            self.beat()
+
+    def beat(self) -> None:
+        """Emits what is free, in bytes, and how each delivery stands."""
+        try:
+            disk_free: int | None = shutil.disk_usage(self.report.folder).free
+        except OSError:  # the folder is gone; the run will notice by itself
+            disk_free = None
+        self.report.emit(
+            "heartbeat",
+            memory_free=measure_memory() or None,
+            disk_free=disk_free,
+            deliveries=[one.describe() for one in self.deliveries],
+        )
+
+    def close(self) -> None:
+        """Ends it."""
+        self.closing.set()
 
 
 # ==================================================================================================
@@ -13158,6 +13242,7 @@ class Watch:
         self.report, self.on_stop, self.process = report, on_stop, os.getpid()
         self.deliveries: list[Delivery] = []
         self.commands = Commands(report)
+        self.pulse = Pulse(report, self.deliveries)
         self.opened = False
         self.patient = False  # SIGTERM only asks to end, once
         self.asked = 0  # the signal that did
@@ -13174,6 +13259,7 @@ class Watch:
         self.opened = True
         if not self.report.leader:
             return
+        self.pulse.start()
         try:
             source, text = find_secret(environ)
             self.report.hidden += [
@@ -13188,7 +13274,7 @@ class Watch:
             return
         names = ", ".join(one.sink.name for one in self.deliveries)
         shown = f"{names}, from {source}" if names else f"none; {SECRET_NAME} would name one"
-        self.report.say(f"  webhook     {shown}")
+        self.report.print(f"  webhook     {shown}")
 
     def open_one(self, word: str, place: int, source: str) -> None:
         """Opens the delivery to one address, or says why there is none."""
@@ -13207,6 +13293,7 @@ class Watch:
         """Delivers the rest; SIGTERM then does what it did before."""
         if signal.getsignal(signal.SIGTERM) == self.stop:
             signal.signal(signal.SIGTERM, self.on_sigterm or signal.SIG_DFL)
+        self.pulse.close()
         self.deliver_rest()
 
     def deliver_rest(self) -> None:
@@ -13221,7 +13308,7 @@ class Watch:
     def say_stopped(self, number: int) -> None:
         """The run's last status and event, and their delivery."""
         self.on_stop()
-        self.report.emit("run_stopped", signal=signal.Signals(number).name)
+        self.report.emit("run_stopped", signal=signal.Signals(number).name, command=None)
         if not self.opened:
             self.open()
         self.deliver_rest()
@@ -13651,6 +13738,21 @@ def write_status(folder: Path, state: str, error: str | None = None) -> None:
         write_json(folder / "status.json", status)
     except OSError as fault:
         print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
+
+
+def describe_files(folder: Path) -> dict[str, Any]:
+    """The files of a run with their bytes, the largest first, and the submission's sha256."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    sizes = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
+    submission = folder / "submission.csv"
+    return {
+        "files": [
+            {"name": name, "bytes": size} for name, size in sorted(sizes, key=lambda one: -one[1])
+        ],
+        "submission": hashlib.sha256(submission.read_bytes()).hexdigest()
+        if submission.is_file()
+        else None,
+    }
 
 
 def write_fold_answers(folder: Path, oof: Predictions, test: Predictions) -> None:
@@ -14591,8 +14693,8 @@ def render_heatmap(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     return render_table(["", *(f"<b{tall}>{name}</b>" for name in classes)], rows, "heat")
 
 
-def render_thumbnail(path: object) -> str:
-    """An image as a data URI, upright and at most 96 px a side, or a placeholder."""
+def draw_thumbnail(path: object) -> Image.Image | None:
+    """An image upright, on white and at most 96 px a side; None if it cannot be read."""
     try:
         with Image.open(str(path)) as file:
             file.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
@@ -14603,11 +14705,19 @@ def render_thumbnail(path: object) -> str:
                 image = Image.fromarray(grey.astype(np.uint8))
             image = image.convert("RGBA")
     except Exception:  # a broken file may raise anything, and one image must not cost the page
-        return '<div class="thumb">unreadable</div>'
+        return None
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    tiny = max(image.size) <= THUMBNAIL_SIDE // 2
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))
+    return flat
+
+
+def render_thumbnail(path: object) -> str:
+    """An image as a data URI, or a placeholder."""
+    flat = draw_thumbnail(path)
+    if flat is None:
+        return '<div class="thumb">unreadable</div>'
+    tiny = max(flat.size) <= THUMBNAIL_SIDE // 2
     data = io.BytesIO()
     flat.save(data, "PNG" if tiny else "JPEG")
     kind, text = "png" if tiny else "jpeg", base64.b64encode(data.getvalue()).decode()
@@ -14968,6 +15078,100 @@ def shorten(name: str) -> str:
 
 
 # ==================================================================================================
+# Findings: what a run mixes up, and the images it got most wrong
+# ==================================================================================================
+# Of the out-of-fold answers so far. The report shows them, and events tell whoever watches.
+
+MOST_TOLD = 20  # pairs of classes, and weak classes, in an event
+IMAGES_TOLD, IMAGE_QUALITY = 8, 60  # of JPEG: any 96 px then fit into an event's longest text
+
+
+class Mix(NamedTuple):
+    """Images of one class that were taken for another."""
+
+    truth: int
+    guess: int
+    images: int
+
+
+class Recall(NamedTuple):
+    """How many of a class's images were recognised."""
+
+    label: int
+    images: int
+    right: int
+
+
+def count_mixes(run: RunRecord) -> list[Mix]:
+    """The classes that are taken for one another, most images first; one label an image only."""
+    if not run.task.exclusive or not len(run.targets):
+        return []
+    labels, answers = run.targets.argmax(axis=1), run.answers.argmax(axis=1)
+    wrong = answers != labels
+    pairs, counts = np.unique(
+        np.stack([labels[wrong], answers[wrong]], axis=1), axis=0, return_counts=True
+    )
+    order = np.argsort(-counts, kind="stable")
+    rows = np.column_stack([pairs, counts])[order].tolist()
+    return [Mix(truth, guess, images) for truth, guess, images in rows]
+
+
+def rank_recalls(run: RunRecord) -> list[Recall]:
+    """Each class that has images, the weakest first."""
+    found = find_named(run.task, run.answers)
+    images = run.targets.sum(axis=0, dtype=np.int64)
+    right = (run.targets * found).sum(axis=0, dtype=np.int64)
+    present = np.flatnonzero(images)
+    order = present[np.argsort(right[present] / images[present], kind="stable")]
+    return [Recall(int(one), int(images[one]), int(right[one])) for one in order]
+
+
+def rank_worst(run: RunRecord) -> NDArray[np.int64]:
+    """Rows of the out-of-fold answers, the highest loss first."""
+    losses = tally_surprise(run.task, run.targets, run.oof.probs).ravel()
+    return np.argsort(-losses, kind="stable")
+
+
+def tell_findings(folder: Path, competition: Competition, report: Reporter) -> None:
+    """Emits what the run of a folder has found so far, for a page that is elsewhere."""
+    run, classes = read_run_record(folder, competition), competition.classes
+    wrong = (run.targets != find_named(run.task, run.answers)).any(axis=1)
+    report.emit(
+        "mistakes_counted",
+        wrong=int(wrong.sum()),
+        of=len(wrong),
+        pairs=[(classes[a], classes[b], n) for a, b, n in count_mixes(run)[:MOST_TOLD]],
+        weakest=[(classes[label], *counts) for label, *counts in rank_recalls(run)[:MOST_TOLD]],
+    )
+    for question in run.questions:
+        report.emit("question_answered", **question_fields(question))
+    tell_worst(run, competition, report)
+
+
+def tell_worst(run: RunRecord, competition: Competition, report: Reporter) -> None:
+    """Emits the images that were got most wrong, as small JPEGs."""
+    paths = dict(zip(competition.train["id"], competition.train["path"], strict=True))
+    found, classes = find_named(run.task, run.answers), competition.classes
+    for place, row in enumerate(rank_worst(run)[:IMAGES_TOLD]):
+        image = draw_thumbnail(paths[str(run.oof.ids[row])])
+        if image is None:
+            continue
+        guesses = np.flatnonzero(found[row])
+        data = io.BytesIO()
+        image.save(data, "JPEG", quality=IMAGE_QUALITY)
+        report.emit(
+            "image_shown",
+            place=place,
+            folds=len(run.part("folds")),
+            id=run.oof.ids[row],
+            truth=", ".join(classes[one] for one in np.flatnonzero(run.targets[row])),
+            guess=", ".join(classes[one] for one in guesses),
+            prob=float(run.oof.probs[row][guesses].max(initial=0.0)),
+            jpeg=base64.b64encode(data.getvalue()).decode(),
+        )
+
+
+# ==================================================================================================
 # Mistakes: which classes a run mixes up, and the images it got most wrong
 # ==================================================================================================
 # Looking at those is where the next idea comes from.
@@ -14980,21 +15184,19 @@ def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
     """The pairs of classes most often confused, and for few classes every count as a heat map."""
     if not run.task.exclusive or not len(run.targets):
         return ""
-    labels, predicted = run.targets.argmax(axis=1), run.answers.argmax(axis=1)
-    wrong = predicted != labels
-    pairs, counts = np.unique(
-        np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True
-    )
+    mixes = count_mixes(run)
+    wrong = sum(mix.images for mix in mixes)
     lines = [
-        f"<li>true {classes[pairs[place][0]]} → predicted {classes[pairs[place][1]]}: "
-        f"{counts[place]} image{'s' if counts[place] > 1 else ''}</li>"
-        for place in np.argsort(-counts, kind="stable")[:PAIRS]
+        f"<li>true {classes[mix.truth]} → predicted {classes[mix.guess]}: "
+        f"{mix.images} image{'s' if mix.images > 1 else ''}</li>"
+        for mix in mixes[:PAIRS]
     ]
     words = f"<ul>{''.join(lines)}</ul>" if lines else "No mistakes."
     heat = ""
     if len(classes) <= HEATMAP_CLASSES:
-        heat = render_heatmap(count_confusions(labels, predicted, len(classes)), classes)
-    hint = f"{int(wrong.sum())} of {len(wrong)} images are wrong. "
+        labels, answers = run.targets.argmax(axis=1), run.answers.argmax(axis=1)
+        heat = render_heatmap(count_confusions(labels, answers, len(classes)), classes)
+    hint = f"{wrong} of {len(run.targets)} images are wrong. "
     if heat:
         hint += "Rows: the truth; columns: the prediction. Blue: right. Orange: wrong."
     return render_section("Confusion", hint, f'<div class="pair">{heat}{words}</div>')
@@ -15002,17 +15204,11 @@ def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
 
 def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
     """Of each class's images, the share that was recognised; the weakest classes first."""
-    found = find_named(run.task, run.answers)
-    images = run.targets.sum(axis=0, dtype=np.int64)
-    right = (run.targets * found).sum(axis=0, dtype=np.int64)
-    recall = right / np.maximum(images, 1)
-    present = np.flatnonzero(images)
-    order = present[np.argsort(recall[present], kind="stable")][:RECALL_ROWS]
     rows = []
-    for label in order:
-        share = format_figure(float(recall[label]), ".2%")
-        bar = f'<span class="bar" style="--w:{recall[label]:.1%}">{share}</span>'
-        rows.append([classes[label], str(images[label]), str(right[label]), bar])
+    for label, images, right in rank_recalls(run)[:RECALL_ROWS]:
+        share = format_figure(right / images, ".2%")
+        bar = f'<span class="bar" style="--w:{right / images:.1%}">{share}</span>'
+        rows.append([classes[label], str(images), str(right), bar])
     hint = "Weakest first: the share of a class's images that was recognised."
     table = render_table(["class", "images", "right", "recall"], rows, "last")
     return render_section("Recall by class", hint, table if rows else "")
@@ -15021,10 +15217,9 @@ def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
 def render_worst(run: RunRecord, competition: Competition, classes: Sequence[str]) -> str:
     """The images with the highest out-of-fold loss: wrong labels, odd images, hard cases."""
     paths = dict(zip(competition.train["id"], competition.train["path"], strict=True))
-    losses = tally_surprise(run.task, run.targets, run.oof.probs).ravel()
     found = find_named(run.task, run.answers)
     cards = []
-    for row in np.argsort(-losses, kind="stable")[:WORST_IMAGES]:
+    for row in rank_worst(run)[:WORST_IMAGES]:
         image_id, probs = str(run.oof.ids[row]), run.oof.probs[row]
         truth = name_classes(run.targets[row], classes)
         guess = name_classes(found[row], classes, probs)
@@ -15074,7 +15269,6 @@ def write_report(
         render_warnings(run),
         render_evidence([*run.questions, *questions]),
         render_lines(run, "plan", "Plan", "What fits before the deadline."),
-        render_lines(run, "faults", "Faults", "What failed on the way and was overcome."),
         render_curves(run.curves, run.task.metric),
         render_truths(run.truths),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),
@@ -15394,6 +15588,10 @@ def show_summary(plan: Plan, summary: dict[str, Any], report: Reporter) -> None:
         write_report(folder, competition)
     except Exception as error:  # a page must not cost the folds to come, nor a finished run
         report.warn(f"the report could not be written ({describe_error(error)})")
+    try:
+        tell_findings(folder, competition, report)
+    except Exception as error:  # nor must a page that is elsewhere
+        report.warn(f"what was found could not be told ({describe_error(error)})")
 
 
 def say_decision(task: Task, decision: Decision, warnings: list[str], report: Reporter) -> None:
@@ -15466,6 +15664,7 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
     """Runs the stages between a first and a last event; returns the exit code."""
     report.emit(
         "run_started",
+        folder=runtime.folder.name,
         source=SOURCE,
         accelerator=runtime.accelerator,
         devices=len(runtime.devices),
@@ -15489,7 +15688,8 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
 
 def end_stopped(command: str, folder: Path, report: Reporter) -> None:
     """Says that a command has ended the run, which another session may go on with."""
-    report.emit("run_stopped", command=command)
+    report.emit("files_listed", **describe_files(folder))
+    report.emit("run_stopped", signal=None, command=command)
     write_status(folder, "stopped", "by whoever watches, after an epoch")
     report.say(f"Stopped as asked; {folder / 'submission.csv'} is of what was trained till then")
 
@@ -15570,6 +15770,7 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     summary = summarise_run(config, runtime, competition, report, "complete")
     write_json(runtime.folder / "summary.json", summary)
     seconds = round(time.time() - runtime.started, 1)
+    report.emit("files_listed", **describe_files(runtime.folder))
     report.emit("run_finished", seconds=seconds, rows=len(competition.test))
     report.say(f"Submission  {runtime.folder / 'submission.csv'}")
 
@@ -15609,6 +15810,7 @@ def train(
     if watch.commands.stop and summary.get("run", {}).get("state") != "complete":
         end_stopped(watch.commands.stop, runtime.folder, report)
         return
+    report.emit("files_listed", **describe_files(runtime.folder))
     figures = {"rows": len(competition.test), **summary["out_of_fold"]}
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))

@@ -249,17 +249,15 @@ def test_decisions_that_cannot_be_read_do_not_cost_the_report(run_folder, compet
     assert "<h2>Evidence</h2>" not in read_page(run_folder, competition)
 
 
-def test_a_plan_and_faults_are_listed_where_the_run_tells_of_them(run_folder, competition):
-    told = {"plan": ["4 folds fit", "<b>"], "faults": ["fold 2 was begun again"]}
-    summary = json.dumps(make_summary(3) | told)
+def test_a_plan_is_listed_where_the_run_tells_of_it(run_folder, competition):
+    summary = json.dumps(make_summary(3) | {"plan": ["4 folds fit", "<b>"]})
     (run_folder / "summary.json").write_text(summary)
     page = read_page(run_folder, competition)
     assert "<li>4 folds fit</li><li>&lt;b&gt;</li>" in cut_section(page, "Plan")
-    assert "<li>fold 2 was begun again</li>" in cut_section(page, "Faults")
 
 
 def test_what_a_run_does_not_tell_has_no_section(page):
-    assert not {"Plan", "Faults", "Batch norm"} & set(re.findall("<h2>(.*?)</h2>", page))
+    assert not {"Plan", "Batch norm"} & set(re.findall("<h2>(.*?)</h2>", page))
 
 
 def test_warnings_and_unreadable_images_stand_in_a_box(page):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np

@@ -176,7 +176,7 @@ def fail_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
 
 def stop_card(card: Card, event: Mapping[str, Any]) -> tuple[Card, News | None]:
     """The session was ended from outside, or the run by a command."""
-    cause = "as asked" if "command" in event else f"by {event.get('signal', '?')}"
+    cause = "as asked" if event.get("command") else f"by {event.get('signal', '?')}"
     text = f"stopped {cause}; what was finished before is in the run folder"
     return replace(card, state="stopped", note=text), News("failed", text)
 

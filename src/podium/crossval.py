@@ -16,6 +16,7 @@ from podium.checkpoint import forget_checkpoints
 from podium.curves import write_curves
 from podium.decide import Decision
 from podium.events import Reporter, write_json
+from podium.findings import tell_findings
 from podium.hosts import ask_first_host
 from podium.looks import count_looks, list_looks
 from podium.model import open_session
@@ -183,6 +184,10 @@ def show_summary(plan: Plan, summary: dict[str, Any], report: Reporter) -> None:
         write_report(folder, competition)
     except Exception as error:  # a page must not cost the folds to come, nor a finished run
         report.warn(f"the report could not be written ({describe_error(error)})")
+    try:
+        tell_findings(folder, competition, report)
+    except Exception as error:  # nor must a page that is elsewhere
+        report.warn(f"what was found could not be told ({describe_error(error)})")
 
 
 def say_decision(task: Task, decision: Decision, warnings: list[str], report: Reporter) -> None:

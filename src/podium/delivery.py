@@ -43,6 +43,8 @@ class Delivery(threading.Thread):
         self.room = sink.largest  # events in the next delivery
         self.failures, self.parked, self.skipped = 0, False, 0
         self.trouble = ""  # what went wrong last, without the address
+        self.limited = 0  # answers 429
+        self.acked: float | None = None  # when something was taken last, seconds since 1970
         self.next_try = self.next_turn = 0.0  # after a failure; out of politeness
         # Its own: what a run draws must not depend on a network.
         self.dice = random.Random()  # noqa: S311
@@ -144,6 +146,7 @@ class Delivery(threading.Thread):
             self.trouble = type(error).__name__
             self.narrow(pending)
         else:
+            self.acked = time.time()
             self.accept(pending)
             if not (pending.events and self.sink.rings):
                 self.next_turn = time.monotonic() + self.sink.pause
@@ -158,6 +161,7 @@ class Delivery(threading.Thread):
     def handle_refusal(self, refusal: RefusedError, pending: Pending) -> None:
         """Waits, parks, or looks for the one event that is never taken."""
         status = refusal.answer.status
+        self.limited += status == 429
         if status == 429 or status >= 500:
             used_up = refusal.code == QUOTA_USED_UP
             self.back_off(PARKED_FOR if used_up else read_wait(refusal.answer))
@@ -176,7 +180,7 @@ class Delivery(threading.Thread):
     def park(self, status: int) -> None:
         """A webhook that is gone or forbidden is said once and tried now and then."""
         if not self.parked:
-            self.report.say(
+            self.report.print(
                 f"! the {self.sink.name} webhook refuses with status {status}; its address may be "
                 f"wrong or revoked. It is tried each {PARKED_FOR / 60:.0f} minutes, and nothing is "
                 f"lost: events.jsonl has it all"
@@ -193,11 +197,27 @@ class Delivery(threading.Thread):
             self.room = len(pending.events) // 2
             return
         if not self.skipped:
-            self.report.say(
+            self.report.print(
                 f"! the {self.sink.name} webhook does not take an event ({self.trouble})"
             )
         self.skipped += 1
         self.accept(pending)
+
+    def describe(self) -> dict[str, Any]:
+        """How it stands, for a heartbeat: bytes of the record unsent, seconds since 1970."""
+        try:
+            size = self.report.path.stat().st_size
+        except OSError:
+            size = 0
+        return {
+            "name": self.sink.name,
+            "unsent": max(0, size - int(self.memory["offset"])),
+            "acked": self.acked,
+            "refused": self.limited,
+            "skipped": self.skipped,
+            "parked": self.parked,
+            "trouble": self.trouble,
+        }
 
     def remember(self) -> None:
         """Keeps how far the sink came. On a full disk it may be told twice, which it can bear."""

@@ -23,6 +23,7 @@ LONGEST_LIST = 100  # of an array or a list, the values that an event keeps
 LONGEST_TEXT = 8_000  # characters; of a longer text the end is kept, where a traceback says most
 LONGEST_LINE = 64_000  # bytes of one event
 LONGEST_READ = 256_000  # bytes of the record read at once
+ASIDES = ("line_said", "heartbeat")  # events that say nothing of how the run stands
 
 
 class Reporter:
@@ -38,7 +39,7 @@ class Reporter:
         self.session = secrets.token_hex(4)
         self.run = next((str(one["run"]) for one, _ in read_record(self.path)), self.session)
         self.seq = self.lost = 0  # events, and those of them that could not be written
-        self.last = ""  # the newest event's name
+        self.last = ""  # the newest event's name, but for asides
         self.torn = is_torn(self.path)  # a killed process may have left half a line
         self.warnings: list[str] = []  # shown again in the report
         self.hidden: list[str] = []  # secrets, which no line may hold
@@ -54,7 +55,8 @@ class Reporter:
             return
         with self.lock:
             try:
-                self.seq, self.last = self.seq + 1, event
+                self.seq += 1
+                self.last = self.last if event in ASIDES else event
                 key = {"run": self.run, "session": self.session, "seq": self.seq}
                 record = {**key, "time": round(time.time(), 3), "event": event}
                 values = clean_values(values, LONGEST_LIST)
@@ -70,14 +72,19 @@ class Reporter:
             listener.set()
 
     def say(self, text: str) -> None:
-        """Prints at once: Kaggle's log shows whole lines, and the run may be watched."""
+        """Prints a line of the log, and tells whoever watches from elsewhere."""
+        self.print(text)
+        self.emit("line_said", text=text)
+
+    def print(self, text: str) -> None:
+        """Prints at once: Kaggle's log shows whole lines. What concerns a delivery is only printed."""
         if self.leader:
             print(self.hide(text), flush=True)
 
     def warn(self, text: str) -> None:
         """Says something that a person should look at, and keeps it for the report."""
         self.warnings.append(self.hide(text))
-        self.say(f"! {text}")
+        self.print(f"! {text}")
         self.emit("warning_raised", text=text)
 
     def hide(self, text: str) -> str:

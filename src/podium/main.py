@@ -36,7 +36,7 @@ from podium.pixels import read_images
 from podium.policies import settle_augmentation
 from podium.pseudo import PseudoError
 from podium.recipe import describe_recipe, settle_recipe
-from podium.results import forget_results, write_status, write_submission_of
+from podium.results import describe_files, forget_results, write_status, write_submission_of
 from podium.resume import (
     ResumeError,
     adopt_run,
@@ -112,6 +112,7 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
     """Runs the stages between a first and a last event; returns the exit code."""
     report.emit(
         "run_started",
+        folder=runtime.folder.name,
         source=SOURCE,
         accelerator=runtime.accelerator,
         devices=len(runtime.devices),
@@ -135,7 +136,8 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
 
 def end_stopped(command: str, folder: Path, report: Reporter) -> None:
     """Says that a command has ended the run, which another session may go on with."""
-    report.emit("run_stopped", command=command)
+    report.emit("files_listed", **describe_files(folder))
+    report.emit("run_stopped", signal=None, command=command)
     write_status(folder, "stopped", "by whoever watches, after an epoch")
     report.say(f"Stopped as asked; {folder / 'submission.csv'} is of what was trained till then")
 
@@ -216,6 +218,7 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     summary = summarise_run(config, runtime, competition, report, "complete")
     write_json(runtime.folder / "summary.json", summary)
     seconds = round(time.time() - runtime.started, 1)
+    report.emit("files_listed", **describe_files(runtime.folder))
     report.emit("run_finished", seconds=seconds, rows=len(competition.test))
     report.say(f"Submission  {runtime.folder / 'submission.csv'}")
 
@@ -255,6 +258,7 @@ def train(
     if watch.commands.stop and summary.get("run", {}).get("state") != "complete":
         end_stopped(watch.commands.stop, runtime.folder, report)
         return
+    report.emit("files_listed", **describe_files(runtime.folder))
     figures = {"rows": len(competition.test), **summary["out_of_fold"]}
     report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))

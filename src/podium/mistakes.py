@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from podium.competition import Competition
+from podium.findings import count_mixes, rank_recalls, rank_worst
 from podium.metrics import count_confusions
 from podium.page import (
     format_figure,
@@ -19,7 +20,7 @@ from podium.page import (
     render_thumbnail,
 )
 from podium.record import RunRecord
-from podium.tallies import find_named, tally_surprise
+from podium.tallies import find_named
 
 HEATMAP_CLASSES = 30  # more classes than this do not fit a screen
 WORST_IMAGES, RECALL_ROWS, PAIRS, CLASSES_SHOWN = 24, 200, 12, 5
@@ -29,21 +30,19 @@ def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
     """The pairs of classes most often confused, and for few classes every count as a heat map."""
     if not run.task.exclusive or not len(run.targets):
         return ""
-    labels, predicted = run.targets.argmax(axis=1), run.answers.argmax(axis=1)
-    wrong = predicted != labels
-    pairs, counts = np.unique(
-        np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True
-    )
+    mixes = count_mixes(run)
+    wrong = sum(mix.images for mix in mixes)
     lines = [
-        f"<li>true {classes[pairs[place][0]]} → predicted {classes[pairs[place][1]]}: "
-        f"{counts[place]} image{'s' if counts[place] > 1 else ''}</li>"
-        for place in np.argsort(-counts, kind="stable")[:PAIRS]
+        f"<li>true {classes[mix.truth]} → predicted {classes[mix.guess]}: "
+        f"{mix.images} image{'s' if mix.images > 1 else ''}</li>"
+        for mix in mixes[:PAIRS]
     ]
     words = f"<ul>{''.join(lines)}</ul>" if lines else "No mistakes."
     heat = ""
     if len(classes) <= HEATMAP_CLASSES:
-        heat = render_heatmap(count_confusions(labels, predicted, len(classes)), classes)
-    hint = f"{int(wrong.sum())} of {len(wrong)} images are wrong. "
+        labels, answers = run.targets.argmax(axis=1), run.answers.argmax(axis=1)
+        heat = render_heatmap(count_confusions(labels, answers, len(classes)), classes)
+    hint = f"{wrong} of {len(run.targets)} images are wrong. "
     if heat:
         hint += "Rows: the truth; columns: the prediction. Blue: right. Orange: wrong."
     return render_section("Confusion", hint, f'<div class="pair">{heat}{words}</div>')
@@ -51,17 +50,11 @@ def render_confusion(run: RunRecord, classes: Sequence[str]) -> str:
 
 def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
     """Of each class's images, the share that was recognised; the weakest classes first."""
-    found = find_named(run.task, run.answers)
-    images = run.targets.sum(axis=0, dtype=np.int64)
-    right = (run.targets * found).sum(axis=0, dtype=np.int64)
-    recall = right / np.maximum(images, 1)
-    present = np.flatnonzero(images)
-    order = present[np.argsort(recall[present], kind="stable")][:RECALL_ROWS]
     rows = []
-    for label in order:
-        share = format_figure(float(recall[label]), ".2%")
-        bar = f'<span class="bar" style="--w:{recall[label]:.1%}">{share}</span>'
-        rows.append([classes[label], str(images[label]), str(right[label]), bar])
+    for label, images, right in rank_recalls(run)[:RECALL_ROWS]:
+        share = format_figure(right / images, ".2%")
+        bar = f'<span class="bar" style="--w:{right / images:.1%}">{share}</span>'
+        rows.append([classes[label], str(images), str(right), bar])
     hint = "Weakest first: the share of a class's images that was recognised."
     table = render_table(["class", "images", "right", "recall"], rows, "last")
     return render_section("Recall by class", hint, table if rows else "")
@@ -70,10 +63,9 @@ def render_recall(run: RunRecord, classes: Sequence[str]) -> str:
 def render_worst(run: RunRecord, competition: Competition, classes: Sequence[str]) -> str:
     """The images with the highest out-of-fold loss: wrong labels, odd images, hard cases."""
     paths = dict(zip(competition.train["id"], competition.train["path"], strict=True))
-    losses = tally_surprise(run.task, run.targets, run.oof.probs).ravel()
     found = find_named(run.task, run.answers)
     cards = []
-    for row in np.argsort(-losses, kind="stable")[:WORST_IMAGES]:
+    for row in rank_worst(run)[:WORST_IMAGES]:
         image_id, probs = str(run.oof.ids[row]), run.oof.probs[row]
         truth = name_classes(run.targets[row], classes)
         guess = name_classes(found[row], classes, probs)

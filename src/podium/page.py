@@ -129,8 +129,8 @@ def render_heatmap(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     return render_table(["", *(f"<b{tall}>{name}</b>" for name in classes)], rows, "heat")
 
 
-def render_thumbnail(path: object) -> str:
-    """An image as a data URI, upright and at most 96 px a side, or a placeholder."""
+def draw_thumbnail(path: object) -> Image.Image | None:
+    """An image upright, on white and at most 96 px a side; None if it cannot be read."""
     try:
         with Image.open(str(path)) as file:
             file.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
@@ -141,11 +141,19 @@ def render_thumbnail(path: object) -> str:
                 image = Image.fromarray(grey.astype(np.uint8))
             image = image.convert("RGBA")
     except Exception:  # a broken file may raise anything, and one image must not cost the page
-        return '<div class="thumb">unreadable</div>'
+        return None
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    tiny = max(image.size) <= THUMBNAIL_SIDE // 2
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))
+    return flat
+
+
+def render_thumbnail(path: object) -> str:
+    """An image as a data URI, or a placeholder."""
+    flat = draw_thumbnail(path)
+    if flat is None:
+        return '<div class="thumb">unreadable</div>'
+    tiny = max(flat.size) <= THUMBNAIL_SIDE // 2
     data = io.BytesIO()
     flat.save(data, "PNG" if tiny else "JPEG")
     kind, text = "png" if tiny else "jpeg", base64.b64encode(data.getvalue()).decode()

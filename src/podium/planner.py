@@ -3,18 +3,22 @@
 Of several hosts each measures its own costs, and all do as the first decides.
 """
 
+from collections.abc import Sequence
 from statistics import median
 
 from podium.budget import (
     BACKWARD,
     ENDING_SLACK,
     Budget,
+    Costs,
     Course,
+    Done,
     Pacer,
     describe_plan,
     guess_costs,
     plan_folds,
     still_fits,
+    time_course,
 )
 from podium.events import Reporter
 from podium.hosts import ask_first_host
@@ -59,12 +63,27 @@ class Planner:
         plan = plan_folds(self.left(), self.whole, costs, len(folds), done)
         head, everything = (int(ask_first_host(updates)) for updates in plan[0][:2])
         plan = (plan[0]._replace(head=head, all=everything), *plan[1:])
+        text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
         if plan != self.planned and (self.planned or self.fold == 0):
-            text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
             self.plans.append(text)
             self.report.say(f"  {text}")
         self.planned = plan
+        self.tell(plan, costs, done, text)
         return plan[0]
+
+    def tell(self, plan: Sequence[Course], costs: Costs, done: Done, words: str) -> None:
+        """Emits what was planned: of each fold that is left, the share of its updates."""
+        seconds = time_course(plan[0], costs, done)
+        seconds += sum(time_course(course, costs) for course in plan[1:])
+        shares = [one.updates / max(self.whole.updates, 1) for one in plan]
+        self.report.emit(
+            "plan_made",
+            fold=self.fold,
+            shares=[*shares, *[0.0] * (self.folds - self.fold - len(plan))],
+            seconds=round(seconds, 1),
+            left=round(self.left(), 1),
+            words=words,
+        )
 
     def is_late(self, course: Course, done: tuple[int, int]) -> bool:
         """Does what is left of the fold in hand no longer fit?"""

@@ -47,7 +47,6 @@ def write_report(
         render_warnings(run),
         render_evidence([*run.questions, *questions]),
         render_lines(run, "plan", "Plan", "What fits before the deadline."),
-        render_lines(run, "faults", "Faults", "What failed on the way and was overcome."),
         render_curves(run.curves, run.task.metric),
         render_truths(run.truths),
         render_section("Folds", "Each fold scores images it never saw.", render_folds(run)),

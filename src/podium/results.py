@@ -4,9 +4,11 @@ What is written here is whole or not there. status.json says how the run stands,
 the folder: Kaggle keeps it, `make pull` repeats it.
 """
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,6 +75,21 @@ def write_status(folder: Path, state: str, error: str | None = None) -> None:
         write_json(folder / "status.json", status)
     except OSError as fault:
         print(f"! status.json could not be written ({fault.strerror})", file=sys.stderr)
+
+
+def describe_files(folder: Path) -> dict[str, Any]:
+    """The files of a run with their bytes, the largest first, and the submission's sha256."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    sizes = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
+    submission = folder / "submission.csv"
+    return {
+        "files": [
+            {"name": name, "bytes": size} for name, size in sorted(sizes, key=lambda one: -one[1])
+        ],
+        "submission": hashlib.sha256(submission.read_bytes()).hexdigest()
+        if submission.is_file()
+        else None,
+    }
 
 
 def write_fold_answers(folder: Path, oof: Predictions, test: Predictions) -> None:

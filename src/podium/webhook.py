@@ -20,6 +20,7 @@ from podium.card import ENDINGS
 from podium.commands import Commands
 from podium.delivery import Delivery
 from podium.events import Reporter
+from podium.pulse import Pulse
 from podium.runtime import KAGGLE_INPUT
 
 SECRET_NAME = "PODIUM_WEBHOOK"  # noqa: S105
@@ -35,6 +36,7 @@ class Watch:
         self.report, self.on_stop, self.process = report, on_stop, os.getpid()
         self.deliveries: list[Delivery] = []
         self.commands = Commands(report)
+        self.pulse = Pulse(report, self.deliveries)
         self.opened = False
         self.patient = False  # SIGTERM only asks to end, once
         self.asked = 0  # the signal that did
@@ -51,6 +53,7 @@ class Watch:
         self.opened = True
         if not self.report.leader:
             return
+        self.pulse.start()
         try:
             source, text = find_secret(environ)
             self.report.hidden += [
@@ -65,7 +68,7 @@ class Watch:
             return
         names = ", ".join(one.sink.name for one in self.deliveries)
         shown = f"{names}, from {source}" if names else f"none; {SECRET_NAME} would name one"
-        self.report.say(f"  webhook     {shown}")
+        self.report.print(f"  webhook     {shown}")
 
     def open_one(self, word: str, place: int, source: str) -> None:
         """Opens the delivery to one address, or says why there is none."""
@@ -84,6 +87,7 @@ class Watch:
         """Delivers the rest; SIGTERM then does what it did before."""
         if signal.getsignal(signal.SIGTERM) == self.stop:
             signal.signal(signal.SIGTERM, self.on_sigterm or signal.SIG_DFL)
+        self.pulse.close()
         self.deliver_rest()
 
     def deliver_rest(self) -> None:
@@ -98,7 +102,7 @@ class Watch:
     def say_stopped(self, number: int) -> None:
         """The run's last status and event, and their delivery."""
         self.on_stop()
-        self.report.emit("run_stopped", signal=signal.Signals(number).name)
+        self.report.emit("run_stopped", signal=signal.Signals(number).name, command=None)
         if not self.opened:
             self.open()
         self.deliver_rest()
