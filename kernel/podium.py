@@ -129,7 +129,7 @@ competition → pixels → folds → augment → backbones → model → train �
    15439  Cross-validation: fold by fold, each trained on the others
    15615  The run: the stages in order
 
-Sources: sha256 2d1c9f4cf7d919817bae3233b76c05978b07f7a0fa5edb13bb5cc9b351246be9
+Sources: sha256 ca4f0f0c681b52d98eae77bc458da12af05f9082d331d2b24e05db42eb890065
 """
 
 # ==================================================================================================
@@ -143,7 +143,7 @@ Sources: sha256 2d1c9f4cf7d919817bae3233b76c05978b07f7a0fa5edb13bb5cc9b351246be9
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "2d1c9f4cf7d919817bae3233b76c05978b07f7a0fa5edb13bb5cc9b351246be9"
+SOURCE = "ca4f0f0c681b52d98eae77bc458da12af05f9082d331d2b24e05db42eb890065"
 
 
 import atexit
@@ -1533,7 +1533,7 @@ class Reporter:
         self.emit("line_said", text=text)
 
     def print(self, text: str) -> None:
-        """Prints at once: Kaggle's log shows whole lines. What concerns a delivery is only printed."""
+        """Prints at once, as Kaggle's log shows whole lines; what concerns a delivery only so."""
         if self.leader:
             print(self.hide(text), flush=True)
 
@@ -15688,10 +15688,10 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
 
 def end_stopped(command: str, folder: Path, report: Reporter) -> None:
     """Says that a command has ended the run, which another session may go on with."""
+    report.say(f"Stopped as asked; {folder / 'submission.csv'} is of what was trained till then")
     report.emit("files_listed", **describe_files(folder))
     report.emit("run_stopped", signal=None, command=command)
     write_status(folder, "stopped", "by whoever watches, after an epoch")
-    report.say(f"Stopped as asked; {folder / 'submission.csv'} is of what was trained till then")
 
 
 def end_failed(
@@ -15771,8 +15771,8 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     write_json(runtime.folder / "summary.json", summary)
     seconds = round(time.time() - runtime.started, 1)
     report.emit("files_listed", **describe_files(runtime.folder))
-    report.emit("run_finished", seconds=seconds, rows=len(competition.test))
     report.say(f"Submission  {runtime.folder / 'submission.csv'}")
+    report.emit("run_finished", seconds=seconds, rows=len(competition.test))
 
 
 def train(
@@ -15812,9 +15812,9 @@ def train(
         return
     report.emit("files_listed", **describe_files(runtime.folder))
     figures = {"rows": len(competition.test), **summary["out_of_fold"]}
-    report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))
     report.say("Submission  {}\nReport      {}".format(*places))
+    report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +20,7 @@ from receivers import serve
 from podium.competition import read_competition
 from podium.config import DataConfig
 from podium.diary import Diary
-from podium.events import Reporter
+from podium.events import ASIDES, Reporter
 from podium.inputs import CompetitionError
 from podium.main import main as run_podium
 from podium.override import SettingsError, read_config
@@ -60,7 +62,12 @@ def run(folder: Path, *words: str) -> tuple[int, Path]:
 
 def events_of(target: Path) -> list[str]:
     lines = (target / "events.jsonl").read_text().splitlines()
-    return [json.loads(line)["event"] for line in lines]
+    return name_events(map(json.loads, lines))
+
+
+def name_events(events: Iterable[dict[str, Any]]) -> list[str]:
+    """What was told of how the run stands."""
+    return [event["event"] for event in events if event["event"] not in ASIDES]
 
 
 @pytest.mark.modules
@@ -418,7 +425,7 @@ def test_an_address_that_is_mounted_late_is_found_and_told_everything(tmp_path: 
 
         monkeypatch.setattr(podium.main, "wait_for_inputs", mount)
         run(tmp_path)
-        told = [one["event"] for request in server.received for one in request.json["events"]]
+        told = name_events(one for request in server.received for one in request.json["events"])
     assert told == ["run_started", "run_failed"]
 
 
@@ -445,7 +452,7 @@ def test_a_run_that_is_ended_from_outside_says_so_everywhere(tmp_path: Path, wat
         environ |= {"PODIUM_WEBHOOK": server.url} if watched else {}
         words = [sys.executable, "-c", STOPPED, tmp_path]
         done = subprocess.run(words, env=environ, check=False, timeout=120, cwd=tmp_path)
-        told = [one["event"] for request in server.received for one in request.json["events"]]
+        told = name_events(one for request in server.received for one in request.json["events"])
     assert done.returncode == -signal.SIGTERM
     status = json.loads((tmp_path / "status.json").read_text())
     assert (status["state"], status["submission"]) == ("stopped", True)
@@ -500,7 +507,7 @@ def test_the_events_of_runs_that_end_badly_have_the_fields_that_the_page_names(t
     page = read_event_page()
     events = [json.loads(line) for line in (target / "events.jsonl").read_text().splitlines()]
     names = ["run_started", "run_failed", "step_reached", "run_stopped"]
-    assert [event["event"] for event in events] == names
+    assert name_events(events) == names
     for event in events:
         assert set(event) == page[event["event"]], event["event"]
 

@@ -77,7 +77,7 @@ class Reporter:
         self.emit("line_said", text=text)
 
     def print(self, text: str) -> None:
-        """Prints at once: Kaggle's log shows whole lines. What concerns a delivery is only printed."""
+        """Prints at once, as Kaggle's log shows whole lines; what concerns a delivery only so."""
         if self.leader:
             print(self.hide(text), flush=True)
 

@@ -136,10 +136,10 @@ def run_reported(config: Config, runtime: Runtime, report: Reporter, watch: Watc
 
 def end_stopped(command: str, folder: Path, report: Reporter) -> None:
     """Says that a command has ended the run, which another session may go on with."""
+    report.say(f"Stopped as asked; {folder / 'submission.csv'} is of what was trained till then")
     report.emit("files_listed", **describe_files(folder))
     report.emit("run_stopped", signal=None, command=command)
     write_status(folder, "stopped", "by whoever watches, after an epoch")
-    report.say(f"Stopped as asked; {folder / 'submission.csv'} is of what was trained till then")
 
 
 def end_failed(
@@ -219,8 +219,8 @@ def infer(config: Config, runtime: Runtime, competition: Competition, report: Re
     write_json(runtime.folder / "summary.json", summary)
     seconds = round(time.time() - runtime.started, 1)
     report.emit("files_listed", **describe_files(runtime.folder))
-    report.emit("run_finished", seconds=seconds, rows=len(competition.test))
     report.say(f"Submission  {runtime.folder / 'submission.csv'}")
+    report.emit("run_finished", seconds=seconds, rows=len(competition.test))
 
 
 def train(
@@ -260,9 +260,9 @@ def train(
         return
     report.emit("files_listed", **describe_files(runtime.folder))
     figures = {"rows": len(competition.test), **summary["out_of_fold"]}
-    report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
     places = (runtime.folder / name for name in ("submission.csv", "report.html"))
     report.say("Submission  {}\nReport      {}".format(*places))
+    report.emit("run_finished", seconds=round(time.time() - runtime.started, 1), **figures)
 
 
 if __name__ == "__main__":
