@@ -7,16 +7,18 @@ The kind follows from the exact host, or from a word before the scheme:
     https://api.telegram.org/bot1:token?chat_id=2    or tgram://1:token/2
     https://ntfy.sh/topic                            or ntfys://host/topic, ntfy:// for http
     keras+http://host:9000/publish/epoch/end/        keras-json+ for JSON in place of a form
+    relay+https://ntfy.sh/topic#whsec_secret         sealed, for a dashboard that reads the topic
     https://host/path#whsec_secret                   any other: JSON, signed with the secret
 """
 
 import base64
 import ipaddress
+import re
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from podium.chat import DiscordSink, NtfySink, SlackSink, TelegramSink
-from podium.commands import Obey, ignore
+from podium.relay import LONGEST_TOPIC, RelaySink
 from podium.sinks import CardSink, JsonSink, KerasSink, Sink
 
 KERAS_PATH = "/publish/epoch/end/"
@@ -30,7 +32,9 @@ SINK_HOSTS = {
     "api.telegram.org": "telegram",
     "ntfy.sh": "ntfy",
 }
-SINK_KINDS = ("discord", "slack", "telegram", "ntfy", "keras", "keras-json", "json")
+SINK_KINDS = ("discord", "slack", "telegram", "ntfy", "keras", "keras-json", "relay", "json")
+SHORTEST_TOPIC = 16  # letters of a relay's: it is all that keeps others from writing there
+SHORTEST_KEY = 24  # bytes, as Standard Webhooks asks; what a relay seals is there for all to try
 
 
 class WebhookError(ValueError):
@@ -69,10 +73,27 @@ def read_webhook(word: str, folder: Path, obey: Obey = ignore) -> Sink:
         raise WebhookError("a Telegram address needs ?chat_id=…, the chat to write to")
     if kind == "ntfy" and not parts.path.strip("/"):
         raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")
-    return make_sink(kind, parts, folder, obey)
+    if kind == "relay":
+        check_relay(parts)
+    return make_sink(kind, parts, folder)
 
 
-def make_sink(kind: str, parts: SplitResult, folder: Path, obey: Obey) -> Sink:
+def check_relay(parts: SplitResult) -> None:
+    """Raises WebhookError if an address lacks what a relay needs."""
+    letters = f"[-_A-Za-z0-9]{{{SHORTEST_TOPIC},{LONGEST_TOPIC}}}"
+    if parts.query or not re.fullmatch(f"/{letters}", parts.path):
+        raise WebhookError(
+            f"a relay's address needs a topic of {SHORTEST_TOPIC} to {LONGEST_TOPIC} letters, "
+            "digits, - or _: relay+https://ntfy.sh/topic#whsec_…"
+        )
+    if not is_secret(parts.fragment, SHORTEST_KEY):
+        raise WebhookError(
+            f"a relay's address needs # and whsec_ and a key of {SHORTEST_KEY} bytes or more in "
+            "base64, by which its messages are sealed"
+        )
+
+
+def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
     """The sink of a kind."""
     url = parts._replace(fragment="").geturl()
     people: dict[str, type[CardSink]] = {"discord": DiscordSink, "slack": SlackSink}
@@ -81,15 +102,22 @@ def make_sink(kind: str, parts: SplitResult, folder: Path, obey: Obey) -> Sink:
         return people[kind](url, folder)
     if kind.startswith("keras"):
         return KerasSink(url, form=kind == "keras")
+    if kind == "relay":
+        try:
+            return RelaySink(url, parts.fragment)
+        except ImportError:
+            raise WebhookError(
+                "a relay's messages are sealed by the package cryptography, which is not installed"
+            ) from None
     if parts.fragment and not is_secret(parts.fragment):
         raise WebhookError("what follows # must be whsec_ and a key in base64")
     return JsonSink(url, parts.fragment, obey)
 
 
-def is_secret(text: str) -> bool:
-    """Is this a signing secret as Standard Webhooks writes it?"""
+def is_secret(text: str, least: int = 1) -> bool:
+    """Is this a signing secret as Standard Webhooks writes it, of so many bytes at least?"""
     try:
-        return text.startswith("whsec_") and bool(base64.b64decode(text[6:], validate=True))
+        return text.startswith("whsec_") and len(base64.b64decode(text[6:], validate=True)) >= least
     except ValueError:
         return False
 
@@ -109,5 +137,6 @@ def list_secrets(word: str) -> list[str]:
     except WebhookError:
         return []
     found = [parts.path.strip("/"), parts.query, parts.fragment, parts.password or ""]
+    found.append(parts.fragment.removeprefix("whsec_"))
     pieces = [piece for part in found for piece in (part, *part.split("/"))]
     return [piece for piece in pieces if len(piece) >= 16]

@@ -73,13 +73,13 @@ class Delivery(threading.Thread):
         if not self.has_come(self.next_try if last or self.sink.rings else self.find_turn()):
             return True
         pending = self.read_pending()
-        if pending.events or (self.sink.is_behind and (last or self.has_come(self.find_turn()))):
-            self.try_delivery(pending)
-        elif not self.sink.is_behind:
+        if not pending.events and not self.sink.is_behind:
             if last:
                 self.done = True
                 return False
             self.woken.wait()
+        elif last or self.sink.is_urgent(pending.events) or self.has_come(self.find_turn()):
+            self.try_delivery(pending)
         return True
 
     def hurry(self) -> None:
@@ -134,6 +134,7 @@ class Delivery(threading.Thread):
 
     def try_delivery(self, pending: Pending) -> None:
         """One delivery; its outcome decides when the next is tried and what it holds."""
+        urgent = self.sink.is_urgent(pending.events)
         try:
             self.sink.deliver(pending.events, self.memory, self.post)
         except NoAnswerError as error:
@@ -148,7 +149,7 @@ class Delivery(threading.Thread):
         else:
             self.acked = time.time()
             self.accept(pending)
-            if not (pending.events and self.sink.rings):
+            if not urgent:
                 self.next_turn = time.monotonic() + self.sink.pause
         self.remember()
 

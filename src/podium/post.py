@@ -36,11 +36,12 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back; the body is its JSON, or None."""
+    """What came back; the body is its content as JSON, or None."""
 
     status: int
     headers: Mapping[str, str]
     body: Any
+    content: bytes = b""
 
 
 class NoAnswerError(Exception):
@@ -130,7 +131,7 @@ def send_request(request: Request) -> Answer:
         allow_redirects=False,
     ) as response:
         content = response.raw.read(LONGEST_ANSWER, decode_content=True)
-        return Answer(response.status_code, response.headers, read_json(content))
+        return Answer(response.status_code, response.headers, read_json(content), content)
 
 
 def read_json(content: bytes) -> Any:

@@ -34,7 +34,7 @@ class Sink(Protocol):
     name: str  # for the log, where the address may not stand
     pause: float  # least seconds between two deliveries
     largest: int  # events that are looked at for one delivery
-    rings: bool  # do events that are to be delivered wait for no pause?
+    rings: bool  # may events be urgent? They are then looked at during a pause
 
     @property
     def is_behind(self) -> bool:
@@ -43,6 +43,10 @@ class Sink(Protocol):
 
     def choose(self, events: Sequence[Event]) -> slice:
         """Which of the next events make the next delivery; those before them need none."""
+        ...
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """Do the events that were chosen wait for no pause?"""
         ...
 
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
@@ -62,6 +66,10 @@ class EventSink:
     def choose(self, events: Sequence[Event]) -> slice:
         """All of them."""
         return slice(0, len(events))
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """They can wait."""
+        return False
 
     def note(self, events: Sequence[Event]) -> None:
         """There is nothing to remember."""
@@ -149,6 +157,10 @@ class CardSink:
             if news:
                 return choose_one(events, place)
         return choose_one(events, None)
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """News ring at once; the card waits for its pause."""
+        return bool(events)
 
     def note(self, events: Sequence[Event]) -> None:
         """Makes the card what it is after the events; after none, what was delivered was it."""
