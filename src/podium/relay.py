@@ -74,7 +74,7 @@ class Seal:
 
 def pack(content: Any) -> bytes:
     """JSON, compressed."""
-    return zlib.compress(json.dumps(content, allow_nan=False, separators=(",", ":")).encode(), 9)
+    return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
 
 
 class RelaySink(EventSink):
