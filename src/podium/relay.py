@@ -35,6 +35,7 @@ SLOW_RELAY_PAUSE = 600.0  # less than a command is valid
 DAY = 86_400
 NOT_RELAYED = ("line_said", "image_shown")  # they would fill the day's messages
 PASSING = ("heartbeat", "step_reached", "plan_made")  # of these the last says it all
+QUIET = {"Priority": "1", "Firebase": "no"}  # a message that wakes no phone
 URGENT = ("run_started", "fold_ended", "warning_raised", *ENDINGS)
 
 
@@ -147,7 +148,7 @@ class RelaySink(EventSink):
         slow = self.sent > RELAY_QUOTA - RELAY_RESERVE
         self.pause = SLOW_RELAY_PAUSE if slow else RELAY_PAUSE
         text = self.seal.close(self.topic, self.write(events))
-        send(Request("POST", self.url, data=text, headers={"Priority": "1", "Firebase": "no"}))
+        send(Request("POST", self.url, data=text, headers=QUIET))
         memory["sent"] = self.sent
         if not self.has_more:
             self.obey(self.hear(send))
