@@ -40,7 +40,7 @@ def check_event(event: object) -> SoundEvent:
     seq, time = event.get("seq"), event.get("time")
     if type(seq) is not int or seq < 1:
         raise MalformedError("seq must be a whole number from 1 on")
-    if type(time) not in (int, float) or not 0 <= time <= LATEST:
+    if not isinstance(time, int | float) or type(time) is bool or not 0 <= time <= LATEST:
         raise MalformedError("time must be seconds since 1970")
     if len(json.dumps(event)) > LONGEST_EVENT:
         raise MalformedError(f"an event may have {LONGEST_EVENT} bytes")
@@ -51,8 +51,8 @@ def check_name(key: str, name: object) -> None:
     """Raises MalformedError unless it can name a run in an address and in a list of runs."""
     if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_KEY:
         raise MalformedError(f"{key} must be text of 1 to {LONGEST_KEY} characters")
-    if not name.isprintable() or "/" in name or "," in name:
-        raise MalformedError(f"{key} must be printable, without / and commas")
+    if not name.isprintable() or name.startswith(".") or set(name) & set("/\\,"):
+        raise MalformedError(f"{key} must be printable, without / \\ , and without a leading dot")
 
 
 def check_value(value: object, depth: int) -> None:
@@ -82,7 +82,10 @@ def check_values(values: Sequence[object], depth: int) -> None:
 def take_picture(event: Mapping[str, Any]) -> SoundEvent:
     """The event with the name of its picture in place of the picture, which is made anew."""
     sound = SoundEvent(event)
-    if "jpeg" in sound and sound["event"] == "image_shown":
+    if sound["event"] != "image_shown":
+        return sound
+    sound.pop("image", None)  # the name is ours to give
+    if "jpeg" in sound:
         try:
             sound.picture = read_image(sound.pop("jpeg"))
         except MalformedImageError as error:
