@@ -1,0 +1,131 @@
+// Runs: a card for each, those that run first.
+
+import { feed } from "./api.js";
+import { describeFacts, describeMissing, isGoing, makeProgress, makeScore, makeSeen } from "./card.js";
+import { makeSpark, makeState, sortCards, makeTime, stateOf, titleOf } from "./card.js";
+import { MOST_RUNS } from "./curves.js";
+import { h, keep, mark, say, show } from "./dom.js";
+import { makeStop } from "./stop.js";
+import { clean, several } from "./words.js";
+
+const chosen = new Set(); // runs to compare, by their ids
+
+/** The view of all runs. */
+export function openRuns() {
+  const list = h("div", { class: "cards" });
+  const tally = h("p", { class: "hint" });
+  const bar = h("div", { class: "choice" });
+  const compare = h("a", { class: "button" });
+  const clear = h("button", { type: "button" }, "Clear");
+  clear.addEventListener("click", () => {
+    chosen.clear();
+    update();
+  });
+  bar.append(compare, clear);
+  const empty = makeEmpty();
+  const element = h("div", { class: "runs" }, h("div", { class: "head" }, h("h1", {}, "Runs"), tally), empty, list, bar);
+  const updates = new WeakMap();
+
+  function make(card) {
+    const [node, change] = makeCard(update);
+    updates.set(node, change);
+    return node;
+  }
+
+  function update() {
+    const cards = sortCards([...feed.cards.values()]);
+    for (const run of chosen) if (!feed.cards.has(run)) chosen.delete(run);
+    show(empty, feed.read && !cards.length);
+    say(tally, describeTally(cards));
+    keep(list, cards, (card) => card.run, make, (node, card) => updates.get(node)(card));
+    show(bar, chosen.size > 0);
+    compare.setAttribute("href", `#/compare?runs=${[...chosen].map(encodeURIComponent).join(",")}`);
+    say(compare, chosen.size > 1 ? `Compare ${chosen.size} runs` : "Show its curves");
+  }
+
+  return { title: "Runs", element, refresh: update, tick: update, close() {} };
+}
+
+function describeTally(cards) {
+  const running = cards.filter(isGoing).length;
+  if (!cards.length) return "";
+  return running ? `${running} of ${several(cards.length, "run")} going on` : `${several(cards.length, "run")}, none going on`;
+}
+
+function makeCard(changed) {
+  let run = null;
+  const [state, setState] = makeState();
+  const [seen, setSeen] = makeSeen();
+  const [score, setScore] = makeScore();
+  const [spark, setSpark] = makeSpark();
+  const [progress, setProgress] = makeProgress();
+  const [time, setTime] = makeTime();
+  const [stopping, setStop] = makeStop((id, stop) => {
+    feed.cards.get(id).stop = stop;
+    changed();
+  });
+  const link = h("a", {});
+  const name = h("p", { class: "name" });
+  const facts = h("p", { class: "facts" });
+  const [note, missing] = [h("p", { class: "note" }), h("p", { class: "missing" })];
+  const box = h("input", { type: "checkbox" });
+  box.addEventListener("change", () => {
+    if (box.checked) chosen.add(run);
+    else chosen.delete(run);
+    changed();
+  });
+  const node = h(
+    "article",
+    { class: "card" },
+    h("div", { class: "top" }, state, seen, h("label", { class: "pick" }, box, h("span", {}, "compare"))),
+    h("h2", {}, link),
+    name,
+    h("div", { class: "figures" }, score, spark),
+    facts,
+    progress,
+    time,
+    note,
+    missing,
+    stopping,
+  );
+
+  function update(card) {
+    ({ run } = card);
+    mark(node, stateOf(card));
+    for (const set of [setState, setSeen, setScore, setSpark, setProgress, setTime, setStop]) set(card);
+    say(link, titleOf(card));
+    link.setAttribute("href", `#/run/${encodeURIComponent(run)}`);
+    say(name, describeName(card));
+    say(facts, describeFacts(card));
+    show(say(note, clean(card.note, 200)), note.textContent);
+    show(say(missing, describeMissing(card)), missing.textContent);
+    box.checked = chosen.has(run);
+    box.disabled = !box.checked && chosen.size >= MOST_RUNS;
+    box.setAttribute("aria-label", `compare ${titleOf(card)}, ${clean(card.name, 60)}`);
+  }
+
+  return [node, update];
+}
+
+const SOURCES = { relay: "by relay", import: "imported", keras: "RemoteMonitor" };
+
+function describeName(card) {
+  const words = [clean(card.name || card.run, 60)];
+  if (SOURCES[card.source]) words.push(SOURCES[card.source]);
+  return words.join(" · ");
+}
+
+function makeEmpty() {
+  const lines = [
+    "Start a run with the address that the terminal shows, where the dashboard was started: it is a line that begins with PODIUM_WEBHOOK.",
+    "A plain Keras program sends its epochs with keras.callbacks.RemoteMonitor, whose line stands below that one.",
+    "What has run already is brought in with: python -m workbench.dashboard import runs/FOLDER",
+  ];
+  return h(
+    "section",
+    { class: "start" },
+    h("h2", {}, "No run has been heard of yet"),
+    h("ol", {}, ...lines.map((line) => h("li", {}, line))),
+    h("p", { class: "hint" }, "This page watches; the first card appears here by itself."),
+  );
+}
