@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.competition_file import ROOT, CompetitionFile
+from workbench.dashboard.pick_up import tell_pick_up
+from workbench.dashboard.store import FOLDER
 from workbench.kaggle_client import (
     TRANSFER_SECONDS,
     KaggleRefusalError,
@@ -36,6 +38,7 @@ def pull(argv: Sequence[str]) -> None:
     print(f"{count} files in {folder.relative_to(ROOT)}; the kernel is {status.lower()}")
     for line in describe_run(folder):
         print(f"  {line}")
+    print(f"  live page  {tell_pick_up(folder, FOLDER)}")
     if doubt := doubt_version(kernel, folder):
         print(f"! {doubt}")
 

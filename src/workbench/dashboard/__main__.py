@@ -1,82 +1,160 @@
-"""The live page: runs as they train, on this machine and on your phone.
+"""The live page of runs, as they train: on this machine, and with --listen on your phone.
 
-make dashboard                         this machine alone
+python -m workbench.dashboard                      serves until Ctrl-C
+python -m workbench.dashboard import FOLDER ...    takes run folders in
+python -m workbench.dashboard export --run X ...   writes one run as a file for others
 """
 
 import argparse
+import contextlib
 import os
 import socket
 import sqlite3
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import uvicorn
 
+from workbench.dashboard import uplot
+from workbench.dashboard.csv_file import write_csv
 from workbench.dashboard.door import Gate
-from workbench.dashboard.keys import Keys, KeysError, open_keys
-from workbench.dashboard.site import Site, make_app
-from workbench.dashboard.store import FullError, Store
+from workbench.dashboard.greeting import list_lines, list_link
+from workbench.dashboard.keys import KeysError, open_keys
+from workbench.dashboard.overview import list_cards
+from workbench.dashboard.pick_up import NoRecordError, pick_up
+from workbench.dashboard.site import Site, make_app, read_files
+from workbench.dashboard.store import FOLDER, FullError, Store
+from workbench.dashboard.tensorboard_files import write_tensorboard
 
-ROOT = Path(__file__).resolve().parents[3]
-FOLDER = ROOT / "runs" / "dashboard"
 PORT = 8008
 
 
+class StartError(Exception):
+    """What was asked for cannot be done; the message says what to do."""
+
+
 def main(argv: Sequence[str]) -> int:
-    """Serves until it is interrupted; returns 1 where it cannot."""
-    options = parse_options(argv)
+    """Does what is asked; what is expected to go wrong is one line and the code 1."""
+    verb = VERBS.get(argv[0], serve) if argv else serve
     os.umask(0o077)  # the folder and all in it are the owner's
     try:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        keys, store = open_keys(options.folder), Store(options.folder)
-    except (KeysError, FullError) as error:
-        print(error, file=sys.stderr)
+        verb(argv[1:] if verb is not serve else argv)
+    except (StartError, KeysError, FullError, NoRecordError) as error:
+        print(f"Refused: {error}", file=sys.stderr)
         return 1
     except (OSError, sqlite3.OperationalError) as error:
-        print(f"{options.folder} cannot be written: {error}", file=sys.stderr)
+        print(f"Refused: {error}; --folder names another place", file=sys.stderr)
         return 1
-    try:
-        listening = listen(options.listen, options.port)
-    except OSError as error:
-        print(
-            f"{options.listen}:{options.port} is not to be had: {error.strerror}; "
-            f"is a dashboard running already? --port takes another",
-            file=sys.stderr,
-        )
-        return 1
-    serve(options, listening, keys, store)
     return 0
 
 
-def parse_options(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser("make dashboard", description=__doc__)
+def make_parser(name: str) -> argparse.ArgumentParser:
+    """A command line with the folder that each takes."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=form)
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="of the database and the keys; runs/dashboard"
+    )
+    return parser
+
+
+def open_store(folder: Path) -> Store:
+    """The store of a folder, which is made if it is new; raises StartError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Store(folder)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise StartError(f"{folder} cannot be written: {error}; --folder names another") from error
+
+
+def serve(argv: Sequence[str]) -> None:
+    """Serves the page until it is interrupted."""
+    parser = make_parser("make dashboard")
     parser.add_argument("--listen", default="127.0.0.1", help="address; 0.0.0.0 lets others in")
     parser.add_argument("--port", type=int, default=PORT)
-    parser.add_argument("--host", action="append", default=[], help="a name it is reached under")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="of the database and the keys")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--host", action="append", default=[], help="another name that it is reached under"
+    )
+    options = parser.parse_args(argv)
+    store = open_store(options.folder)
+    keys = open_keys(options.folder)
+    listening = listen(options.listen, options.port)
+    gate = Gate(store, options.listen, listening.getsockname()[1], options.host)
+    files = read_files(find_library())
+    site = Site(store, keys, gate, files, lambda: print(*list_link(gate), sep="\n", flush=True))
+    print(*list_lines(gate, keys), sep="\n", flush=True)
+    config = uvicorn.Config(
+        make_app(site),
+        log_level="warning",
+        access_log=False,  # an address may hold a key
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=3,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def find_library() -> dict[str, Path]:
+    """The library that draws the charts; without it the page shows all but them."""
+    try:
+        return uplot.find()
+    except uplot.UplotError as error:
+        print(f"! there will be no charts: {error}", file=sys.stderr)
+        return {}
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """A socket that listens; raises OSError."""
+    """A socket that listens; raises StartError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, port), family=family, backlog=128)
+    try:
+        return socket.create_server((address, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        raise StartError(
+            f"{address} port {port} cannot be listened on: {error}; if a dashboard runs already, "
+            f"open that one, else --port takes another"
+        ) from error
 
 
-def serve(options: argparse.Namespace, listening: socket.socket, keys: Keys, store: Store) -> None:
-    """Says where the page is, and serves it."""
-    port = listening.getsockname()[1]
-    gate = Gate(store, options.listen, port, options.host)
-    app = make_app(Site(store, keys, gate, print))
-    print(f"http://127.0.0.1:{port}/")
-    print(f'export PODIUM_WEBHOOK="http://127.0.0.1:{port}/ingest#{keys.secret}"')
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, ws="none"
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+def take_in(argv: Sequence[str]) -> None:
+    """Imports run folders, one after the other."""
+    parser = make_parser("make dashboard-import")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="FOLDER", help="with events.jsonl")
+    options = parser.parse_args(argv)
+    with closing(open_store(options.folder)) as store:
+        for folder in options.runs:
+            found = pick_up(store, folder)
+            print(f"{folder}: {found.stored} of {found.events} events are new")
 
+
+def export(argv: Sequence[str]) -> None:
+    """Writes one run for a spreadsheet or for TensorBoard."""
+    parser = make_parser("export")
+    parser.add_argument("--run", required=True, help="its id or its name")
+    kinds = parser.add_mutually_exclusive_group(required=True)
+    kinds.add_argument("--csv", type=Path, metavar="FILE")
+    kinds.add_argument("--tensorboard", type=Path, metavar="DIR")
+    options = parser.parse_args(argv)
+    with closing(open_store(options.folder)) as store, store.reading() as db:
+        cards = list_cards(db, time.time())["runs"]
+        found = [card for card in cards if options.run in (card["run"], card["name"])]
+        if len(found) != 1:
+            known = ", ".join(f"{card['run']} ({card['name']})" for card in cards[:20]) or "none"
+            raise StartError(f"--run must name one of the runs: {known}")
+        (card,) = found
+        (number,) = db.execute("SELECT id FROM runs WHERE run = ?", (card["run"],)).fetchone()
+        if options.csv:
+            with options.csv.open("w", newline="", encoding="utf-8") as file:
+                file.writelines(write_csv(db, number, card))
+        else:
+            write_tensorboard(db, number, card, options.tensorboard)
+        print(options.csv or options.tensorboard)
+
+
+VERBS = {"import": take_in, "export": export}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -8,13 +8,12 @@ import hashlib
 import ipaddress
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workbench.dashboard.keys import is_same
@@ -127,7 +126,7 @@ class Door:
 
         await app(scope, receive, send_guarded)
 
-    async def refuse(self, request: Request) -> JSONResponse | None:
+    async def refuse(self, request: Request) -> PlainTextResponse | None:
         """The answer to what may not come in, or None."""
         host = request.headers.get("host", "")
         if not self.gate.knows_host(host):
@@ -153,6 +152,6 @@ def is_own(origin: str, host: str) -> bool:
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
 
 
-def refuse(status: int, words: str, **headers: Any) -> JSONResponse:
-    """An answer that says what is wrong."""
-    return JSONResponse({"error": words}, status, headers)
+def refuse(status: int, words: str) -> PlainTextResponse:
+    """An answer that says what is wrong, in plain text."""
+    return PlainTextResponse(words, status)

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from podium.card import clean_text
 from workbench.dashboard.details import find_settings
 from workbench.dashboard.progress import read_progress, show_card
 from workbench.dashboard.stops import show_stop
@@ -41,9 +42,9 @@ def make_card(db: sqlite3.Connection, row: tuple[Any, ...], now: float) -> dict[
     number, run, source, name, seen, missing, kept = row
     progress = read_progress(json.loads(kept))
     card = show_card(progress)
-    card["name"] = card["name"] or name
+    card["name"] = clean_text(name, 200) or card["name"]
     if source == "keras":
-        card |= {"title": name, "machine": ""}
+        card |= {"title": card["name"], "machine": ""}
     known = {"source": source, "seen": seen, "missing": missing, "quiet": source == "relay"}
     return {"run": run, **card, **known, "stop": show_stop(db, number, now)}
 

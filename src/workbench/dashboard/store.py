@@ -23,6 +23,7 @@ from workbench.dashboard.taking import (
 
 __all__ = ["Delivery", "FullError", "Span", "Store", "Taken"]  # what a caller of `take` needs
 
+FOLDER = Path(__file__).resolve().parents[3] / "runs" / "dashboard"
 PATIENCE = 5.0  # seconds to wait for another process that writes
 VERSION = 1  # of the schema
 SCHEMA = f"""
@@ -115,8 +116,8 @@ class Store:
 
         When it returns, they are on the disk. A malformed event is left out and counted; `covered`
         are the seqs that the sender told of, whether or not each is among the events. `name` is
-        that of a run whose events have none. Raises FullError, or sqlite3.OperationalError if the
-        disk is full or another process writes.
+        that of a run, where it is known better than its events do. Raises FullError, or
+        sqlite3.OperationalError if the disk is full or another process writes.
         """
         with self.writing() as db:
             if delivery and not note_delivery(db, delivery, now):

@@ -105,19 +105,22 @@ class Taking:
 
     def find_run(self, run: str) -> int:
         """The run's row, made if it is new; raises FullError if there is no room for it."""
-        if run not in self.runs:
-            found = self.db.execute("SELECT id FROM runs WHERE run = ?", (run,)).fetchone()
-            check_room(self.db, new=not found)
-            fresh = json.dumps(write_progress(Progress()))
-            self.runs[run] = (
-                found[0]
-                if found
-                else self.db.execute(
-                    "INSERT INTO runs (run, version, source, name, seen, missing, progress) "
-                    "VALUES (?, ?, ?, ?, 0, 0, ?) RETURNING id",
-                    (run, self.version, self.source, self.name, fresh),
-                ).fetchone()[0]
-            )
+        if run in self.runs:
+            return self.runs[run]
+        found = self.db.execute("SELECT id FROM runs WHERE run = ?", (run,)).fetchone()
+        check_room(self.db, new=not found)
+        fresh = json.dumps(write_progress(Progress()))
+        self.db.execute(
+            "INSERT OR IGNORE INTO runs (run, version, source, name, seen, missing, progress) "
+            "VALUES (?, ?, ?, '', 0, 0, ?)",
+            (run, self.version, self.source, fresh),
+        )
+        self.db.execute(
+            "UPDATE runs SET name = ?1, version = ?2 WHERE run = ?3 AND name != ?1 AND ?1 != ''",
+            (self.name, self.version, run),
+        )
+        (row,) = self.db.execute("SELECT id FROM runs WHERE run = ?", (run,)).fetchone()
+        self.runs[run] = int(row)
         return self.runs[run]
 
     def find_session(self, run: int, event: SoundEvent) -> int:
