@@ -45,7 +45,6 @@ def draw_picture() -> bytes:
     return data.getvalue()
 
 
-
 def make_curve(run: str, fold: int, epochs: int, start: float, lift: float = 0.0) -> dict[str, Any]:
     """A fold's curve that learns, as /api/series has it; epochs take ten minutes."""
     steps = range(1, epochs + 1)
@@ -53,7 +52,9 @@ def make_curve(run: str, fold: int, epochs: int, start: float, lift: float = 0.0
     figures = {
         "train/loss": [1.4 * math.exp(-step / 4) + 0.06 for step in steps],
         "valid/loss": [1.2 * math.exp(-step / 4) + 0.22 - lift + step / 200 for step in steps],
-        "train/accuracy": [min(0.999, one + step / 250) for one, step in zip(accuracy, steps, strict=True)],
+        "train/accuracy": [
+            min(0.999, one + step / 250) for one, step in zip(accuracy, steps, strict=True)
+        ],
         "valid/accuracy": accuracy,
         "valid/metric": [None for _ in steps],
         "learning_rate": [1e-3 * math.cos(step / 12 * 1.5) ** 2 for step in steps],
@@ -143,7 +144,9 @@ def make_details(card: dict[str, Any], names: tuple[str, ...] = ()) -> dict[str,
                 "metric": "accuracy",
                 "chosen": names[1],
                 "unit": "s",
-                "notes": ["Of 4,096 images; a gain of 0.004 would have been seen in 9 of 10 tries."],
+                "notes": [
+                    "Of 4,096 images; a gain of 0.004 would have been seen in 9 of 10 tries."
+                ],
                 "options": options,
             }
         ],
@@ -165,14 +168,23 @@ def make_details(card: dict[str, Any], names: tuple[str, ...] = ()) -> dict[str,
             for n in range(8)
         ],
         "log": [
-            {"time": card["started"] + 60 * n, "text": f"fold {n // 12} epoch {n % 12}: {names[n % 5][:60]}"}
+            {
+                "time": card["started"] + 60 * n,
+                "text": f"fold {n // 12} epoch {n % 12}: {names[n % 5][:60]}",
+            }
             for n in range(40)
         ],
         "warnings": [f"batch norm's statistics lag behind; class {names[0][:200]}"],
         "files": [{"name": "submission.csv", "bytes": 81_234}, {"name": names[2], "bytes": 9}],
         "submission": "ab" * 32,
         "sessions": [
-            {"session": "5e551014", "first": 1, "last": 412, "started": card["started"], "missing": [[40, 122]]}
+            {
+                "session": "5e551014",
+                "first": 1,
+                "last": 412,
+                "started": card["started"],
+                "missing": [[40, 122]],
+            }
         ],
         "plan": "The folds 0 to 2 train whole, folds 3 and 4 half as long.",
         "traceback": "",
@@ -193,7 +205,9 @@ class World:
         self.asked = list[str]()
         self.names: tuple[str, ...] = ()
 
-    def plant(self, run: str, lengths: tuple[int, ...] = (12, 12, 7), lift: float = 0.0, **values: Any) -> None:
+    def plant(
+        self, run: str, lengths: tuple[int, ...] = (12, 12, 7), lift: float = 0.0, **values: Any
+    ) -> None:
         """Adds a run with curves of so many epochs a fold."""
         card = self.cards[run] = make_card(run, self.now, **values)
         starts = [card["started"] + 600 * sum(lengths[:fold]) for fold in range(len(lengths))]
@@ -239,12 +253,26 @@ class World:
         }
 
     def health(self) -> dict[str, Any]:
-        fine = {"name": "webhook", "unsent": 0, "acked": self.now - 4, "refused": 0, "parked": False}
+        fine = {
+            "name": "webhook",
+            "unsent": 0,
+            "acked": self.now - 4,
+            "refused": 0,
+            "parked": False,
+        }
         behind = {"name": "ntfy", "unsent": 81_920, "acked": None, "refused": 3, "parked": True}
-        deliveries = [fine | {"skipped": 0, "trouble": ""}, behind | {"skipped": 2, "trouble": "503"}]
+        deliveries = [
+            fine | {"skipped": 0, "trouble": ""},
+            behind | {"skipped": 2, "trouble": "503"},
+        ]
         runs = [
             {key: card[key] for key in ("run", "title", "seen", "told", "missing")}
-            | {"lag": 1.2, "memory_free": 9_123_456_789, "disk_free": 18e9, "deliveries": deliveries}
+            | {
+                "lag": 1.2,
+                "memory_free": 9_123_456_789,
+                "disk_free": 18e9,
+                "deliveries": deliveries,
+            }
             for card in self.cards.values()
         ]
         store = {"events": 12_345, "bytes": 4_567_890, "runs": len(runs)}
@@ -322,7 +350,7 @@ def serve_world(world: World, port: int = 0) -> Iterator[str]:
     while not server.started:
         time.sleep(0.01)
     try:
-        yield "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.force_exit = server.should_exit = True
         thread.join()

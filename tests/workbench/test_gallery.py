@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from seen_text import READ_TEXT
 
 from workbench import gallery
 from workbench.browser import find_chromium, open_browser
@@ -24,31 +25,6 @@ needs_browser = pytest.mark.skipif(
     reason="no Chromium to look at the page with; install one: apt-get install chromium",
 )
 
-# Text that is seen, with what makes it legible: [text, size in px, contrast] of each.
-READ_TEXT = """() => {
-  const parts = text => text.match(/[\\d.]+/g).map(Number)
-  const linear = part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4
-  const light = colour => {
-    const [r, g, b] = colour.map(part => linear(part / 255))
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05
-  }
-  const ground = element => {
-    for (; element; element = element.parentElement) {
-      const found = parts(getComputedStyle(element).backgroundColor)
-      if (found.length < 4 || found[3] === 1) return found.slice(0, 3)
-    }
-    return [255, 255, 255]
-  }
-  const holdsText = element => [...element.childNodes].some(
-    one => one.nodeType === 3 && one.textContent.trim())
-  return [...document.querySelectorAll("main *")].filter(
-    element => element.checkVisibility() && holdsText(element)
-  ).map(element => {
-    const style = getComputedStyle(element)
-    const ratio = light(parts(style.color).slice(0, 3)) / light(ground(element))
-    return [element.textContent, parseFloat(style.fontSize), Math.max(ratio, 1 / ratio)]
-  })
-}"""
 # Pictures that cannot be decoded, by their text.
 UNDECODED = """async () => {
   const pictures = [...document.images]
@@ -116,7 +92,7 @@ def test_everything_is_legible_and_nothing_scrolls_sideways(
     tab.get_by_role("radio", name="all", exact=True).check()
     tab.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    texts = tab.evaluate(READ_TEXT)
+    texts = tab.evaluate(READ_TEXT, "main *")
     assert len(texts) > 300
     assert [one for one in texts if one[1] < 12] == []
     assert [one for one in texts if one[2] < 4.5] == []

@@ -42,7 +42,7 @@ def find(place: Path = PLACE) -> dict[str, Path]:
 
 def fetch() -> bytes:
     """The tarball from the registry, with the right hash; raises UplotError."""
-    registry = os.environ.get("npm_config_registry") or REGISTRY
+    registry = os.environ.get("npm_config_registry") or REGISTRY  # noqa: SIM112
     path = f"/uplot/-/uplot-{VERSION}.tgz"
     address = re.sub("//[^/@]*@", "//", registry.rstrip("/") + path)  # as it may be shown
     try:

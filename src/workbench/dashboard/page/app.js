@@ -14,7 +14,9 @@ const EVERY_UNSEEN = 5000; // the same in a tab that is not looked at
 const PATIENCE_UNSEEN = 10 * 60_000; // ms after which such a tab asks no more
 const LONGEST_WAIT = 30_000; // ms between two questions to a dashboard that does not answer
 
-const [main, banner, pulse, said] = ["view", "banner", "pulse", "said"].map((id) => document.getElementById(id));
+const [main, banner, pulse, said] = ["view", "banner", "pulse", "said"].map((id) =>
+  document.getElementById(id),
+);
 const trouble = { words: h("b"), since: h("span", { "aria-live": "off" }) };
 banner.append(trouble.words, trouble.since);
 show(banner, false);
@@ -106,9 +108,14 @@ function schedule() {
 function describeTrouble(error) {
   const away = !(error instanceof Refused);
   if (away && !(error instanceof TypeError || error.name === "TimeoutError")) reportError(error);
-  const words = away ? "The dashboard does not answer" : `The dashboard refuses: ${clean(error.message, 120) || error.status}`;
+  const words = away
+    ? "The dashboard does not answer"
+    : `The dashboard refuses: ${clean(error.message, 120) || error.status}`;
   const login = [401, 403].includes(error.status);
-  say(trouble.words, login ? "This browser may not read: open the link that the terminal shows" : words);
+  say(
+    trouble.words,
+    login ? "This browser may not read: open the link that the terminal shows" : words,
+  );
 }
 
 /** What goes with time alone: "12 s ago", and a run that falls silent. */
@@ -119,7 +126,7 @@ function tick() {
   const age = answered === null ? null : (performance.now() - answered) / 1000;
   show(banner, failures);
   say(trouble.since, age === null ? "" : `, last data ${duration(age)} ago.`);
-  mark(pulse, failures ? "failed" : "live");
+  if (!report) mark(pulse, failures ? "failed" : "live");
   if (report) say(pulse, `as of ${timeOfDay(now(), 0)}`);
   else say(pulse, failures ? "offline" : age === null ? "" : "live");
 }
@@ -130,7 +137,8 @@ function announce(changed) {
   for (const run of changed) {
     const card = feed.cards.get(run);
     const state = stateOf(card);
-    if (states.has(run) && states.get(run) !== state) news.push(`${titleOf(card)}: ${nameState(card)}.`);
+    if (states.has(run) && states.get(run) !== state)
+      news.push(`${titleOf(card)}: ${nameState(card)}.`);
     states.set(run, state);
   }
   if (news.length) say(said, news.slice(0, 5).join(" "));
@@ -142,7 +150,8 @@ function wake() {
 
 if (report) {
   document.querySelector('nav a[href="#/health"]').remove();
-  if (report.runs.length === 1 && !location.hash) history.replaceState(null, "", `#/run/${encodeURIComponent(report.runs[0].run)}`);
+  if (report.runs.length === 1 && !location.hash)
+    history.replaceState(null, "", `#/run/${encodeURIComponent(report.runs[0].run)}`);
 } else {
   document.addEventListener("visibilitychange", wake);
   addEventListener("online", wake);

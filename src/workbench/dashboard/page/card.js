@@ -48,7 +48,8 @@ export function describeBest(card) {
 /** Events that are known to exist but did not arrive. */
 export function describeMissing(card) {
   if (!card.missing) return "";
-  return `${several(card.missing, "event")} missing; make pull fetches ${card.missing === 1 ? "it" : "them"}`;
+  const them = card.missing === 1 ? "it" : "them";
+  return `${several(card.missing, "event")} missing; make pull fetches ${them}`;
 }
 
 /** A run's name for people: its title, and its own name if that says more. */
@@ -109,7 +110,8 @@ export function makeTime() {
     const running = isGoing(card);
     const time = running ? now() : card.told;
     const end = Math.max(card.deadline ?? 0, card.eta ?? 0, time);
-    const place = (at) => Math.min(1, Math.max(0, (at - card.started) / Math.max(1, end - card.started))).toFixed(4);
+    const place = (at) =>
+      Math.min(1, Math.max(0, (at - card.started) / Math.max(1, end - card.started))).toFixed(4);
     mark(node, running ? card.verdict : "");
     show(bar, running && (card.deadline || card.eta));
     measure(bar, "--now", place(time));
@@ -132,14 +134,20 @@ function describeTime(card, time) {
 
 function describeSpent(card) {
   const took = duration(card.told - card.started);
-  return `${card.state === "finished" ? "took" : "ran for"} ${took}, ended ${timeOfDay(card.told, now())}`;
+  const word = card.state === "finished" ? "took" : "ran for";
+  return `${word} ${took}, ended ${timeOfDay(card.told, now())}`;
 }
 
 /** The last values of the metric as a line. */
 export function makeSpark() {
   const line = svg("polyline", { fill: "none" });
   const end = svg("circle", { r: 2.6 });
-  const node = svg("svg", { class: "spark", viewBox: "0 0 120 44", "aria-hidden": "true" }, line, end);
+  const node = svg(
+    "svg",
+    { class: "spark", viewBox: "0 0 120 44", "aria-hidden": "true" },
+    line,
+    end,
+  );
   const update = (card) => {
     const values = (card.spark ?? []).filter((value) => value !== null);
     const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -159,7 +167,8 @@ export function makeSpark() {
 /** Facts in small print: machine, speed, losses. */
 export function describeFacts(card) {
   const facts = [];
-  if (card.loss != null || card.valid_loss != null) facts.push(`loss ${figure(card.loss, 3)} → ${figure(card.valid_loss, 3)}`);
+  if (card.loss != null || card.valid_loss != null)
+    facts.push(`loss ${figure(card.loss, 3)} → ${figure(card.valid_loss, 3)}`);
   if (card.rate) facts.push(`${count(card.rate)} images/s`);
   if (card.machine) facts.push(clean(card.machine, 30).replaceAll(" ", "\u00a0"));
   return facts.join(" · ");

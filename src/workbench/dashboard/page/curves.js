@@ -47,9 +47,10 @@ export function mean(lines) {
 
 /** Lines one behind the other, with a gap between. */
 export function chain(lines) {
-  const after = (line) => [...line.x, line.x.at(-1) + 1e-3];
   const parts = lines.filter((line) => line.x.length);
-  return { x: parts.flatMap(after), y: parts.flatMap((line) => [...line.y, null]) };
+  const between = (n) => (parts[n - 1].x.at(-1) + parts[n].x[0]) / 2;
+  const x = parts.flatMap((line, n) => (n ? [between(n), ...line.x] : line.x));
+  return { x, y: parts.flatMap((line, n) => (n ? [null, ...line.y] : line.y)) };
 }
 
 /** An exponential moving average that begins at the first value, as TensorBoard's does. */
@@ -76,8 +77,9 @@ export function findBest(line, higher) {
   return best;
 }
 
-/** The last value of a line at or before a place on its axis, or null. */
+/** The value of a line at a place or before, null beyond its end; Infinity is its end. */
 export function valueAt(line, place) {
+  if (place > line.x.at(-1)) return place === Infinity ? line.y.at(-1) : null;
   let low = 0;
   let high = line.x.length;
   while (low < high) {
@@ -101,4 +103,11 @@ export function spanOf(lines, log) {
   if (log) return [low / 1.15, high * 1.15];
   const room = (high - low || Math.abs(high) || 1) * 0.06;
   return [low - room, high + room];
+}
+
+/** The first and last place of lines on their axis; undefined where they have one place or none. */
+export function spanOfAxis(lines) {
+  const ends = lines.flatMap(({ x }) => (x.length ? [x[0], x.at(-1)] : []));
+  const [first, last] = [Math.min(...ends), Math.max(...ends)];
+  return first < last ? [first, last] : undefined;
 }

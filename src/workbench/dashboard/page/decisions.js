@@ -6,7 +6,15 @@ import { clean, count, figure, metricName, signed } from "./words.js";
 /** A question with its answer, and the options that were weighed. */
 export function showQuestion(question) {
   const { name, asks, answer, notes, options } = question;
-  const head = ["option", metricName(question.metric), "gain", "at least", "p", "fixed / broken", "cost"];
+  const head = [
+    "option",
+    metricName(question.metric),
+    "gain",
+    "at least",
+    "p",
+    "fixed / broken",
+    "cost",
+  ];
   const rows = (options ?? []).map((option) => listOption(option, question));
   const lines = (Array.isArray(notes) ? notes : [notes]).filter(Boolean);
   return h(
@@ -37,5 +45,7 @@ function listOption(option, { chosen, unit }) {
 
 function describeCost(cost, unit) {
   if (cost == null) return "–";
-  return typeof cost === "number" ? `${figure(cost, 1)} ${clean(unit, 20)}`.trim() : clean(cost, 40);
+  return typeof cost === "number"
+    ? `${figure(cost, 1)} ${clean(unit, 20)}`.trim()
+    : clean(cost, 40);
 }

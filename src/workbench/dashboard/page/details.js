@@ -11,16 +11,41 @@ const PICTURE = /^(\/image\/[0-9a-f]{64}\.jpg|data:image\/jpeg;base64,[A-Za-z0-9
 export function makeDetails() {
   const log = h("ol", { class: "log", tabindex: "0", "aria-label": "The last lines of the log" });
   const parts = [
-    [(run) => run.traceback, "What it died of", "", (text) => h("pre", { tabindex: "0" }, cleanLines(text))],
+    [
+      (run) => run.traceback,
+      "What it died of",
+      "",
+      (text) => h("pre", { tabindex: "0" }, cleanLines(text)),
+    ],
     [(run) => run.warnings, "Warnings", "Each is worth a look.", listWarnings],
-    [(run) => run.plan, "Plan", "How the time that is left is spent.", (plan) => h("p", {}, clean(plan, 600))],
+    [
+      (run) => run.plan,
+      "Plan",
+      "How the time that is left is spent.",
+      (plan) => h("p", {}, clean(plan, 600)),
+    ],
     [(run) => run.mistakes, "Mistakes", "", showMistakes],
-    [(run) => run.images, "Worst images", "The answers that were wrong with the most confidence: truth → answer.", showImages],
-    [(run) => run.questions, "Decisions", "What the run asked of its own evidence, and what it chose.", (all) => all.map(showQuestion)],
+    [
+      (run) => run.images,
+      "Worst images",
+      "The answers that were wrong with the most confidence: truth → answer.",
+      showImages,
+    ],
+    [
+      (run) => run.questions,
+      "Decisions",
+      "What the run asked of its own evidence, and what it chose.",
+      (all) => all.map(showQuestion),
+    ],
     [(run) => run.changed, "Settings", "Those that are not the default.", showSettings],
     [(run) => run.reproduce, "To run it again", "", (words) => copyable(cleanLines(words))],
     [(run) => [run.files, run.submission], "Files", "", showFiles],
-    [(run) => run.sessions, "Sessions", "A run that goes on after a break does so in a new one.", showSessions],
+    [
+      (run) => run.sessions,
+      "Sessions",
+      "A run that goes on after a break does so in a new one.",
+      showSessions,
+    ],
   ].map(([pick, title, hint, build]) => {
     const body = h("div", { class: "body" });
     return { pick, build, body, node: show(section(title, hint, body), false) };
@@ -56,19 +81,38 @@ function listWarnings(warnings) {
 
 function showMistakes({ wrong, of, pairs, weakest }) {
   const most = Math.max(1, ...(pairs ?? []).map(([, , number]) => number));
-  const told = (pairs ?? []).map(([truth, guess, number]) => [clean(truth, 40), clean(guess, 40), bar(number / most, count(number))]);
+  const told = (pairs ?? []).map(([truth, guess, number]) => [
+    clean(truth, 40),
+    clean(guess, 40),
+    bar(number / most, count(number)),
+  ]);
   const recall = (weakest ?? []).map(([name, images, right]) => [
     clean(name, 40),
     bar(images ? right / images : 0, images ? share(right / images) : "–"),
     `${count(right)} of ${count(images)}`,
   ]);
   return [
-    h("p", { class: "lead" }, h("b", {}, `${count(wrong)} of ${count(of)}`), ` answers are wrong (${of ? share(wrong / of) : "–"}).`),
+    h(
+      "p",
+      { class: "lead" },
+      h("b", {}, `${count(wrong)} of ${count(of)}`),
+      ` answers are wrong (${of ? share(wrong / of) : "–"}).`,
+    ),
     h(
       "div",
       { class: "pair" },
-      h("div", {}, h("h3", {}, "Most confused"), table("Most confused", ["truth", "answer", "images"], told, "bars")),
-      h("div", {}, h("h3", {}, "Weakest recall"), table("Weakest recall", ["class", "recall", "right"], recall, "bars")),
+      h(
+        "div",
+        {},
+        h("h3", {}, "Most confused"),
+        table("Most confused", ["truth", "answer", "images"], told, "bars"),
+      ),
+      h(
+        "div",
+        {},
+        h("h3", {}, "Weakest recall"),
+        table("Weakest recall", ["class", "recall", "right"], recall, "bars"),
+      ),
     ),
   ];
 }
@@ -85,17 +129,30 @@ function showImages(images) {
 
 function showImage({ id, truth, guess, prob, url }) {
   const alt = `image ${clean(id, 60)}`;
-  const picture = PICTURE.test(url) ? h("img", { src: url, alt, loading: "lazy" }) : h("span", { class: "lost" }, "no picture");
+  const picture = PICTURE.test(url)
+    ? h("img", { src: url, alt, loading: "lazy" })
+    : h("span", { class: "lost" }, "no picture");
   return h(
     "figure",
     {},
     picture,
-    h("figcaption", {}, h("b", {}, clean(truth, 40)), ` → ${clean(guess, 40)} `, h("span", {}, share(prob)), h("small", {}, clean(id, 60))),
+    h(
+      "figcaption",
+      {},
+      h("b", {}, clean(truth, 40)),
+      ` → ${clean(guess, 40)} `,
+      h("span", {}, share(prob)),
+      h("small", {}, clean(id, 60)),
+    ),
   );
 }
 
 function showSettings(changed) {
-  const rows = Object.entries(changed).map(([name, [usual, value]]) => [h("code", {}, clean(name)), showValue(value), showValue(usual)]);
+  const rows = Object.entries(changed).map(([name, [usual, value]]) => [
+    h("code", {}, clean(name)),
+    showValue(value),
+    showValue(usual),
+  ]);
   return table("Settings", ["setting", "here", "default"], rows, "words");
 }
 
@@ -113,12 +170,14 @@ function showSessions(sessions) {
     clean(one.session, 16),
     timeOfDay(one.started, now()),
     `${count(one.first)}–${count(one.last)}`,
-    (one.missing ?? []).map(([from, to]) => (from === to ? count(from) : `${count(from)}–${count(to)}`)).join(", ") || "none",
+    (one.missing ?? [])
+      .map(([from, to]) => (from === to ? count(from) : `${count(from)}–${count(to)}`))
+      .join(", ") || "none",
   ]);
   return table("Sessions", ["session", "started", "events", "missing"], rows);
 }
 
-/** Lines are only added, so that one that is marked stays so; the end is followed if it is in sight. */
+/** Lines are only added, so that a selection stays; the end is followed if it is in sight. */
 function showLog(log, lines) {
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
   const seen = new Map();
@@ -127,7 +186,8 @@ function showLog(log, lines) {
     seen.set(name, (seen.get(name) ?? 0) + 1);
     return { ...line, key: `${seen.get(name)} ${name}` };
   });
-  const make = ({ time, text }) => h("li", {}, h("time", {}, timeOfDay(time, now())), h("span", {}, clean(text, 2000)));
+  const make = ({ time, text }) =>
+    h("li", {}, h("time", {}, timeOfDay(time, now())), h("span", {}, clean(text, 2000)));
   keep(log, keyed, ({ key }) => key, make);
   if (atEnd) log.scrollTop = log.scrollHeight;
 }

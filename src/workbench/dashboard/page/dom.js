@@ -46,7 +46,7 @@ export function measure(node, name, value) {
 
 const kept = new WeakMap(); // of a parent: its children by key
 
-/** Children of a parent for items: one that has its key is used again, and only moved if it must. */
+/** Children of a parent for items: one that has its key is used again, and moved if it must. */
 export function keep(parent, items, keyOf, make, update) {
   const before = kept.get(parent) ?? new Map();
   const after = new Map();
@@ -85,7 +85,8 @@ export function section(title, hint, ...children) {
 
 /** A table that a narrow screen scrolls in its box; cells are texts or nodes. */
 export function table(label, head, rows, kind = "") {
-  const cells = (row) => row.map((cell, place) => h(place ? "td" : "th", place ? {} : { scope: "row" }, cell));
+  const cells = (row) =>
+    row.map((cell, place) => h(place ? "td" : "th", place ? {} : { scope: "row" }, cell));
   return h(
     "div",
     { class: "wide", tabindex: "0", role: "region", "aria-label": label },

@@ -26,16 +26,19 @@ export function drawFold(run, fold, kind, choices) {
 }
 
 function drawCurves(run, curves, kind, choices, combine) {
-  const [valid, train] = traceBoth(run, curves, kind, choices, combine);
   const look = { colour: `--run${run.place}`, tag: run.tag, shape: run.place };
-  const raw = [
-    { ...valid, ...look, kind: "", best: findBest(valid, kind === "metric" && run.card.higher) },
-    { ...train, ...look, kind: "train", dash: DASH, width: 1.5 },
-  ];
-  if (choices.gap) raw.pop();
-  if (!choices.smooth) return raw;
-  const faint = raw.map((line) => ({ ...line, faint: true }));
-  return [...faint, ...raw.map((line) => ({ ...line, ...smooth(line, choices.smooth) }))];
+  const draw = (weight) => {
+    const [valid, train] = traceBoth(run, curves, kind, choices, (lines) =>
+      combine(lines.map((line) => smooth(line, weight))),
+    );
+    const lines = [{ ...valid, ...look, kind: "" }];
+    if (!choices.gap) lines.push({ ...train, ...look, kind: "train", dash: DASH, width: 1.5 });
+    return lines;
+  };
+  const lines = draw(choices.smooth);
+  const raw = choices.smooth ? draw(0).map((line) => ({ ...line, faint: true })) : [];
+  lines[0].best = findBest(raw[0] ?? lines[0], kind === "metric" && run.card.higher);
+  return [...raw, ...lines];
 }
 
 function drawThin(run, curve, kind, choices) {
@@ -45,7 +48,8 @@ function drawThin(run, curve, kind, choices) {
 
 /** Validation and training; of a gap the first is their difference. */
 function traceBoth(run, curves, kind, choices, combine) {
-  const columns = kind === "loss" ? ["valid/loss", "train/loss"] : metricColumns(run.card, run.curves);
+  const columns =
+    kind === "loss" ? ["valid/loss", "train/loss"] : metricColumns(run.card, run.curves);
   const since = run.card.started ?? 0;
   const [valid, train] = columns.map((column) =>
     combine(curves.map((curve) => trace(curve, column, choices.axis, since))),

@@ -1,9 +1,10 @@
 // Run: everything about one run.
 
 import { Curves, feed, readRun, report } from "./api.js";
-import { describeFacts, describeMissing, isGoing, makeProgress, makeScore, makeSeen } from "./card.js";
-import { makeState, makeTime, titleOf } from "./card.js";
-import { makeAxes, Panel } from "./charts.js";
+import { makeAxes } from "./axes.js";
+import { describeFacts, describeMissing, isGoing, makeProgress } from "./card.js";
+import { makeScore, makeSeen, makeState, makeTime, titleOf } from "./card.js";
+import { Panel } from "./charts.js";
 import { MOST_RUNS, trace } from "./curves.js";
 import { makeDetails } from "./details.js";
 import { h, say, section, show } from "./dom.js";
@@ -16,11 +17,14 @@ let axis = "epoch";
 /** The view of one run. */
 export function openRun(run) {
   const curves = new Curves([run]);
-  const pieces = [makeState(), makeSeen(), makeScore(), makeProgress(), makeTime(), makeStop(stopAsked)];
+  const makers = [makeState, makeSeen, makeScore, makeProgress, makeTime, makeStop];
+  const pieces = makers.map((make) => make(stopAsked));
   const [state, seen, score, progress, time, stopping] = pieces.map(([node]) => node);
   const [title, name, facts] = [h("h1"), h("p", { class: "name" }), h("p", { class: "facts" })];
   const [note, missing] = [h("p", { class: "note" }), h("p", { class: "missing" })];
-  const panels = ["loss", "metric", "learning rate", "images per second"].map((one) => new Panel(one, 200, "run"));
+  const panels = ["loss", "metric", "learning rate", "images per second"].map(
+    (one) => new Panel(one, 200, "run"),
+  );
   const [details, setDetails] = makeDetails();
   const charts = section(
     "How it learns",
@@ -58,7 +62,10 @@ export function openRun(run) {
     head.dataset.is = state.dataset.is;
     say(title, titleOf(card));
     say(name, clean(card.name || card.run, 120));
-    say(facts, [isGoing(card) && clean(card.step, 40), describeFacts(card)].filter(Boolean).join(" · "));
+    say(
+      facts,
+      [isGoing(card) && clean(card.step, 40), describeFacts(card)].filter(Boolean).join(" · "),
+    );
     show(say(note, clean(card.note, 400)), note.textContent && isGoing(card));
     show(say(missing, describeMissing(card)), missing.textContent);
   }
@@ -83,13 +90,24 @@ export function openRun(run) {
     say(panels[1].title, metricName(card.metric));
     const [loss, metric, rate, speed] = panels;
     const choices = { axis, smooth: 0, gap: false };
-    for (const [panel, kind] of [[loss, "loss"], [metric, "metric"]]) {
+    for (const [panel, kind] of [
+      [loss, "loss"],
+      [metric, "metric"],
+    ]) {
       const lines = folds.flatMap((curve, n) =>
-        drawFold({ card, curves: folds, tag: nameFold(curve), place: n % MOST_RUNS }, curve.fold ?? 0, kind, choices),
+        drawFold(
+          { card, curves: folds, tag: nameFold(curve), place: n % MOST_RUNS },
+          curve.fold ?? 0,
+          kind,
+          choices,
+        ),
       );
       panel.draw(lines, { axis, best: true, decimals: kind === "loss" ? 3 : 4 });
     }
-    for (const [panel, column] of [[rate, "learning_rate"], [speed, "images_per_second"]]) {
+    for (const [panel, column] of [
+      [rate, "learning_rate"],
+      [speed, "images_per_second"],
+    ]) {
       const lines = folds.map((curve, n) => {
         const line = trace(curve, column, axis, card.started ?? 0);
         return { ...line, colour: `--run${n % MOST_RUNS}`, tag: nameFold(curve), kind: "" };
@@ -109,11 +127,17 @@ const nameFold = (curve) => String(curve.fold ?? 0);
 
 function makeExports(run) {
   const name = encodeURIComponent(run);
-  const links = [["CSV", "csv"], ["TensorBoard", "tensorboard.zip"], ["Report to keep", "html"]];
+  const links = [
+    ["CSV", "csv"],
+    ["TensorBoard", "tensorboard.zip"],
+    ["Report to keep", "html"],
+  ];
   return h(
     "p",
     { class: "exports" },
-    ...links.map(([words, end]) => h("a", { class: "button", href: `/export/${name}.${end}`, download: true }, words)),
+    ...links.map(([words, end]) =>
+      h("a", { class: "button", href: `/export/${name}.${end}`, download: true }, words),
+    ),
     h("a", { class: "button", href: `#/compare?runs=${name}` }, "Compare"),
   );
 }

@@ -1,8 +1,10 @@
 // Runs: a card for each, those that run first.
 
-import { feed } from "./api.js";
-import { describeFacts, describeMissing, isGoing, makeProgress, makeScore, makeSeen } from "./card.js";
-import { makeSpark, makeState, sortCards, makeTime, stateOf, titleOf } from "./card.js";
+import { feed, report } from "./api.js";
+import { describeFacts, describeMissing, isGoing, makeProgress } from "./card.js";
+import { makeScore, makeSeen, makeSpark, makeState, makeTime } from "./card.js";
+import { sortCards, stateOf, titleOf } from "./card.js";
+import { addressOf } from "./choices.js";
 import { MOST_RUNS } from "./curves.js";
 import { h, keep, mark, say, show } from "./dom.js";
 import { makeStop } from "./stop.js";
@@ -23,7 +25,14 @@ export function openRuns() {
   });
   bar.append(compare, clear);
   const empty = makeEmpty();
-  const element = h("div", { class: "runs" }, h("div", { class: "head" }, h("h1", {}, "Runs"), tally), empty, list, bar);
+  const element = h(
+    "div",
+    { class: "runs" },
+    h("div", { class: "head" }, h("h1", {}, "Runs"), tally),
+    empty,
+    list,
+    bar,
+  );
   const updates = new WeakMap();
 
   function make(card) {
@@ -37,9 +46,15 @@ export function openRuns() {
     for (const run of chosen) if (!feed.cards.has(run)) chosen.delete(run);
     show(empty, feed.read && !cards.length);
     say(tally, describeTally(cards));
-    keep(list, cards, (card) => card.run, make, (node, card) => updates.get(node)(card));
+    keep(
+      list,
+      cards,
+      (card) => card.run,
+      make,
+      (node, card) => updates.get(node)(card),
+    );
     show(bar, chosen.size > 0);
-    compare.setAttribute("href", `#/compare?runs=${[...chosen].map(encodeURIComponent).join(",")}`);
+    compare.setAttribute("href", addressOf([...chosen]));
     say(compare, chosen.size > 1 ? `Compare ${chosen.size} runs` : "Show its curves");
   }
 
@@ -49,7 +64,9 @@ export function openRuns() {
 function describeTally(cards) {
   const running = cards.filter(isGoing).length;
   if (!cards.length) return "";
-  return running ? `${running} of ${several(cards.length, "run")} going on` : `${several(cards.length, "run")}, none going on`;
+  return running
+    ? `${running} of ${several(cards.length, "run")} going on`
+    : `${several(cards.length, "run")}, none going on`;
 }
 
 function makeCard(changed) {
@@ -77,7 +94,13 @@ function makeCard(changed) {
   const node = h(
     "article",
     { class: "card" },
-    h("div", { class: "top" }, state, seen, h("label", { class: "pick" }, box, h("span", {}, "compare"))),
+    h(
+      "div",
+      { class: "top" },
+      state,
+      seen,
+      h("label", { class: "pick", hidden: Boolean(report) }, box, h("span", {}, "compare")),
+    ),
     h("h2", {}, link),
     name,
     h("div", { class: "figures" }, score, spark),
@@ -92,7 +115,8 @@ function makeCard(changed) {
   function update(card) {
     ({ run } = card);
     mark(node, stateOf(card));
-    for (const set of [setState, setSeen, setScore, setSpark, setProgress, setTime, setStop]) set(card);
+    for (const set of [setState, setSeen, setScore, setSpark, setProgress, setTime, setStop])
+      set(card);
     say(link, titleOf(card));
     link.setAttribute("href", `#/run/${encodeURIComponent(run)}`);
     say(name, describeName(card));
@@ -117,9 +141,11 @@ function describeName(card) {
 
 function makeEmpty() {
   const lines = [
-    "Start a run with the address that the terminal shows, where the dashboard was started: it is a line that begins with PODIUM_WEBHOOK.",
-    "A plain Keras program sends its epochs with keras.callbacks.RemoteMonitor, whose line stands below that one.",
-    "What has run already is brought in with: python -m workbench.dashboard import runs/FOLDER",
+    "Start a run with the address that the terminal shows, where the dashboard was started: " +
+      "it is a line that begins with PODIUM_WEBHOOK.",
+    "A plain Keras program sends its epochs with keras.callbacks.RemoteMonitor, whose line " +
+      "stands below that one.",
+    "What has run already is brought in: python -m workbench.dashboard import runs/FOLDER",
   ];
   return h(
     "section",

@@ -7,7 +7,7 @@ import { clean, duration } from "./words.js";
 
 const OBEYING = ["webhook", "relay"]; // what sends these events reads commands too
 
-/** A button that asks once more before it asks the run; `asked` is called with the stop's object. */
+/** A button that asks once more; `asked` is called with the run and the stop that was made. */
 export function makeStop(asked) {
   let card = null;
   let trouble = "";
@@ -57,7 +57,8 @@ export function makeStop(asked) {
 }
 
 function describeStop(state, stop) {
-  if (state === "asked") return `Stop is asked; the run has ${duration(stop.expires - now())} to take it.`;
+  if (state === "asked")
+    return `Stop is asked; the run has ${duration(stop.expires - now())} to take it.`;
   if (state === "taken") return "The run has taken the stop: it ends after this epoch.";
   return state === "expired" ? "The run did not take the stop in time." : "";
 }

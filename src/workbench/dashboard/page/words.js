@@ -6,13 +6,19 @@ const JOIN = "\u00a0"; // a number stays on the line of its unit
 
 /** Text that others chose on one line: without what is not seen (marks of direction), cut. */
 export function clean(text, most = 80) {
-  const seen = [...String(text ?? "").slice(0, 4 * most).replace(HIDDEN, "\ufffd")];
+  const seen = [
+    ...String(text ?? "")
+      .slice(0, 4 * most)
+      .replace(HIDDEN, "\ufffd"),
+  ];
   return seen.length > most ? `${seen.slice(0, most - 1).join("")}…` : seen.join("");
 }
 
 /** The same of several lines, whose last characters are kept. */
 export function cleanLines(text, most = 20000) {
-  const lines = String(text ?? "").slice(-most).split("\n");
+  const lines = String(text ?? "")
+    .slice(-most)
+    .split("\n");
   return lines.map((line) => clean(line.replaceAll("\t", "    "), most)).join("\n");
 }
 
@@ -36,7 +42,9 @@ const minus = (text) => text.replace("-", "−");
 
 /** A whole number, its thousands apart. */
 export function count(value) {
-  return isNumber(value) ? Math.round(value).toLocaleString("en-GB").replaceAll(",", "\u202f") : NONE;
+  return isNumber(value)
+    ? Math.round(value).toLocaleString("en-GB").replaceAll(",", "\u202f")
+    : NONE;
 }
 
 /** "1 run", "2 runs". */
