@@ -102,7 +102,9 @@ export function table(label, head, rows, kind = "") {
 /** A text to take along, with a button that copies it. */
 export function copyable(text) {
   const button = h("button", { type: "button", class: "small" }, "Copy");
-  const code = h("code", {}, text);
+  // A line breaks between words, and never after a hyphen of --setting.
+  const words = text.split(" ").flatMap((word) => [h("span", {}, word), " "]);
+  const code = h("code", {}, ...words.slice(0, -1));
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(text);
