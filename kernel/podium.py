@@ -8,128 +8,129 @@ src/podium: any other edit belongs there, and is lost here with the next build.
 
 competition → pixels → folds → augment → backbones → model → train → predict → submit → report
 
-     135  Settings: the block to edit on Kaggle
-     214  Declare: how a setting is written down
-     235  Learning: the settings of the model, its training and its answers
-     447  Configuration: every setting, its default and its limit
-     660  Knobs: the settings one by one, as help, override and report show them
-     730  Overrides: from defaults to the settings of this run
-     886  Devices: what the backend found, held against what was asked for
-     987  Hosts: several machines that train one network
-    1180  Runtime: the machine, and the Keras backend that suits it
-    1372  Libraries
-    1396  Storage: a file is there whole, or as it was before
-    1435  Attempts: an answer within a time limit, or none
-    1471  Events: what the run says, to the reader of the log and to programs
-    1616  Predictions: class probabilities, keyed by image id
-    1677  Task: what is asked of each image
-    1732  Tallies: what each image adds to a metric
-    1910  Metrics: how good the answers are, and how sure that figure is
-    2088  Evidence: whether answers are better than others, or only luckier
-    2279  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
-    2364  Rules: how probabilities become answers
-    2527  Decide: which answers are submitted, and whether a fitted rule earns its place
-    2596  Questions: what a run was asked to show, and what the evidence said
-    2687  Members: probabilities of several models, or of several views, on the same images
-    2744  Greedy: weights by steps that each add the member that helps the metric most
-    2855  Blends: what several models, or several views of an image, answer together
-    3026  Ensemble: which blend of members is used, and whether any earns the place of the plain one
-    3227  Inputs: where the competition's files are
-    3434  Tables: which one is about training images, and what its columns are
-    3657  Annotations: the JSON of COCO as a table
-    3708  Labels: what each training image shows
-    3888  Archives: images that lie in zips or TFRecords alone
-    4023  Sample: the ids that are asked for, and their images
-    4102  Classes: their names and their order
-    4184  Asked: what the sample submission wants to know of each image
-    4365  Solution: what the test images show, where that is known
-    4413  Draws: a part of the images for rehearsals, and a test part where there is none
-    4462  Competition: from its files to one image table
-    4637  Decode: one image file to an upright square of uint8
-    4808  Cache: where decoded squares are kept
-    5020  Pixels: from image files to squares of uint8
-    5152  Duplicates: images that are nearly the same
-    5388  Folds: every training image is validated once, by a model that never saw it
-    5603  Tells: how well the values of a column alone tell the labels of images
-    5680  Leaks: what would make a score look better than the network is
-    5900  Split: training images to folds, near-duplicates together, and what may leak across
-    5964  Composes: chains of albumentations' transforms, by name or of the user's own
-    6186  Policies: what training images go through, by name
-    6262  Augmentation: what the device does to training images
-    6325  Workers: processes that run a Compose
-    6449  Crew: the workers of one fold, on all cores
-    6623  Mixing: two images and their targets in one
-    6696  Sharing: one batch over all devices, of all hosts
-    6748  Batches: from stored squares to what a training step takes
-    6951  Pace: whether the device waits for its images, or they for the device
-    6990  Handles: where pretrained weights lie
-    7093  Backbones: the table of networks that turn pixels into features
-    7232  Normalisation: from pixels of 0 to 255 to what a backbone expects
-    7274  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
-    7341  Port: a Hub module's weights on Keras's own EfficientNetV2
-    7567  Network: the backbone built, as its row of the table says
-    7644  Weights: what the backbone starts from
-    7825  Freezing: which variables train, and how fast
-    7958  Model: augment, normalise, backbone, head
-    8055  Prediction: from a trained model to class probabilities
-    8106  Views: the same images, seen another way
-    8242  Adaptive: more views only for images that are still undecided
-    8328  Marks: how well a model answers images whose labels are known
-    8352  Recipe: what learning takes where the settings leave it open
-    8479  Schedule: how fast the weights move
-    8573  Optimizers: gradients to updates, at rates that are known beforehand
-    8711  Objective: what training minimises, and what it is told to show
-    8786  Checkpoint: all that a fold has learned so far, in one file
-    8999  Range test: which learning rates a network bears
-    9114  Pseudo-labels: test images of which a model is sure, as training images
-    9307  Fold data: what one fold trains on, and what validates it
-    9412  Recalibrate: batch norm's statistics, taken anew
-    9622  Truth: why a network answers new images worse than those it learned
-    9806  FixRes: larger images answer than were learned
-    9872  Conclusion: how well a fold's network knows what it learned, and with what it answers
-    9941  Budget: what still fits before the deadline
-   10182  Stretch: some updates in one go, watched
-   10262  Planner: what the run's parts cost, and how far each fold may go
-   10393  Epochs: how far a fold has got, and what comes next
-   10533  Diary: one row of figures for each epoch of a fold, as it goes
-   10649  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10719  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10765  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10850  Training: one fold, in two phases, and through what may come between
-   11151  Looks: what a fold's model says of the same images, seen in several ways
-   11342  Inference: the models of an earlier run answer a competition's test part
-   11490  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11615  Teacher: a finished run of the same images and folds labels test images
-   11749  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11890  Submission: answers laid out as the sample is
-   11952  Card: the run at a glance, as a phone shows it
-   12185  Post: one request to a webhook, within a hard limit
-   12339  Signing: who may speak, and what may be obeyed
-   12363  Commands: what whoever watches may ask of a run
-   12436  Sinks: who is told of the run, and in which words
-   12619  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12859  Delivery: from the record to a sink, at least once
-   13079  Pulse: a sign of life each minute, from a thread of its own
-   13119  Address: which sink an address stands for
-   13225  Webhook: finds where the run is to be told, and tells it there
-   13386  Histories: what each fold wrote down of its epochs
-   13470  Curves: one picture of all folds so far, for a phone
-   13519  Summary: the run in figures
-   13694  Results: what a run leaves in its folder, and what it must not leave of another
-   13823  Resume: a run that was cut off goes on where it was
-   14048  Record: what a run folder holds, as far as the run has got
-   14134  Test-time augmentation: whether several views of an image answer better than one
-   14366  Adoption: several views of the test part, where they are shown to help
-   14577  Page: the pieces that the report is made of
-   14728  Panels: how each fold learned, drawn one below the other
-   14905  Proofs: the evidence page, one block a question
-   15080  Findings: what a run mixes up, and the images it got most wrong
-   15174  Mistakes: which classes a run mixes up, and the images it got most wrong
-   15247  Report: one page that shows the run
-   15439  Cross-validation: fold by fold, each trained on the others
-   15615  The run: the stages in order
+     136  Settings: the block to edit on Kaggle
+     216  Declare: how a setting is written down
+     237  Learning: the settings of the model, its training and its answers
+     449  Configuration: every setting, its default and its limit
+     662  Knobs: the settings one by one, as help, override and report show them
+     732  Overrides: from defaults to the settings of this run
+     888  Devices: what the backend found, held against what was asked for
+     989  Hosts: several machines that train one network
+    1182  Runtime: the machine, and the Keras backend that suits it
+    1374  Libraries
+    1398  Storage: a file is there whole, or as it was before
+    1437  Attempts: an answer within a time limit, or none
+    1473  Events: what the run says, to the reader of the log and to programs
+    1618  Predictions: class probabilities, keyed by image id
+    1679  Task: what is asked of each image
+    1734  Tallies: what each image adds to a metric
+    1912  Metrics: how good the answers are, and how sure that figure is
+    2090  Evidence: whether answers are better than others, or only luckier
+    2281  Cuts: where one grade ends and the next begins, for quadratic weighted kappa
+    2366  Rules: how probabilities become answers
+    2529  Decide: which answers are submitted, and whether a fitted rule earns its place
+    2598  Questions: what a run was asked to show, and what the evidence said
+    2689  Members: probabilities of several models, or of several views, on the same images
+    2746  Greedy: weights by steps that each add the member that helps the metric most
+    2857  Blends: what several models, or several views of an image, answer together
+    3028  Ensemble: which blend of members is used, and whether any earns the place of the plain one
+    3229  Inputs: where the competition's files are
+    3436  Tables: which one is about training images, and what its columns are
+    3659  Annotations: the JSON of COCO as a table
+    3710  Labels: what each training image shows
+    3890  Archives: images that lie in zips or TFRecords alone
+    4025  Sample: the ids that are asked for, and their images
+    4104  Classes: their names and their order
+    4186  Asked: what the sample submission wants to know of each image
+    4367  Solution: what the test images show, where that is known
+    4415  Draws: a part of the images for rehearsals, and a test part where there is none
+    4464  Competition: from its files to one image table
+    4639  Decode: one image file to an upright square of uint8
+    4810  Cache: where decoded squares are kept
+    5022  Pixels: from image files to squares of uint8
+    5154  Duplicates: images that are nearly the same
+    5390  Folds: every training image is validated once, by a model that never saw it
+    5605  Tells: how well the values of a column alone tell the labels of images
+    5682  Leaks: what would make a score look better than the network is
+    5902  Split: training images to folds, near-duplicates together, and what may leak across
+    5966  Composes: chains of albumentations' transforms, by name or of the user's own
+    6188  Policies: what training images go through, by name
+    6264  Augmentation: what the device does to training images
+    6327  Workers: processes that run a Compose
+    6451  Crew: the workers of one fold, on all cores
+    6625  Mixing: two images and their targets in one
+    6698  Sharing: one batch over all devices, of all hosts
+    6750  Batches: from stored squares to what a training step takes
+    6953  Pace: whether the device waits for its images, or they for the device
+    6992  Handles: where pretrained weights lie
+    7095  Backbones: the table of networks that turn pixels into features
+    7234  Normalisation: from pixels of 0 to 255 to what a backbone expects
+    7276  Hub module: a SavedModel as a Keras layer, where its weights cannot be ported
+    7343  Port: a Hub module's weights on Keras's own EfficientNetV2
+    7569  Network: the backbone built, as its row of the table says
+    7646  Weights: what the backbone starts from
+    7827  Freezing: which variables train, and how fast
+    7960  Model: augment, normalise, backbone, head
+    8057  Prediction: from a trained model to class probabilities
+    8108  Views: the same images, seen another way
+    8244  Adaptive: more views only for images that are still undecided
+    8330  Marks: how well a model answers images whose labels are known
+    8354  Recipe: what learning takes where the settings leave it open
+    8481  Schedule: how fast the weights move
+    8575  Optimizers: gradients to updates, at rates that are known beforehand
+    8713  Objective: what training minimises, and what it is told to show
+    8788  Checkpoint: all that a fold has learned so far, in one file
+    9001  Range test: which learning rates a network bears
+    9116  Pseudo-labels: test images of which a model is sure, as training images
+    9309  Fold data: what one fold trains on, and what validates it
+    9414  Recalibrate: batch norm's statistics, taken anew
+    9624  Truth: why a network answers new images worse than those it learned
+    9808  FixRes: larger images answer than were learned
+    9874  Conclusion: how well a fold's network knows what it learned, and with what it answers
+    9943  Budget: what still fits before the deadline
+   10184  Stretch: some updates in one go, watched
+   10264  Planner: what the run's parts cost, and how far each fold may go
+   10395  Epochs: how far a fold has got, and what comes next
+   10535  Diary: one row of figures for each epoch of a fold, as it goes
+   10652  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10722  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10768  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10853  Training: one fold, in two phases, and through what may come between
+   11154  Looks: what a fold's model says of the same images, seen in several ways
+   11345  Inference: the models of an earlier run answer a competition's test part
+   11493  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11618  Teacher: a finished run of the same images and folds labels test images
+   11752  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11893  Submission: answers laid out as the sample is
+   11955  Card: the run at a glance, as a phone shows it
+   12188  Post: one request to a webhook, within a hard limit
+   12343  Signing: who may speak, and what may be obeyed
+   12367  Commands: what whoever watches may ask of a run
+   12440  Sinks: who is told of the run, and in which words
+   12635  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12875  Relay: events through an ntfy topic, sealed
+   13048  Delivery: from the record to a sink, at least once
+   13269  Pulse: a sign of life each minute, from a thread of its own
+   13309  Address: which sink an address stands for
+   13443  Webhook: finds where the run is to be told, and tells it there
+   13604  Histories: what each fold wrote down of its epochs
+   13688  Curves: one picture of all folds so far, for a phone
+   13737  Summary: the run in figures
+   13912  Results: what a run leaves in its folder, and what it must not leave of another
+   14041  Resume: a run that was cut off goes on where it was
+   14266  Record: what a run folder holds, as far as the run has got
+   14352  Test-time augmentation: whether several views of an image answer better than one
+   14584  Adoption: several views of the test part, where they are shown to help
+   14795  Page: the pieces that the report is made of
+   14946  Panels: how each fold learned, drawn one below the other
+   15123  Proofs: the evidence page, one block a question
+   15298  Findings: what a run mixes up, and the images it got most wrong
+   15392  Mistakes: which classes a run mixes up, and the images it got most wrong
+   15465  Report: one page that shows the run
+   15657  Cross-validation: fold by fold, each trained on the others
+   15833  The run: the stages in order
 
-Sources: sha256 ca4f0f0c681b52d98eae77bc458da12af05f9082d331d2b24e05db42eb890065
+Sources: sha256 3074b4b80de2417d810585f0d67456b2c32ef4019cbd22b3d906fb52c45855e9
 """
 
 # ==================================================================================================
@@ -143,7 +144,7 @@ Sources: sha256 ca4f0f0c681b52d98eae77bc458da12af05f9082d331d2b24e05db42eb890065
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "ca4f0f0c681b52d98eae77bc458da12af05f9082d331d2b24e05db42eb890065"
+SOURCE = "3074b4b80de2417d810585f0d67456b2c32ef4019cbd22b3d906fb52c45855e9"
 
 
 import atexit
@@ -183,6 +184,7 @@ import types
 import weakref
 import zipfile
 import zlib
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -190,7 +192,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial, reduce
 from heapq import heapify, heappop, heappush
-from itertools import chain, groupby, islice, pairwise
+from itertools import chain, groupby, islice, pairwise, takewhile
 from multiprocessing.connection import Connection, wait
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -10610,7 +10612,8 @@ class Diary:
         """Writes the row of an epoch, says it in a line, and in an event."""
         self.spoke = time.monotonic()
         self.append(row)
-        self.report.emit("epoch_ended", fold=self.fold, epochs=epochs, **row)
+        names = {"fold": self.fold, "epochs": epochs, "metric": self.metric}
+        self.report.emit("epoch_ended", **names, **row)
         also = "" if self.metric in ("accuracy", "log_loss") else f"  {row['valid/metric']:.3f}"
         self.report.say(
             f"  fold {self.fold} epoch {row['epoch']:>2}/{epochs} {row['phase']:<4}  "
@@ -12207,11 +12210,12 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back; the body is its JSON, or None."""
+    """What came back; the body is its content as JSON, or None."""
 
     status: int
     headers: Mapping[str, str]
     body: Any
+    content: bytes = b""
 
 
 class NoAnswerError(Exception):
@@ -12301,7 +12305,7 @@ def send_request(request: Request) -> Answer:
         allow_redirects=False,
     ) as response:
         content = response.raw.read(LONGEST_ANSWER, decode_content=True)
-        return Answer(response.status_code, response.headers, read_json(content))
+        return Answer(response.status_code, response.headers, read_json(content), content)
 
 
 def read_json(content: bytes) -> Any:
@@ -12457,7 +12461,7 @@ class Sink(Protocol):
     name: str  # for the log, where the address may not stand
     pause: float  # least seconds between two deliveries
     largest: int  # events that are looked at for one delivery
-    rings: bool  # do events that are to be delivered wait for no pause?
+    rings: bool  # may events be urgent? They are then looked at during a pause
 
     @property
     def is_behind(self) -> bool:
@@ -12466,6 +12470,10 @@ class Sink(Protocol):
 
     def choose(self, events: Sequence[Event]) -> slice:
         """Which of the next events make the next delivery; those before them need none."""
+        ...
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """Do the events that were chosen wait for no pause?"""
         ...
 
     def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
@@ -12485,6 +12493,10 @@ class EventSink:
     def choose(self, events: Sequence[Event]) -> slice:
         """All of them."""
         return slice(0, len(events))
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """They can wait."""
+        return False
 
     def note(self, events: Sequence[Event]) -> None:
         """There is nothing to remember."""
@@ -12572,6 +12584,10 @@ class CardSink:
             if news:
                 return choose_one(events, place)
         return choose_one(events, None)
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """News ring at once; the card waits for its pause."""
+        return bool(events)
 
     def note(self, events: Sequence[Event]) -> None:
         """Makes the card what it is after the events; after none, what was delivered was it."""
@@ -12857,6 +12873,179 @@ def encode_header(text: str) -> str:
 
 
 # ==================================================================================================
+# Relay: events through an ntfy topic, sealed
+# ==================================================================================================
+# For a dashboard that no address leads to: the run publishes, the dashboard subscribes, and who
+# holds the topic between them can read nothing. The limits are those of ntfy's documents
+# ("Publishing") and of its source (server.go, visitor.go): a text of less than 4,096 bytes, or a
+# file is made of it, which is a message too and is kept three hours, not twelve; 250 messages a day
+# for an address, counted until midnight UTC; and who goes on sending while refused is banned.
+
+LONGEST_TOPIC = 60  # letters; ntfy's 64, less those of "-ctl"
+LONGEST_PACKED = 3_200  # bytes, compressed: with nonce, tag and base 85, below 4,096
+LONGEST_UNPACKED = 4_000_000  # bytes of what a message may become
+NONCE = 12  # bytes
+RELAY_QUOTA = 250  # messages a day
+RELAY_RESERVE = 50  # of them, for what may not wait; the rest is then told more rarely
+RELAY_PAUSE = 180.0  # seconds
+SLOW_RELAY_PAUSE = 600.0  # less than a command is valid
+DAY = 86_400
+NOT_RELAYED = ("line_said", "image_shown")  # they would fill the day's messages
+PASSING = ("heartbeat", "step_reached", "plan_made")  # of these the last says it all
+QUIET = {"Priority": "1", "Firebase": "no"}  # a message that wakes no phone
+URGENT = ("run_started", "fold_ended", "warning_raised", *ENDINGS)
+
+
+class SealError(ValueError):
+    """A text that was not sealed with this secret for this topic, or is not what it should be."""
+
+
+class Seal:
+    """Seals JSON for a topic: zlib, AES-256-GCM with the topic as associated data, base 85.
+
+    The key is derived from the signing secret and used for nothing else. Raises ImportError where
+    the package cryptography is missing.
+    """
+
+    def __init__(self, secret: str) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        key = base64.b64decode(secret.removeprefix("whsec_"))
+        self.cipher = AESGCM(hmac.new(key, b"podium relay", hashlib.sha256).digest())
+
+    def close(self, topic: str, content: Any) -> bytes:
+        """The sealed text, in letters that JSON need not escape."""
+        nonce = os.urandom(NONCE)
+        return base64.b85encode(nonce + self.cipher.encrypt(nonce, pack(content), topic.encode()))
+
+    def open(self, topic: str, text: str | bytes) -> Any:
+        """The content; raises SealError."""
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            sealed = base64.b85decode(text)
+            packed = self.cipher.decrypt(sealed[:NONCE], sealed[NONCE:], topic.encode())
+            return json.loads(zlib.decompressobj().decompress(packed, LONGEST_UNPACKED))
+        except (ValueError, InvalidTag, zlib.error, RecursionError):
+            raise SealError("it was not sealed with this secret for this topic") from None
+
+
+def pack(content: Any) -> bytes:
+    """JSON, compressed."""
+    return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
+
+
+class RelaySink(EventSink):
+    """Publishes sealed messages, as few as the day's quota asks, and hears commands after each.
+
+    A message names the events that it answers for, from `first` to `last` of a session: those that
+    it leaves out are not missing. One event that is too long for a text goes as a file.
+    """
+
+    name, pause, largest, rings = "relay", RELAY_PAUSE, 1000, True
+
+    def __init__(self, url: str, secret: str, obey: Obey = ignore) -> None:
+        self.url, self.secret, self.obey = url, secret, obey
+        self.seal = Seal(secret)
+        self.topic = url.rpartition("/")[2]
+        self.told = ("", 0)  # the session, and the first event that no message has answered for
+        self.sent = 0  # messages today
+        self.has_more = False  # is there more than one message to send?
+
+    def choose(self, events: Sequence[Event]) -> slice:
+        """As many of a session as fit into a message; one that does not fit is alone in it."""
+        start = next((place for place, one in enumerate(events) if is_relayed(one)), len(events))
+        rest = events[start:]
+        session = list(takewhile(lambda one: one["session"] == rest[0]["session"], rest))
+
+        def is_too_long(count: int) -> bool:
+            return len(pack(self.write(session[:count]))) > LONGEST_PACKED
+
+        count = len(session)
+        if count and is_too_long(count):
+            count = 1 + bisect_left(range(2, count), True, key=is_too_long)
+        self.has_more = start + count < len(events)
+        return slice(start, start + count)
+
+    def is_urgent(self, events: Sequence[Event]) -> bool:
+        """Does one ring, or is there more than a message? Not once the quota is used up."""
+        rings = any(one["event"] in URGENT for one in events)
+        return bool(events) and (rings or self.has_more) and self.sent < RELAY_QUOTA
+
+    def note(self, events: Sequence[Event]) -> None:
+        """What is left out is answered for by the next message; what was refused, by none."""
+        for one in events:
+            if one["session"] != self.told[0]:
+                self.told = (one["session"], one["seq"])
+            if is_relayed(one):
+                self.told = (one["session"], one["seq"] + 1)
+
+    def write(self, events: Sequence[Event]) -> dict[str, Any]:
+        """The content of a message."""
+        first, last = events[0], events[-1]
+        session, seq = self.told
+        return {
+            "run": first["run"],
+            "session": first["session"],
+            "first": seq if session == first["session"] else first["seq"],
+            "last": last["seq"],
+            "time": round(time.time(), 3),
+            "sent": self.sent,
+            "pause": self.pause,
+            "events": thin_out(events),
+        }
+
+    def deliver(self, events: Sequence[Event], memory: Memory, send: Send) -> None:
+        """Publishes a message, which wakes no phone, and hears what commands there are."""
+        today = int(time.time() // DAY)
+        if memory.get("day") != today:
+            memory.update(day=today, sent=0)
+        self.sent = memory["sent"] + 1
+        slow = self.sent > RELAY_QUOTA - RELAY_RESERVE
+        self.pause = SLOW_RELAY_PAUSE if slow else RELAY_PAUSE
+        text = self.seal.close(self.topic, self.write(events))
+        send(Request("POST", self.url, data=text, headers=QUIET))
+        memory["sent"] = self.sent
+        if not self.has_more:
+            self.hear(send)
+
+    def hear(self, send: Send) -> None:
+        """Obeys the commands of the last quarter of an hour, as long as one is valid.
+
+        Reading is no message. What is not heard now is heard the next time: what was told need not
+        be told again for it.
+        """
+        try:
+            answer = send(Request("GET", f"{self.url}-ctl/json?poll=1&since=15m"))
+        except (RefusedError, NoAnswerError):
+            return
+        for text in list_texts(answer):
+            with suppress(SealError):  # whoever knows the topic can write there
+                self.obey(self.seal.open(f"{self.topic}-ctl", text), self.secret)
+
+
+def is_relayed(event: Event) -> bool:
+    """Is it an event that a message is sent for?"""
+    return event["event"] not in NOT_RELAYED
+
+
+def thin_out(events: Sequence[Event]) -> list[Event]:
+    """The events of a message: of those that say how things stand, the last."""
+    last = {one["event"]: one["seq"] for one in events}
+    return [
+        one
+        for one in events
+        if is_relayed(one) and (one["event"] not in PASSING or one["seq"] == last[one["event"]])
+    ]
+
+
+def list_texts(answer: Answer) -> list[str]:
+    """The messages of a topic, as /json lists them, a line each."""
+    lines = [read_json(line) for line in answer.content.splitlines()]
+    return [str(one["message"]) for one in lines if isinstance(one, dict) and "message" in one]
+
+
+# ==================================================================================================
 # Delivery: from the record to a sink, at least once
 # ==================================================================================================
 # One daemon thread for each sink reads events.jsonl from where it stopped, delivers, and writes
@@ -12915,13 +13104,13 @@ class Delivery(threading.Thread):
         if not self.has_come(self.next_try if last or self.sink.rings else self.find_turn()):
             return True
         pending = self.read_pending()
-        if pending.events or (self.sink.is_behind and (last or self.has_come(self.find_turn()))):
-            self.try_delivery(pending)
-        elif not self.sink.is_behind:
+        if not pending.events and not self.sink.is_behind:
             if last:
                 self.done = True
                 return False
             self.woken.wait()
+        elif last or self.sink.is_urgent(pending.events) or self.has_come(self.find_turn()):
+            self.try_delivery(pending)
         return True
 
     def hurry(self) -> None:
@@ -12976,6 +13165,7 @@ class Delivery(threading.Thread):
 
     def try_delivery(self, pending: Pending) -> None:
         """One delivery; its outcome decides when the next is tried and what it holds."""
+        urgent = self.sink.is_urgent(pending.events)
         try:
             self.sink.deliver(pending.events, self.memory, self.post)
         except NoAnswerError as error:
@@ -12990,7 +13180,7 @@ class Delivery(threading.Thread):
         else:
             self.acked = time.time()
             self.accept(pending)
-            if not (pending.events and self.sink.rings):
+            if not urgent:
                 self.next_turn = time.monotonic() + self.sink.pause
         self.remember()
 
@@ -13126,6 +13316,7 @@ class Pulse(threading.Thread):
 #     https://api.telegram.org/bot1:token?chat_id=2    or tgram://1:token/2
 #     https://ntfy.sh/topic                            or ntfys://host/topic, ntfy:// for http
 #     keras+http://host:9000/publish/epoch/end/        keras-json+ for JSON in place of a form
+#     relay+https://ntfy.sh/topic#whsec_secret         sealed, for a dashboard that reads the topic
 #     https://host/path#whsec_secret                   any other: JSON, signed with the secret
 
 KERAS_PATH = "/publish/epoch/end/"
@@ -13139,7 +13330,9 @@ SINK_HOSTS = {
     "api.telegram.org": "telegram",
     "ntfy.sh": "ntfy",
 }
-SINK_KINDS = ("discord", "slack", "telegram", "ntfy", "keras", "keras-json", "json")
+SINK_KINDS = ("discord", "slack", "telegram", "ntfy", "keras", "keras-json", "relay", "json")
+SHORTEST_TOPIC = 16  # letters of a relay's: it is all that keeps others from writing there
+SHORTEST_KEY = 24  # bytes, as Standard Webhooks asks; what a relay seals is there for all to try
 
 
 class WebhookError(ValueError):
@@ -13178,7 +13371,24 @@ def read_webhook(word: str, folder: Path, obey: Obey = ignore) -> Sink:
         raise WebhookError("a Telegram address needs ?chat_id=…, the chat to write to")
     if kind == "ntfy" and not parts.path.strip("/"):
         raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")
+    if kind == "relay":
+        check_relay(parts)
     return make_sink(kind, parts, folder, obey)
+
+
+def check_relay(parts: SplitResult) -> None:
+    """Raises WebhookError if an address lacks what a relay needs."""
+    letters = f"[-_A-Za-z0-9]{{{SHORTEST_TOPIC},{LONGEST_TOPIC}}}"
+    if parts.query or not re.fullmatch(f"/{letters}", parts.path):
+        raise WebhookError(
+            f"a relay's address needs a topic of {SHORTEST_TOPIC} to {LONGEST_TOPIC} letters, "
+            "digits, - or _: relay+https://ntfy.sh/topic#whsec_…"
+        )
+    if not is_secret(parts.fragment, SHORTEST_KEY):
+        raise WebhookError(
+            f"a relay's address needs # and whsec_ and a key of {SHORTEST_KEY} bytes or more in "
+            "base64, by which its messages are sealed"
+        )
 
 
 def make_sink(kind: str, parts: SplitResult, folder: Path, obey: Obey) -> Sink:
@@ -13190,15 +13400,22 @@ def make_sink(kind: str, parts: SplitResult, folder: Path, obey: Obey) -> Sink:
         return people[kind](url, folder)
     if kind.startswith("keras"):
         return KerasSink(url, form=kind == "keras")
+    if kind == "relay":
+        try:
+            return RelaySink(url, parts.fragment, obey)
+        except ImportError:
+            raise WebhookError(
+                "a relay's messages are sealed by the package cryptography, which is not installed"
+            ) from None
     if parts.fragment and not is_secret(parts.fragment):
         raise WebhookError("what follows # must be whsec_ and a key in base64")
     return JsonSink(url, parts.fragment, obey)
 
 
-def is_secret(text: str) -> bool:
-    """Is this a signing secret as Standard Webhooks writes it?"""
+def is_secret(text: str, least: int = 1) -> bool:
+    """Is this a signing secret as Standard Webhooks writes it, of so many bytes at least?"""
     try:
-        return text.startswith("whsec_") and bool(base64.b64decode(text[6:], validate=True))
+        return text.startswith("whsec_") and len(base64.b64decode(text[6:], validate=True)) >= least
     except ValueError:
         return False
 
@@ -13218,6 +13435,7 @@ def list_secrets(word: str) -> list[str]:
     except WebhookError:
         return []
     found = [parts.path.strip("/"), parts.query, parts.fragment, parts.password or ""]
+    found.append(parts.fragment.removeprefix("whsec_"))
     pieces = [piece for part in found for piece in (part, *part.split("/"))]
     return [piece for piece in pieces if len(piece) >= 16]
 

@@ -89,7 +89,8 @@ class Diary:
         """Writes the row of an epoch, says it in a line, and in an event."""
         self.spoke = time.monotonic()
         self.append(row)
-        self.report.emit("epoch_ended", fold=self.fold, epochs=epochs, **row)
+        names = {"fold": self.fold, "epochs": epochs, "metric": self.metric}
+        self.report.emit("epoch_ended", **names, **row)
         also = "" if self.metric in ("accuracy", "log_loss") else f"  {row['valid/metric']:.3f}"
         self.report.say(
             f"  fold {self.fold} epoch {row['epoch']:>2}/{epochs} {row['phase']:<4}  "

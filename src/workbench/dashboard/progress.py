@@ -84,7 +84,7 @@ def read_start(progress: Progress, event: Mapping[str, Any]) -> Progress:
     """A session: what an earlier one had trained is still there."""
     settings = event.get("settings") or {}
     name = str(event.get("folder") or "") or progress.name
-    metric = str(settings.get("data.metric") or "") or progress.metric
+    metric = str(settings.get("data.metric") or "").replace("auto", "") or progress.metric
     return replace(progress, name=name, metric=metric, eta=None, verdict="", words="")
 
 
