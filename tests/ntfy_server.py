@@ -176,7 +176,7 @@ class NtfyServer:
 
     def read_file(self, name: str) -> bytes:
         kept = {one["id"]: one["attachment"] for one in self.messages if "attachment" in one}
-        if name not in kept or kept[name]["expires"] <= self.now():
+        if name not in self.files or kept[name]["expires"] <= self.now():
             raise NtfyError(40401, "page not found")
         return self.files[name]
 
