@@ -319,6 +319,16 @@ def test_a_dashboard_that_does_not_answer_is_said_and_its_data_stay(browser: Any
     tab.close()
 
 
+def test_what_cannot_be_read_costs_only_its_own_place(page: Tab, world: World):
+    known = world.details["4042"]
+    known["mistakes"], known["questions"] = {"pairs": [3], "weakest": "none"}, [{"options": 7}]
+    known["log"], known["warnings"] = [{"text": {"a": 1}}], ["a plain one"]
+    tab = page.open("#/run/4042")
+    assert tab.get_by_text("What came cannot be shown").count() == 2
+    assert tab.get_by_text("a plain one").is_visible()
+    assert min(tab.evaluate(COUNT_INK)) > 100
+
+
 def test_who_may_not_read_is_told_how_to(page: Tab, world: World):
     tab = page.open("#/")
     world.refusal = 401

@@ -26,16 +26,23 @@ export class Refused extends Error {
   }
 }
 
-/** Asks for JSON; raises Refused, or fetch's own errors where nobody answers. */
+/** Nobody answered. */
+export class Unanswered extends Error {}
+
+/** Asks for JSON; raises Refused or Unanswered. */
 export async function ask(path, body) {
   const options = { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" };
   if (body) {
     Object.assign(options, { method: "POST", body: JSON.stringify(body) });
     options.headers = { "content-type": "application/json" };
   }
-  const answer = await fetch(path, options);
+  const answer = await fetch(path, options).catch((error) => {
+    throw new Unanswered(error.message);
+  });
   if (!answer.ok) throw new Refused(answer.status, clean(await answer.text(), 200));
-  return answer.json();
+  return answer.json().catch((error) => {
+    throw new Unanswered(error.message); // it broke off
+  });
 }
 
 /** Brings the cards up to date and returns the runs that changed. */

@@ -1,6 +1,6 @@
 // App: chooses the view by the address, and keeps it up to date.
 
-import { feed, now, refresh, Refused, report } from "./api.js";
+import { feed, now, refresh, Refused, report, Unanswered } from "./api.js";
 import { nameState, stateOf, titleOf } from "./card.js";
 import { openCompare } from "./compare.js";
 import { h, mark, say, show } from "./dom.js";
@@ -106,16 +106,17 @@ function schedule() {
 }
 
 function describeTrouble(error) {
-  const away = !(error instanceof Refused);
-  if (away && !(error instanceof TypeError || error.name === "TimeoutError")) reportError(error);
-  const words = away
-    ? "The dashboard does not answer"
-    : `The dashboard refuses: ${clean(error.message, 120) || error.status}`;
-  const login = [401, 403].includes(error.status);
-  say(
-    trouble.words,
-    login ? "This browser may not read: open the link that the terminal shows" : words,
-  );
+  const refused = error instanceof Refused;
+  if (refused && [401, 403].includes(error.status)) {
+    say(trouble.words, "This browser may not read: open the link that the terminal shows");
+  } else if (refused) {
+    say(trouble.words, `The dashboard refuses: ${clean(error.message, 120) || error.status}`);
+  } else if (error instanceof Unanswered) {
+    say(trouble.words, "The dashboard does not answer");
+  } else {
+    say(trouble.words, `This page cannot show what came: ${clean(error.message, 120)}`);
+    reportError(error);
+  }
 }
 
 /** What goes with time alone: "12 s ago", and a run that falls silent. */

@@ -61,7 +61,10 @@ function nameTicks(ticks) {
   const apart =
     values.length > 1 ? Math.min(...values.slice(1).map((one, n) => one - values[n])) : 1;
   const decimals = Math.max(0, Math.ceil(-Math.log10(apart) - 1e-9));
-  const brief = decimals > 4 || Math.max(...values.map(Math.abs)) >= 1e5;
-  const name = (one) => (brief && one ? one.toExponential(1) : one.toFixed(brief ? 0 : decimals));
+  const largest = Math.max(...values.map(Math.abs));
+  const brief = decimals > 4 || largest >= 1e5;
+  const digits = Math.min(9, Math.max(0, Math.ceil(Math.log10(largest / apart) - 1e-9)));
+  const name = (one) =>
+    brief && one ? one.toExponential(digits) : one.toFixed(brief ? 0 : decimals);
   return ticks.map((one) => (one === null ? "" : name(one).replace("-", "−")));
 }

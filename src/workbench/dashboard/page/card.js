@@ -90,6 +90,7 @@ export function makeProgress() {
   const [words, folds] = [h("span"), h("span")];
   const update = (card) => {
     const parts = card.folds > 1 && card.folds <= MOST_PARTS ? card.folds : 1;
+    show(bar, card.epochs);
     while (bar.children.length > parts) bar.lastChild.remove();
     while (bar.children.length < parts) bar.append(h("i"));
     [...bar.children].forEach((part, n) => {

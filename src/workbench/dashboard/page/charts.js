@@ -27,7 +27,7 @@ export class Panel {
     );
     this.plot = h("div", { class: "plot", tabindex: "0", role: "img", "aria-label": title });
     this.plot.addEventListener("keydown", (event) => this.step(event));
-    this.none = h("p", { class: "empty" }, "No epoch has ended yet.");
+    this.none = h("p", { class: "empty" }, "Nothing to draw yet.");
     this.place = h("span", { class: "at" });
     this.values = h("span", { class: "values" });
     const told = h("p", { class: "readout" }, this.place, this.values);

@@ -101,7 +101,7 @@ export function spanOf(lines, log) {
   }
   if (low > high) return null;
   if (log) return [low / 1.15, high * 1.15];
-  const room = (high - low || Math.abs(high) || 1) * 0.06;
+  const room = high > low ? (high - low) * 0.06 : Math.abs(high) / 2 || 1;
   return [low - room, high + room];
 }
 

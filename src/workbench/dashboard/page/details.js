@@ -38,7 +38,12 @@ export function makeDetails() {
       (all) => all.map(showQuestion),
     ],
     [(run) => run.changed, "Settings", "Those that are not the default.", showSettings],
-    [(run) => run.reproduce, "To run it again", "", (words) => copyable(cleanLines(words))],
+    [
+      (run) => run.card.source !== "keras" && run.reproduce,
+      "To run it again",
+      "",
+      (words) => copyable(cleanLines(words)),
+    ],
     [(run) => [run.files, run.submission], "Files", "", showFiles],
     [
       (run) => run.sessions,
@@ -58,13 +63,22 @@ export function makeDetails() {
     for (const { pick, build, body, node } of parts) {
       const value = pick(run);
       show(node, hasContent(value));
-      if (hasContent(value)) redo(body, value, build);
+      if (hasContent(value)) redo(body, value, (known) => attempt(build, known));
     }
     show(logged, hasContent(run.log));
     showLog(log, run.log ?? []);
   }
 
   return [h("div", { class: "stack" }, ...nodes), update];
+}
+
+/** A part, or words in its place: events may hold anything, and one must not cost the others. */
+function attempt(build, value) {
+  try {
+    return build(value);
+  } catch (error) {
+    return h("p", { class: "empty" }, `What came cannot be shown: ${clean(error.message, 120)}`);
+  }
 }
 
 /** Is there anything in a value: text, items, or items of items? */

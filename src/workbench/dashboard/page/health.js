@@ -1,6 +1,6 @@
 // Health: how the events arrive, run by run.
 
-import { now, readHealth } from "./api.js";
+import { feed, now, readHealth } from "./api.js";
 import { describeMissing, titleOf } from "./card.js";
 import { h, keep, mark, measure, redo, say, section, show } from "./dom.js";
 import { ago, bytes, clean, count, duration, several } from "./words.js";
@@ -48,7 +48,7 @@ function makeRun(run) {
 
 function updateRun(node, run) {
   const [head, missing, facts, deliveries] = node.children;
-  say(head.firstChild, titleOf(run));
+  say(head.firstChild, titleOf(feed.cards.get(run.run) ?? run));
   show(say(missing, describeMissing(run)), run.missing);
   const rows = [
     ["last heard", ago(run.seen, now())],
@@ -67,7 +67,14 @@ function updateRun(node, run) {
     ([name]) => h("div", {}, h("dt", {}, name), h("dd")),
     (row, [, value]) => say(row.lastChild, value),
   );
-  keep(deliveries, run.deliveries ?? [], (one) => one.name, makeDelivery, updateDelivery);
+  const told = Object.entries(run.deliveries ?? []).filter(([, one]) => one?.name !== undefined);
+  keep(
+    deliveries,
+    told,
+    ([place, one]) => `${place} ${one.name}`,
+    ([, one]) => makeDelivery(one),
+    (row, [, one]) => updateDelivery(row, one),
+  );
 }
 
 const makeDelivery = (one) =>

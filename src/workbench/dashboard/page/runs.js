@@ -10,55 +10,62 @@ import { h, keep, mark, say, show } from "./dom.js";
 import { makeStop } from "./stop.js";
 import { clean, several } from "./words.js";
 
+const MINUTE = 60_000; // ms
 const chosen = new Set(); // runs to compare, by their ids
 
 /** The view of all runs. */
 export function openRuns() {
   const list = h("div", { class: "cards" });
   const tally = h("p", { class: "hint" });
-  const bar = h("div", { class: "choice" });
+  const empty = makeEmpty();
+  const [bar, updateBar] = makeChoice(choose);
+  const head = h("div", { class: "head" }, h("h1", {}, "Runs"), tally);
+  const element = h("div", { class: "runs" }, head, empty, list, bar);
+  const updates = new WeakMap();
+  let written = -Infinity; // when the cards of runs that are over were last written, ms
+
+  function make() {
+    const [node, update] = makeCard(choose);
+    updates.set(node, update);
+    return node;
+  }
+
+  /** Brings up to date the cards that changed, and those on which time goes on. */
+  function refresh(changed) {
+    const cards = sortCards([...feed.cards.values()]);
+    show(empty, feed.read && !cards.length);
+    say(tally, describeTally(cards));
+    const all = performance.now() - written > MINUTE;
+    if (all) written = performance.now();
+    const isDue = (card) => all || isGoing(card) || changed.has(card.run);
+    const update = (node, card) => isDue(card) && updates.get(node)(card);
+    keep(list, cards, ({ run }) => run, make, update);
+    updateBar();
+  }
+
+  function choose() {
+    for (const run of chosen) if (!feed.cards.has(run)) chosen.delete(run);
+    refresh(new Set(feed.cards.keys()));
+  }
+
+  return { title: "Runs", element, refresh, tick: () => refresh(new Set()), close() {} };
+}
+
+/** What can be done with the runs that are chosen. */
+function makeChoice(changed) {
   const compare = h("a", { class: "button" });
   const clear = h("button", { type: "button" }, "Clear");
   clear.addEventListener("click", () => {
     chosen.clear();
-    update();
+    changed();
   });
-  bar.append(compare, clear);
-  const empty = makeEmpty();
-  const element = h(
-    "div",
-    { class: "runs" },
-    h("div", { class: "head" }, h("h1", {}, "Runs"), tally),
-    empty,
-    list,
-    bar,
-  );
-  const updates = new WeakMap();
-
-  function make(card) {
-    const [node, change] = makeCard(update);
-    updates.set(node, change);
-    return node;
-  }
-
-  function update() {
-    const cards = sortCards([...feed.cards.values()]);
-    for (const run of chosen) if (!feed.cards.has(run)) chosen.delete(run);
-    show(empty, feed.read && !cards.length);
-    say(tally, describeTally(cards));
-    keep(
-      list,
-      cards,
-      (card) => card.run,
-      make,
-      (node, card) => updates.get(node)(card),
-    );
+  const bar = h("div", { class: "choice" }, compare, clear);
+  const update = () => {
     show(bar, chosen.size > 0);
     compare.setAttribute("href", addressOf([...chosen]));
     say(compare, chosen.size > 1 ? `Compare ${chosen.size} runs` : "Show its curves");
-  }
-
-  return { title: "Runs", element, refresh: update, tick: update, close() {} };
+  };
+  return [bar, update];
 }
 
 function describeTally(cards) {
@@ -134,9 +141,9 @@ function makeCard(changed) {
 const SOURCES = { relay: "by relay", import: "imported", keras: "RemoteMonitor" };
 
 function describeName(card) {
-  const words = [clean(card.name || card.run, 60)];
-  if (SOURCES[card.source]) words.push(SOURCES[card.source]);
-  return words.join(" · ");
+  const name = clean(card.name || card.run, 60);
+  const words = [name === titleOf(card) ? "" : name, SOURCES[card.source]];
+  return words.filter(Boolean).join(" · ");
 }
 
 function makeEmpty() {

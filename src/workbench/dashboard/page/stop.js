@@ -27,7 +27,7 @@ export function makeStop(asked) {
       trouble = "";
       asked(card.run, await askStop(card.run));
     } catch (error) {
-      trouble = `Not asked: ${clean(error.message, 120) || "the dashboard does not answer"}.`;
+      trouble = `Not asked: ${clean(error.message, 120)}.`;
     }
     sure.disabled = false;
     change(false, button);
