@@ -194,15 +194,18 @@ def make_details(card: dict[str, Any], names: tuple[str, ...] = ()) -> dict[str,
 class World:
     """What the server tells; a test changes it, and `bump` makes it news."""
 
-    def __init__(self, now: float | None = None) -> None:
-        self.now = now or time.time()
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything, for the next test."""
+        self.now = time.time()
         self.version, self.changed = 1, dict[str, int]()
         self.cards, self.curves = dict[str, dict[str, Any]](), dict[str, list[dict[str, Any]]]()
         self.details = dict[str, dict[str, Any]]()
         self.relay: dict[str, Any] | None = None
         self.refusal: int | None = None
-        self.stops = list[str]()
-        self.asked = list[str]()
+        self.stops, self.asked = list[str](), list[str]()
         self.names: tuple[str, ...] = ()
 
     def plant(
