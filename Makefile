@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := check
 .PHONY: help setup backbones build build-check lint format types test test-fast test-jax test-bundle test-bundle-jax \
   test-slow test-kill test-long test-backbones check dry-run gallery race pseudo report blend new push infer-push status logs quota pull submit webhook-setup \
-  webhook-test clean
+  webhook-test dashboard dashboard-import dashboard-export clean
 
 # The first of these that runs and is 3.12 or 3.11.
 CANDIDATES = $(PYTHON) python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python python3.11 python3 python
@@ -47,6 +47,7 @@ setup: .venv/.ready  ## make .venv with the packages of Kaggle's image (done by 
 	$(PIP) install --quiet --target .venv/kaggle-newest kaggle && \
 	echo "All is pinned but for one package: the tests also run against the newest client," \
 	  "$$($(PIP) freeze --path .venv/kaggle-newest | grep ^kaggle=)." && \
+	{ $(RUN) -m workbench.dashboard.uplot || echo "Until it is there, make dashboard shows no charts."; } && \
 	touch $@
 
 build: setup  ## flatten src/podium into kernel/podium.py; write docs/settings.md and the metadata
@@ -173,6 +174,17 @@ webhook-setup: setup  ## put the addresses in PODIUM_WEBHOOK into your private d
 
 webhook-test: setup  ## send a sample run to the addresses in PODIUM_WEBHOOK
 	@$(RUN) -m workbench.try_webhook
+
+dashboard: setup  ## the live page of all runs; LISTEN=0.0.0.0 for a phone, RELAY=https://ntfy.sh behind NAT, PORT HOST FOLDER
+	@$(RUN) -m workbench.dashboard $(if $(LISTEN),--listen "$(LISTEN)") $(if $(PORT),--port "$(PORT)") \
+	  $(if $(RELAY),--relay "$(RELAY)") $(if $(HOST),--host "$(HOST)") $(if $(FOLDER),--folder "$(FOLDER)")
+
+dashboard-import: setup  ## take finished runs into the live page; RUNS="runs/a runs/b"
+	@$(RUN) -m workbench.dashboard import $(RUNS)
+
+dashboard-export: setup  ## one run of the live page; RUNS=name and CSV=file, TENSORBOARD=folder or HTML=file
+	@$(RUN) -m workbench.dashboard export --run "$(RUNS)" $(if $(CSV),--csv "$(CSV)") \
+	  $(if $(TENSORBOARD),--tensorboard "$(TENSORBOARD)") $(if $(HTML),--html "$(HTML)")
 
 clean:  ## remove what was made, but for .venv and runs/
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
