@@ -32,7 +32,7 @@ def check_event(event: object) -> SoundEvent:
     """The event, if it is within the limits; raises MalformedError."""
     if isinstance(event, SoundEvent):
         return event
-    if not isinstance(event, Mapping):
+    if not isinstance(event, dict):
         raise MalformedError("an event must be an object")
     check_value(event, 1)
     for key in ("run", "session", "event"):
@@ -57,18 +57,20 @@ def check_name(key: str, name: object) -> None:
 
 def check_value(value: object, depth: int) -> None:
     """Raises MalformedError if a value is too deep, too wide, or no number of JSON."""
-    if isinstance(value, Mapping):
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise MalformedError("NaN and infinity are no JSON; send null")
+    elif isinstance(value, int):
+        if abs(value) > LARGEST_INTEGER:
+            raise MalformedError("an integer may have 64 bits")
+    elif isinstance(value, dict):
         if len(value) > MOST_KEYS:
             raise MalformedError(f"an object may have {MOST_KEYS} keys")
-        if any(len(key) > LONGEST_KEY for key in value):
+        if max(map(len, value), default=0) > LONGEST_KEY:
             raise MalformedError(f"a key may have {LONGEST_KEY} characters")
         check_values(list(value.values()), depth)
     elif isinstance(value, list):
         check_values(value, depth)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise MalformedError("NaN and infinity are no JSON; send null")
-    elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        raise MalformedError("an integer may have 64 bits")
 
 
 def check_values(values: Sequence[object], depth: int) -> None:

@@ -14,6 +14,7 @@ from podium.card import Card, clean_text, update_card
 
 LOWER_IS_BETTER = ("log_loss", "loss")  # of podium.metrics.METRICS, and of a run without a metric
 FIGURES = ("valid/metric", "valid/accuracy", "valid/loss", "train/accuracy", "train/loss")
+PULSE = ("memory_free", "disk_free", "deliveries")  # of a heartbeat, what is kept
 SPARKS = 60  # values of the small curve on a card
 OVER = ("finished", "failed", "stopped")  # states in which nothing more is to come
 
@@ -72,105 +73,101 @@ def advance(progress: Progress, event: Mapping[str, Any]) -> Progress:
     }
     card, _ = update_card(progress.card, event)
     told = max(progress.told, float(event["time"]))
-    progress = replace(progress, card=card, told=told, started=progress.started or told)
-    read = readers.get(event["event"])
+    read, changes = readers.get(event["event"]), dict[str, Any]()
     try:
-        return read(progress, event) if read else progress
+        changes = read(progress, event) if read else {}
     except Exception:  # a later version may write anything; the events after it are shown
-        return progress
+        changes = {}
+    return replace(progress, card=card, told=told, started=progress.started or told, **changes)
 
 
-def read_start(progress: Progress, event: Mapping[str, Any]) -> Progress:
+def read_start(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """A session: what an earlier one had trained is still there."""
     settings = event.get("settings") or {}
     name = str(event.get("folder") or "") or progress.name
-    metric = str(settings.get("data.metric") or "").replace("auto", "") or progress.metric
-    return replace(progress, name=name, metric=metric, eta=None, verdict="", words="")
+    metric = str(settings.get("data.metric") or "") or progress.metric
+    return {"name": name, "metric": metric, "eta": None, "verdict": "", "words": ""}
 
 
-def read_epoch(progress: Progress, event: Mapping[str, Any]) -> Progress:
+def read_epoch(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """An epoch's figures: the value, whether it is the best, and the small curve."""
     fold, epoch = int(event["fold"]), int(event["epoch"])
-    total = progress.card.epochs or int(event.get("epochs") or 0)
-    share = min(1.0, epoch / total) if total else 0.0
-    if total:
-        progress = replace(progress, epochs=progress.epochs | {str(fold): share})
+    changes = dict[str, Any]()
+    if total := progress.card.epochs or int(event.get("epochs") or 0):
+        changes["epochs"] = progress.epochs | {str(fold): min(1.0, epoch / total)}
     figure = choose_figure(progress.figure, event)
-    value = read_number(event.get(figure))
     if figure != progress.figure:  # what came before was another figure
-        progress = replace(progress, figure=figure, highest=None, lowest=None, sparks=())
-    return progress if value is None else note_value(progress, Best(value, epoch, fold))
+        changes["figure"] = figure
+        progress = replace(progress, highest=None, lowest=None, sparks=())
+    value = read_number(event.get(figure))
+    return changes if value is None else changes | note_value(progress, Best(value, epoch, fold))
 
 
 def choose_figure(before: str, event: Mapping[str, Any]) -> str:
     """The column that "value" is read from: never one that says less than the one before."""
-    known = [figure for figure in FIGURES if read_number(event.get(figure)) is not None]
-    known += [before] if before else []
-    return min(known, key=FIGURES.index, default="")
+    for figure in FIGURES:
+        if figure == before or read_number(event.get(figure)) is not None:
+            return figure
+    return ""
 
 
-def note_value(progress: Progress, new: Best) -> Progress:
-    """The progress with the value of one more epoch; of a long curve each second one is dropped."""
+def note_value(progress: Progress, new: Best) -> dict[str, Any]:
+    """What the value of one more epoch changes; of a long curve each second one is dropped."""
     high, low = progress.highest, progress.lowest
     sparks, stride, passed = progress.sparks, progress.stride, progress.passed + 1
     if passed >= stride or not sparks:
         sparks, passed = (*sparks, new.value), 0
     if len(sparks) > SPARKS:
         sparks, stride = sparks[::2], 2 * stride
-    return replace(
-        progress,
-        value=new.value,
-        highest=new if high is None or new.value > high.value else high,
-        lowest=new if low is None or new.value < low.value else low,
-        sparks=sparks,
-        stride=stride,
-        passed=passed,
-    )
+    return {
+        "value": new.value,
+        "highest": new if high is None or new.value > high.value else high,
+        "lowest": new if low is None or new.value < low.value else low,
+        "sparks": sparks,
+        "stride": stride,
+        "passed": passed,
+    }
 
 
-def read_fold(progress: Progress, event: Mapping[str, Any]) -> Progress:
+def read_fold(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """A fold's score; a session that goes on may tell it again."""
     fold = str(int(event["fold"]))
-    return replace(
-        progress,
-        metric=str(event.get("metric") or "") or progress.metric,
-        scores=progress.scores | {fold: read_number(event.get("value"))},
-        epochs=progress.epochs | {fold: 1.0},
-    )
+    return {
+        "metric": str(event.get("metric") or "") or progress.metric,
+        "scores": progress.scores | {fold: read_number(event.get("value"))},
+        "epochs": progress.epochs | {fold: 1.0},
+    }
 
 
-def read_plan(progress: Progress, event: Mapping[str, Any]) -> Progress:
+def read_plan(_: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """What fits of the folds that are left, the first of them `fold`."""
-    shares = [float(share) for share in event["shares"]]
-    first = int(event["fold"])
-    missing = [first + place for place, share in enumerate(shares) if share == 0]
+    shares, first = [float(share) for share in event["shares"]], int(event["fold"])
+    left_out = shares.count(0.0)
     short = [first + place for place, share in enumerate(shares) if 0 < share < 1]
     verdict, words = "green", "all folds fit"
-    if missing:
-        verdict, words = "red", f"{len(missing)} of {first + len(shares)} folds will not fit"
+    if left_out:
+        verdict, words = "red", f"{left_out} of {first + len(shares)} folds will not fit"
     elif short:
         share = shares[short[0] - first]
         verdict, words = "amber", f"fold {short[0]} gets {share:.0%} of its updates"
     eta = float(event["time"]) + float(event["seconds"])
     plan = str(event.get("words") or "")
-    return replace(progress, eta=eta, verdict=verdict, words=words, plan=plan)
+    return {"eta": eta, "verdict": verdict, "words": words, "plan": plan}
 
 
-def read_pulse(progress: Progress, event: Mapping[str, Any]) -> Progress:
+def read_pulse(_: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """A sign of life, with what the machine has left and what is still to be delivered."""
-    return replace(progress, pulse={name: event.get(name) for name in PULSE})
+    return {"pulse": {name: event.get(name) for name in PULSE}}
 
 
-PULSE = ("memory_free", "disk_free", "deliveries")
-
-
-def read_finish(progress: Progress, event: Mapping[str, Any]) -> Progress:
+def read_finish(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """The result, if the run trained."""
-    progress = replace(progress, eta=None, verdict="", words="")
-    if "value" not in event:
-        return progress
-    result = {name: event.get(name) for name in ("metric", "value", "interval")}
-    return replace(progress, result=result, metric=str(event.get("metric") or progress.metric))
+    changes: dict[str, Any] = {"eta": None, "verdict": "", "words": ""}
+    if "value" in event:
+        result = {name: event.get(name) for name in ("metric", "value", "interval")}
+        metric = str(event.get("metric") or progress.metric)
+        changes |= {"result": result, "metric": metric}
+    return changes
 
 
 def read_number(value: object) -> float | None:

@@ -115,9 +115,9 @@ def merge(parts: Sequence[Curve]) -> Curve:
 def read_curves(db: sqlite3.Connection, run: int, after: int = -1) -> list[Curve]:
     """The curves of a run that changed after a version, whole, by fold."""
     rows = db.execute(
-        "SELECT fold, names, block FROM chunks WHERE run = ?1 AND fold IN "
-        "(SELECT fold FROM chunks WHERE run = ?1 AND version > ?2) ORDER BY fold, place",
-        (run, after),
+        "SELECT fold, names, block FROM chunks WHERE run = :run AND fold IN "
+        "(SELECT fold FROM chunks WHERE run = :run AND version > :after) ORDER BY fold, place",
+        {"run": run, "after": after},
     )
     folds = defaultdict[int, list[Curve]](list)
     for fold, names, block in rows:

@@ -116,8 +116,9 @@ class Taking:
             (run, self.version, self.source, fresh),
         )
         self.db.execute(
-            "UPDATE runs SET name = ?1, version = ?2 WHERE run = ?3 AND name != ?1 AND ?1 != ''",
-            (self.name, self.version, run),
+            "UPDATE runs SET name = :name, version = :version "
+            "WHERE run = :run AND name != :name AND :name != ''",
+            {"name": self.name, "version": self.version, "run": run},
         )
         (row,) = self.db.execute("SELECT id FROM runs WHERE run = ?", (run,)).fetchone()
         self.runs[run] = int(row)
@@ -137,8 +138,8 @@ class Taking:
             ).fetchone()[0]
         row = self.sessions[key]
         self.db.execute(
-            "UPDATE sessions SET seq = ?1, started = ?2 WHERE id = ?3 AND seq > ?1",
-            (event["seq"], event["time"], row),
+            "UPDATE sessions SET seq = :seq, started = :time WHERE id = :row AND seq > :seq",
+            {"seq": event["seq"], "time": event["time"], "row": row},
         )
         return row
 
@@ -150,12 +151,15 @@ class Taking:
             self.cover(span)
         for run, oldest in self.oldest.items():
             progress = fold_events(self.db, run, oldest)
-            seen = min(self.now, progress.told) if self.source == "import" else self.now
+            live = self.source != "import"  # what a folder tells is no sign of life
+            seen = self.now if live else min(self.now, progress.told)
+            kept = json.dumps(write_progress(progress))
             self.db.execute(
-                "UPDATE runs SET version = ?, seen = max(seen, ?), progress = ?, "
-                "source = CASE WHEN ?4 = 'import' THEN source ELSE ?4 END WHERE id = ?5",
-                (self.version, seen, json.dumps(write_progress(progress)), self.source, run),
+                "UPDATE runs SET version = ?, seen = max(seen, ?), progress = ? WHERE id = ?",
+                (self.version, seen, kept, run),
             )
+            if live:
+                self.db.execute("UPDATE runs SET source = ? WHERE id = ?", (self.source, run))
 
     def cover(self, span: Span) -> None:
         """Notes which seqs of a session are known, and counts those that are missing."""
