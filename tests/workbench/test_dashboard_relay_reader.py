@@ -19,10 +19,10 @@ from podium import delivery as delivery_room
 from podium.address import read_webhook
 from podium.delivery import Delivery
 from podium.events import Reporter, read_record
-from podium.post import NoAnswerError
 from podium.relay import Seal
+from workbench.dashboard import ntfy_topic as topic_room
 from workbench.dashboard import relay_reader as reader_room
-from workbench.dashboard.relay_reader import RelayReader, read_lines
+from workbench.dashboard.relay_reader import RelayReader
 from workbench.dashboard.store import FullError, Span, Store
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -360,8 +360,8 @@ def test_silence_and_a_quota_nearly_used_are_said(store: Store, report: Reporter
 def test_a_relay_that_hangs_or_drips_is_left_and_gives_nothing_away(
     store: Store, handle: Any, monkeypatch, caplog: pytest.LogCaptureFixture, capfd
 ):
-    monkeypatch.setattr(reader_room, "SILENCE", 0.2)
-    monkeypatch.setattr(reader_room, "ATTEMPT_SECONDS", 0.5)
+    monkeypatch.setattr(topic_room, "SILENCE", 0.2)
+    monkeypatch.setattr(topic_room, "ATTEMPT_SECONDS", 0.5)
     caplog.set_level(logging.DEBUG)
     with serve_socket(handle) as url:
         reader = RelayReader(f"{url}/{TOPIC}", KEY, store)
@@ -394,21 +394,3 @@ def test_a_relay_that_is_down_or_refuses_is_said_and_gives_nothing_away(
     shown = "".join([caplog.text, *capfd.readouterr()])
     assert TOPIC not in shown
     assert KEY.removeprefix("whsec_") not in shown
-
-
-def test_a_line_that_does_not_end_is_not_read_for_ever(monkeypatch):
-    class Endless:
-        def read1(self, most: int, decode_content: bool) -> bytes:
-            return b"x" * 10_000
-
-    with pytest.raises(NoAnswerError):
-        list(read_lines(Endless()))
-    clock = iter(range(0, 100_000, 40))
-    monkeypatch.setattr(reader_room.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(Endless, "read1", lambda *_, **__: b"x")
-    with pytest.raises(NoAnswerError):
-        list(read_lines(Endless()))
-    monkeypatch.setattr(
-        Endless, "read1", lambda *_, parts=[b"a\nb", b"c\n", b""], **__: parts.pop(0)
-    )
-    assert list(read_lines(Endless())) == [b"a", b"bc"]
