@@ -1,7 +1,9 @@
 """A run that tells through a relay, against an ntfy with its real limits."""
 
 import json
+import logging
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from podium.delivery import Delivery
 from podium.events import Reporter
 from podium.post import Answer, NoAnswerError, Request
 from podium.relay import RelaySink, Seal, SealError, thin_out
+from podium.webhook import Watch
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -369,3 +372,29 @@ def test_a_session_that_goes_on_answers_for_what_the_last_one_left_out(tmp_path:
     assert list_spans(letters) == [(1, 2), (1, 2), (2, 3)]
     assert [one["sent"] for one in letters] == [1, 2, 3]
     assert len({one["session"] for one in letters}) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_neither_log_nor_run_folder_holds_topic_or_key_whatever_the_relay_does(
+    tmp_path: Path, capfd, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    report, word = Reporter(tmp_path), f"#{KEY}"
+    with serve_ntfy(quota=1) as server, closing(Watch(report)) as watch:
+        watch.open({"PODIUM_WEBHOOK": f"relay+{server.url}/{TOPIC}{word}"})
+        (delivery,) = watch.deliveries
+        server.is_down = True
+        report.warn(f"an address in a warning: {server.url}/{TOPIC}{word}")
+        wait_until(lambda: delivery.failures > 1)
+        server.is_down = False
+        wait_until(lambda: server.messages)
+        report.warn("the quota is used up")
+        wait_until(lambda: delivery.trouble == "status 429")
+        server.quota = 250
+        wait_until(lambda: len(server.messages) == 2)
+    said = "".join([caplog.text, *capfd.readouterr()])
+    assert "  webhook     relay, from the environment" in said
+    kept = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "the quota is used up" in kept
+    for secret in (TOPIC, KEY, KEY.removeprefix("whsec_")):
+        assert secret not in said + kept

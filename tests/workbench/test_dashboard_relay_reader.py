@@ -210,6 +210,28 @@ def test_a_dashboard_that_starts_again_goes_on_where_it_was(
     assert count_missing(store) == 0
 
 
+def test_a_message_that_a_slow_node_stored_late_is_read_all_the_same(
+    store: Store, report: Reporter
+):
+    with serve_ntfy() as server, reading(server, store) as reader, telling(server, report):
+        tell(report, server, 1)
+        wait_until(lambda: list_seqs(store) == list_told(report))
+        with server.lock:
+            listeners, server.listeners = server.listeners, []  # it is passed on to nobody
+        tell(report, server, 1)
+        late = server.messages.pop()
+        server.listeners = listeners
+        server.ahead = 60.0
+        tell(report, server, 1)
+        wait_until(lambda: list_seqs(store)[-1] == report.seq)
+        assert count_missing(store) == 5
+        server.messages.append(late)
+        server.drop_listeners()
+        wait_until(lambda: list_seqs(store) == list_told(report))
+    assert count_missing(store) == 0
+    assert reader.messages == len(server.messages)
+
+
 def test_a_quota_that_is_used_up_in_the_middle_delays_and_loses_nothing(
     store: Store, report: Reporter
 ):
