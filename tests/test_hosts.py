@@ -32,7 +32,7 @@ from podium.predictions import read_predictions
 from podium.runtime import choose_backend, plan_environment
 
 ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="hosts speak JAX")
-pytestmark = pytest.mark.allow_hosts(["127.0.0.1", "0.0.0.0"])  # noqa: S104
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1", "0.0.0.0"])
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = "import one_of_hosts; one_of_hosts.main()"
@@ -232,7 +232,7 @@ def test_a_first_host_that_gives_up_lets_the_others_know():
 
 
 def test_a_port_that_is_taken_is_told():
-    with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104
+    with socket.create_server(("0.0.0.0", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(DeviceError, match=re.escape(f"port {port}, which runtime.hosts names")):
             await_hosts([f"127.0.0.1:{port}", "b"], 5.0)

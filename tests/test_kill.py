@@ -87,7 +87,7 @@ def compare_runs(killed: Path, unharmed: Path) -> None:
 
 def check_kill(moment: str, count: float, folder: Path, demo: Path, unharmed: Path) -> None:
     if moment == "seconds":
-        count = random.uniform(3, 12)  # noqa: S311
+        count = random.uniform(3, 12)
         print(f"killed after {count:.2f} s")
     died = run(folder, demo, moment, count) != 0
     assert died or moment == "seconds"  # which may be more than the run took

@@ -95,7 +95,14 @@ def test_a_name_is_known_only_if_it_was_allowed_and_digits_once_others_may_come(
 def test_a_page_of_another_site_can_send_nothing(tmp_path: Path, path: str):
     with serve_site(tmp_path) as site:
         own = f"http://127.0.0.1:{site.port}"
-        for origin in ("https://evil.example", "null", own + "0", "file://", "http://[", "//" + own):
+        for origin in (
+            "https://evil.example",
+            "null",
+            own + "0",
+            "file://",
+            "http://[",
+            "//" + own,
+        ):
             answer = requests.post(site.url + path, json={"epoch": 0}, headers={"origin": origin})
             assert answer.status_code == 403, origin
         answer = requests.post(site.url + path, json={"epoch": 0}, headers={"origin": own})

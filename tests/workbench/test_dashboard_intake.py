@@ -170,7 +170,9 @@ EVENTS = st.fixed_dictionaries(
 
 
 @settings(max_examples=60)
-@given(body=JSON | st.lists(EVENTS | JSON, max_size=4).map(wrap_all) | st.lists(EVENTS).map(wrap_all))
+@given(
+    body=JSON | st.lists(EVENTS | JSON, max_size=4).map(wrap_all) | st.lists(EVENTS).map(wrap_all)
+)
 def test_any_json_is_200_or_400_and_what_is_kept_can_be_shown(site: LiveSite, body: Any):
     assert site.post(json.dumps(body).encode()).status_code in (200, 400)
     for path in ("runs", "series?runs=fuzz", "run/fuzz", "health", "compare?runs=fuzz,once"):

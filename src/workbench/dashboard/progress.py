@@ -92,7 +92,7 @@ def read_start(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
 def read_epoch(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """An epoch's figures: the value, whether it is the best, and the small curve."""
     fold, epoch = int(event["fold"]), int(event["epoch"])
-    changes = dict[str, Any]()
+    changes: dict[str, Any] = {"metric": str(event.get("metric") or "") or progress.metric}
     if total := progress.card.epochs or int(event.get("epochs") or 0):
         changes["epochs"] = progress.epochs | {str(fold): min(1.0, epoch / total)}
     figure = choose_figure(progress.figure, event)
