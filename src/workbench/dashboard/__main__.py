@@ -14,17 +14,20 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
+from podium.address import WebhookError, read_webhook
 from workbench.dashboard import uplot
 from workbench.dashboard.csv_file import write_csv
 from workbench.dashboard.door import Gate
 from workbench.dashboard.greeting import list_lines, list_link
-from workbench.dashboard.keys import KeysError, open_keys
+from workbench.dashboard.keys import Keys, KeysError, open_keys
 from workbench.dashboard.overview import list_cards
 from workbench.dashboard.pick_up import NoRecordError, pick_up
+from workbench.dashboard.relay_reader import RelayReader
 from workbench.dashboard.site import Site, make_app, read_files
 from workbench.dashboard.store import FOLDER, FullError, Store
 from workbench.dashboard.tensorboard_files import write_tensorboard
@@ -78,14 +81,23 @@ def serve(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--host", action="append", default=[], help="another name that it is reached under"
     )
+    parser.add_argument("--relay", help="an ntfy server that runs tell it through: https://ntfy.sh")
     options = parser.parse_args(argv)
     store = open_store(options.folder)
     keys = open_keys(options.folder)
+    relay = name_relay(options.relay, keys) if options.relay else ""
     listening = listen(options.listen, options.port)
     gate = Gate(store, options.listen, listening.getsockname()[1], options.host)
     files = read_files(find_library())
-    site = Site(store, keys, gate, files, lambda: print(*list_link(gate), sep="\n", flush=True))
-    print(*list_lines(gate, keys), sep="\n", flush=True)
+    site = Site(
+        store,
+        keys,
+        gate,
+        files,
+        lambda: print(*list_link(gate), sep="\n", flush=True),
+        partial(open_relay, relay, keys, store) if relay else None,
+    )
+    print(*list_lines(gate, keys, relay), sep="\n", flush=True)
     config = uvicorn.Config(
         make_app(site),
         log_level="warning",
@@ -96,6 +108,23 @@ def serve(argv: Sequence[str]) -> None:
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def name_relay(server: str, keys: Keys) -> str:
+    """The topic's address on an ntfy server; raises StartError if runs could not use it."""
+    url = f"{server.rstrip('/')}/{keys.topic}"
+    try:
+        read_webhook(f"relay+{url}#{keys.secret}", Path())
+    except WebhookError as error:
+        raise StartError(f"--relay {server} cannot be used: {error}") from None
+    return url
+
+
+def open_relay(url: str, keys: Keys, store: Store) -> RelayReader:
+    """Begins to listen to what runs tell through a relay."""
+    reader = RelayReader(url, keys.secret, store)
+    reader.start()
+    return reader
 
 
 def find_library() -> dict[str, Path]:

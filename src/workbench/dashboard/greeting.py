@@ -11,7 +11,7 @@ from workbench.dashboard.door import Gate
 from workbench.dashboard.keys import Keys
 
 
-def list_lines(gate: Gate, keys: Keys) -> Iterator[str]:
+def list_lines(gate: Gate, keys: Keys, relay: str = "") -> Iterator[str]:
     """The lines to copy from; they hold the keys, and nothing else ever shows them."""
     base = find_base(gate)
     if gate.needs_login:
@@ -19,6 +19,8 @@ def list_lines(gate: Gate, keys: Keys) -> Iterator[str]:
     else:
         yield f"the live page    {base}/"
     yield f'a run finds it   export PODIUM_WEBHOOK="{base}/ingest#{keys.secret}"'
+    if relay:
+        yield f'or by relay      export PODIUM_WEBHOOK="relay+{relay}#{keys.secret}"'
     root = f"{base}/keras/{keys.write}/my-run"
     yield f'Keras finds it   keras.callbacks.RemoteMonitor(root="{root}")'
     yield f"it is kept in    {gate.store.path}"
