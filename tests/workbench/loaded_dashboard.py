@@ -20,6 +20,6 @@ def tell(store: Store, session: str) -> None:
 
 if __name__ == "__main__":
     shared = Store(Path(sys.argv[1]))
-    for name in ("a", "b", "c", "d"):
+    for name in (sys.argv[2] + one for one in "abcd"):
         threading.Thread(target=tell, args=(shared, name), daemon=True).start()
     time.sleep(60)

@@ -170,9 +170,9 @@ def test_an_acknowledged_event_is_there_after_kill_9(tmp_path: Path):
     script = Path(__file__).with_name("loaded_dashboard.py")
     path = os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests", script.parent)))
     acknowledged = set[tuple[str, int]]()
-    for _ in range(2):
+    for start in ("first", "second"):
         process = subprocess.Popen(
-            [sys.executable, script, tmp_path],
+            [sys.executable, script, tmp_path, start],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path},

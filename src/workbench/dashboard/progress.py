@@ -14,6 +14,7 @@ from podium.card import Card, clean_text, update_card
 
 LOWER_IS_BETTER = ("log_loss", "loss")  # of podium.metrics.METRICS, and of a run without a metric
 FIGURES = ("valid/metric", "valid/accuracy", "valid/loss", "train/accuracy", "train/loss")
+NUMBERS = (*FIGURES, "images_per_second", "seconds")
 PULSE = ("memory_free", "disk_free", "deliveries")  # of a heartbeat, what is kept
 SPARKS = 60  # values of the small curve on a card
 OVER = ("finished", "failed", "stopped")  # states in which nothing more is to come
@@ -71,6 +72,8 @@ def advance(progress: Progress, event: Mapping[str, Any]) -> Progress:
         "heartbeat": read_pulse,
         "run_finished": read_finish,
     }
+    if event["event"] == "epoch_ended":  # the card compares figures, and these may be anything
+        event = {**event, **{name: read_number(event.get(name)) for name in NUMBERS}}
     card, _ = update_card(progress.card, event)
     told = max(progress.told, float(event["time"]))
     read, changes = readers.get(event["event"]), dict[str, Any]()
