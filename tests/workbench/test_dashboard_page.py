@@ -202,6 +202,7 @@ def test_new_points_appear_by_themselves_and_nothing_that_was_chosen_is_lost(
     world.bump("4042")
     tab.get_by_text("new", exact=True).wait_for()  # two seconds later, as the page asks by itself
     assert tab.locator(".readout").all_inner_texts() != before
+    assert tab.locator(".log li").count() == 41
     assert tab.evaluate("[same, scrollY, getSelection().toString()]") == [True, 700, chosen]
     assert tab.evaluate(PICTURES) != zoom
     assert tab.get_by_role("button", name="Whole range").first.is_visible()
@@ -220,6 +221,25 @@ def test_only_what_changed_is_asked_for_again(page: Tab, world: World):
     with tab.expect_response(lambda answer: "/api/series" in answer.url):
         tab.evaluate(ASK_NOW)
     assert f"api/series?runs=4042%2C77ab&after={first}&axis=epoch" in world.asked
+
+
+def test_a_tab_that_is_not_looked_at_asks_less_and_in_the_end_no_more(page: Tab, world: World):
+    page.tab.clock.install()
+    tab = page.open("#/")
+
+    def count_asked(seconds: int) -> int:
+        world.asked.clear()
+        tab.clock.fast_forward(seconds * 1000)
+        tab.wait_for_timeout(100)
+        return len(world.asked)
+
+    assert [count_asked(one) for one in (1, 2)] == [0, 1]
+    tab.evaluate("Object.defineProperty(document, 'hidden', {get: () => window.away ?? true})")
+    assert [count_asked(one) for one in (3, 4, 2, 700, 60)] == [1, 0, 1, 1, 0]
+    tab.evaluate("window.away = false")
+    tab.evaluate(ASK_NOW)
+    tab.wait_for_timeout(100)
+    assert [count_asked(one) for one in (3, 3)] == [1, 1]
 
 
 def test_a_database_that_begins_anew_is_read_anew(page: Tab, world: World):
@@ -282,6 +302,8 @@ def test_what_is_chosen_to_be_compared_is_drawn_in_other_ways(page: Tab):
     for label in ("log loss", "best marked", "gap: validation − training"):
         tab.get_by_label(label).click()
         seen.append(tab.evaluate(PICTURES))
+        told = tab.locator(".readout").first.inner_text()
+        assert ("train" in told) == (not label.startswith("gap"))
         tab.get_by_label(label).click()
         assert tab.evaluate(PICTURES) == plain
     tab.get_by_label("smoothing").fill("0.8")
@@ -305,6 +327,11 @@ def test_the_cursor_is_at_the_same_epoch_in_all_charts_by_mouse_and_by_key(page:
     assert places[0].startswith("epoch ")
     tab.mouse.move(5, 5)
     assert set(tab.locator(".readout .at").all_inner_texts()) == {"latest"}
+    touch = {"pointerType": "touch", "clientX": box["x"] + 5, "clientY": box["y"]}
+    tab.locator(".u-over").first.dispatch_event("pointermove", touch)
+    assert set(tab.locator(".readout .at").all_inner_texts()) == {"epoch 1"}
+    tab.mouse.move(6, 6)
+    tab.locator(".u-over").first.dispatch_event("mouseleave")
     tab.locator(".plot").first.focus()
     for place in ("epoch 12", "epoch 11"):
         tab.keyboard.press("ArrowLeft")
@@ -317,6 +344,7 @@ def test_a_dashboard_that_does_not_answer_is_said_and_its_data_stay(browser: Any
         tab = one.open("#/")
     tab.evaluate(ASK_NOW)
     tab.get_by_text("The dashboard does not answer, last data").wait_for()
+    assert tab.locator("header").bounding_box()["height"] < 60  # still one line
     assert tab.locator(".card").count() == 2
     with serve_world(world, port=int(address.rsplit(":", 1)[1])):
         tab.evaluate(ASK_NOW)
@@ -335,6 +363,14 @@ def test_what_cannot_be_read_costs_only_its_own_place(page: Tab, world: World):
     assert tab.get_by_text("What came cannot be shown").count() == 2
     assert tab.get_by_text("a plain one").is_visible()
     assert min(tab.evaluate(COUNT_INK)) > 100
+
+
+def test_without_the_chart_library_all_but_the_charts_is_shown(page: Tab):
+    page.tab.route("**/uPlot.iife.min.js", lambda route: route.fulfill(status=404))
+    tab = page.open("#/run/4042")
+    assert tab.get_by_text("The chart library is missing").count() == 4
+    assert tab.get_by_text("365 of 4").is_visible()
+    page.unwanted.clear()
 
 
 def test_who_may_not_read_is_told_how_to(page: Tab, world: World):

@@ -71,6 +71,7 @@ function route() {
     main.focus({ preventScroll: true });
   }
   stale = true;
+  if (feed.read) view.tick();
   poll();
 }
 
@@ -129,7 +130,7 @@ function tick() {
   say(trouble.since, age === null ? "" : `, last data ${duration(age)} ago.`);
   if (!report) mark(pulse, failures ? "failed" : "live");
   if (report) say(pulse, `as of ${timeOfDay(now(), 0)}`);
-  else say(pulse, failures ? "offline" : age === null ? "" : "live");
+  else say(pulse, failures ? "lost" : age === null ? "" : "live");
 }
 
 /** Tells those who listen what happened to a run. */

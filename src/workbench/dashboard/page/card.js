@@ -55,6 +55,17 @@ export function describeMissing(card) {
 /** A run's name for people: its title, and its own name if that says more. */
 export const titleOf = (card) => clean(card.title || card.name || card.run, 60);
 
+/** Pieces as one: their nodes, and what brings all of them up to date. */
+export function gather(...pieces) {
+  return [pieces.map(([node]) => node), (card) => pieces.forEach(([, update]) => update(card))];
+}
+
+/** A paragraph that is there while it has words. */
+export function makeText(kind, describe) {
+  const node = h("p", { class: kind });
+  return [node, (card) => show(say(node, describe(card)), node.textContent)];
+}
+
 /** A dot and a word for the state. */
 export function makeState() {
   const node = h("span", { class: "state" }, h("i", { class: "dot" }), h("span"));

@@ -45,6 +45,10 @@ export class Panel {
    */
   draw(lines, options) {
     lines = lines.filter((line) => line.y.some((value) => value !== null));
+    if (lines.length && !globalThis.uPlot) {
+      say(this.none, "The chart library is missing; the terminal says why.");
+      lines = [];
+    }
     if (options.axis !== this.options.axis) this.zoom = null;
     Object.assign(this, { lines, options });
     show(this.plot, lines.length);

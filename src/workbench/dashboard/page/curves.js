@@ -12,6 +12,12 @@ export function metricColumns(card, curves) {
 const has = (curves, column) =>
   curves.some((curve) => curve.figures[column]?.some((value) => value !== null));
 
+/** When a run began: no later than the first of its curves does, seconds since 1970. */
+export function findStart(card, curves) {
+  const firsts = curves.flatMap((curve) => curve.time.slice(0, 1));
+  return Math.min(card.started ?? Infinity, ...firsts);
+}
+
 /** A column over an axis, in its order; the later of two values at one place holds. */
 export function trace(curve, column, axis, since) {
   const values = curve.figures[column] ?? [];

@@ -1,6 +1,6 @@
 // Lines: which curves a chart draws of a run, and how.
 
-import { chain, findBest, gap, mean, metricColumns, smooth, trace } from "./curves.js";
+import { chain, findBest, findStart, gap, mean, metricColumns, smooth, trace } from "./curves.js";
 
 const DASH = [5, 4];
 
@@ -50,7 +50,7 @@ function drawThin(run, curve, kind, choices) {
 function traceBoth(run, curves, kind, choices, combine) {
   const columns =
     kind === "loss" ? ["valid/loss", "train/loss"] : metricColumns(run.card, run.curves);
-  const since = run.card.started ?? 0;
+  const since = findStart(run.card, run.curves);
   const [valid, train] = columns.map((column) =>
     combine(curves.map((curve) => trace(curve, column, choices.axis, since))),
   );

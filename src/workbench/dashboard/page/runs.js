@@ -1,8 +1,8 @@
 // Runs: a card for each, those that run first.
 
 import { feed, report } from "./api.js";
-import { describeFacts, describeMissing, isGoing, makeProgress } from "./card.js";
-import { makeScore, makeSeen, makeSpark, makeState, makeTime } from "./card.js";
+import { describeFacts, describeMissing, gather, isGoing, makeProgress } from "./card.js";
+import { makeScore, makeSeen, makeSpark, makeState, makeText, makeTime } from "./card.js";
 import { sortCards, stateOf, titleOf } from "./card.js";
 import { addressOf } from "./choices.js";
 import { MOST_RUNS } from "./curves.js";
@@ -77,65 +77,50 @@ function describeTally(cards) {
 }
 
 function makeCard(changed) {
+  const [pick, updatePick] = makePick(changed);
+  const [[state, seen, name, score, spark, ...rest], updatePieces] = gather(
+    makeState(),
+    makeSeen(),
+    makeText("name", describeName),
+    makeScore(),
+    makeSpark(),
+    makeText("facts", describeFacts),
+    makeProgress(),
+    makeTime(),
+    makeText("note", (card) => clean(card.note, 200)),
+    makeText("missing", describeMissing),
+    makeStop(changed),
+  );
+  const link = h("a");
+  const top = h("div", { class: "top" }, state, seen, pick);
+  const figures = h("div", { class: "figures" }, score, spark);
+  const node = h("article", { class: "card" }, top, h("h2", {}, link), name, figures, ...rest);
+  const update = (card) => {
+    mark(node, stateOf(card));
+    updatePieces(card);
+    updatePick(card);
+    say(link, titleOf(card));
+    link.setAttribute("href", `#/run/${encodeURIComponent(card.run)}`);
+  };
+  return [node, update];
+}
+
+/** The box that chooses a run to be compared. */
+function makePick(changed) {
   let run = null;
-  const [state, setState] = makeState();
-  const [seen, setSeen] = makeSeen();
-  const [score, setScore] = makeScore();
-  const [spark, setSpark] = makeSpark();
-  const [progress, setProgress] = makeProgress();
-  const [time, setTime] = makeTime();
-  const [stopping, setStop] = makeStop((id, stop) => {
-    feed.cards.get(id).stop = stop;
-    changed();
-  });
-  const link = h("a", {});
-  const name = h("p", { class: "name" });
-  const facts = h("p", { class: "facts" });
-  const [note, missing] = [h("p", { class: "note" }), h("p", { class: "missing" })];
   const box = h("input", { type: "checkbox" });
   box.addEventListener("change", () => {
     if (box.checked) chosen.add(run);
     else chosen.delete(run);
     changed();
   });
-  const node = h(
-    "article",
-    { class: "card" },
-    h(
-      "div",
-      { class: "top" },
-      state,
-      seen,
-      h("label", { class: "pick", hidden: Boolean(report) }, box, h("span", {}, "compare")),
-    ),
-    h("h2", {}, link),
-    name,
-    h("div", { class: "figures" }, score, spark),
-    facts,
-    progress,
-    time,
-    note,
-    missing,
-    stopping,
-  );
-
-  function update(card) {
+  const update = (card) => {
     ({ run } = card);
-    mark(node, stateOf(card));
-    for (const set of [setState, setSeen, setScore, setSpark, setProgress, setTime, setStop])
-      set(card);
-    say(link, titleOf(card));
-    link.setAttribute("href", `#/run/${encodeURIComponent(run)}`);
-    say(name, describeName(card));
-    say(facts, describeFacts(card));
-    show(say(note, clean(card.note, 200)), note.textContent);
-    show(say(missing, describeMissing(card)), missing.textContent);
     box.checked = chosen.has(run);
     box.disabled = !box.checked && chosen.size >= MOST_RUNS;
     box.setAttribute("aria-label", `compare ${titleOf(card)}, ${clean(card.name, 60)}`);
-  }
-
-  return [node, update];
+  };
+  return [show(h("label", { class: "pick" }, box, h("span", {}, "compare")), !report), update];
 }
 
 const SOURCES = { relay: "by relay", import: "imported", keras: "RemoteMonitor" };

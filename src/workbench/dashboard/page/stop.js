@@ -7,7 +7,7 @@ import { clean, duration } from "./words.js";
 
 const OBEYING = ["webhook", "relay"]; // what sends these events reads commands too
 
-/** A button that asks once more; `asked` is called with the run and the stop that was made. */
+/** A button that asks once more; `asked` is called when the run has been asked. */
 export function makeStop(asked) {
   let card = null;
   let trouble = "";
@@ -25,7 +25,9 @@ export function makeStop(asked) {
     sure.disabled = true;
     try {
       trouble = "";
-      asked(card.run, await askStop(card.run));
+      const stop = await askStop(card.run);
+      card.stop = stop; // of the card as it is by now
+      asked();
     } catch (error) {
       trouble = `Not asked: ${clean(error.message, 120)}.`;
     }
