@@ -31,8 +31,10 @@ class LiveSite:
         self.gate = Gate(self.store, listen, self.port, hosts)
         self.links = list[str]()
         files = {"index.html": b"<!doctype html>the page", "app.js": b"1"}
-        site = Site(self.store, self.keys, self.gate, files, self.note_link, relay)
-        config = uvicorn.Config(make_app(site), log_level="warning", access_log=False, ws="none")
+        self.site = Site(self.store, self.keys, self.gate, files, self.note_link, relay)
+        config = uvicorn.Config(
+            make_app(self.site), log_level="warning", access_log=False, ws="none"
+        )
         self.server = uvicorn.Server(config)
 
     def note_link(self) -> None:
