@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from workbench.dashboard.door import Gate
 from workbench.dashboard.keys import open_keys
 from workbench.dashboard.site import Site, make_app
 from workbench.dashboard.store import Store
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104
+get = partial(requests.get, timeout=30)
+post = partial(requests.post, timeout=30)
 
 
 class LiveSite:
@@ -50,7 +55,7 @@ class LiveSite:
     def post(self, body: bytes, **headers: str) -> requests.Response:
         """A signed request to /ingest."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return requests.post(self.url + "/ingest", body, headers=self.sign(body) | named)
+        return post(self.url + "/ingest", body, headers=self.sign(body) | named)
 
     def tell(self, events: Sequence[Any]) -> dict[str, Any]:
         """Events in one batch, taken."""
@@ -60,7 +65,7 @@ class LiveSite:
 
     def get(self, path: str) -> Any:
         """What the page is answered."""
-        answer = requests.get(self.url + path)
+        answer = get(self.url + path)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -86,7 +91,7 @@ def serve_site(
         live.socket.close()
 
 
-def make_event(seq: int = 1, name: str = "line_said", **values: Any) -> dict[str, Any]:
+def make_event(seq: int = 1, name: str = "line_said", /, **values: Any) -> dict[str, Any]:
     """An event of a run."""
     key = {"run": "4042", "session": "5e551014", "seq": seq, "time": 1_764_000_000.0 + seq}
     return {**key, "event": name, **values}

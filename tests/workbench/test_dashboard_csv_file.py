@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from live_site import make_event, serve_site
+from live_site import get, make_event, serve_site
 from sample_run import make_events
 
 from workbench.dashboard.csv_file import write_csv
@@ -53,9 +52,9 @@ def test_no_text_of_a_run_is_a_formula_and_no_number_becomes_text(store: Store, 
 def test_it_is_handed_out_as_a_file_and_never_as_a_page(tmp_path: Path):
     with serve_site(tmp_path) as site:
         site.tell(list(make_events()))
-        answer = requests.get(site.url + "/export/4042.csv")
+        answer = get(site.url + "/export/4042.csv")
         assert answer.headers["content-disposition"] == "attachment"
         assert answer.headers["content-type"].startswith("text/csv")
         assert len(answer.text.splitlines()) == 7
-        for kind in ("csv", "tensorboard.zip"):
-            assert requests.get(f"{site.url}/export/other.{kind}").status_code == 404
+        for kind in ("csv", "tensorboard.zip", "html"):
+            assert get(f"{site.url}/export/other.{kind}").status_code == 404

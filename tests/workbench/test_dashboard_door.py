@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from live_site import LiveSite, make_event, serve_site
+from live_site import EVERYWHERE, LiveSite, get, make_event, post, serve_site
 
 from workbench.dashboard import door as door_room
 from workbench.dashboard.door import HEADERS
@@ -29,7 +29,7 @@ def ask(site: LiveSite, request: str, host: str = "") -> str:
 def test_at_this_machine_one_reads_without_a_login_but_under_its_own_names_alone(tmp_path: Path):
     with serve_site(tmp_path) as site:
         for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
-            answer = requests.get(site.url, headers={"host": f"{name}:{site.port}"})
+            answer = get(site.url, headers={"host": f"{name}:{site.port}"})
             assert answer.status_code == 200, name
         port = site.port
         for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}"):
@@ -38,16 +38,16 @@ def test_at_this_machine_one_reads_without_a_login_but_under_its_own_names_alone
             assert ask(site, "GET /api/runs", host).startswith("HTTP/1.1 421"), host
 
 
-@pytest.mark.parametrize("given", [{"listen": "0.0.0.0"}, {"hosts": ["Tunnel.example"]}])
+@pytest.mark.parametrize("given", [{"listen": EVERYWHERE}, {"hosts": ["Tunnel.example"]}])
 def test_from_elsewhere_nothing_is_read_without_the_link_which_is_good_once(tmp_path: Path, given):
     with serve_site(tmp_path, **given) as site:
         site.tell([make_event(1, "run_started", settings={})])
         for path in PATHS:
-            assert requests.get(site.url + path).status_code == 401, path
-        assert requests.post(site.url + "/api/stop", json={"run": "4042"}).status_code == 401
-        assert requests.post(site.url + "/publish/epoch/end/", json={"epoch": 0}).status_code == 401
+            assert get(site.url + path).status_code == 401, path
+        assert post(site.url + "/api/stop", json={"run": "4042"}).status_code == 401
+        assert post(site.url + "/publish/epoch/end/", json={"epoch": 0}).status_code == 401
         code = site.gate.code
-        assert requests.get(f"{site.url}/enter?code={code[:-1]}").status_code == 401
+        assert get(f"{site.url}/enter?code={code[:-1]}").status_code == 401
         browser = requests.Session()
         entered = browser.get(f"{site.url}/enter?code={code}")
         assert entered.status_code == 200  # a redirect would lose a strict cookie
@@ -55,7 +55,7 @@ def test_from_elsewhere_nothing_is_read_without_the_link_which_is_good_once(tmp_
         for flag in ("httponly", "samesite=strict", "max-age=2592000", "path=/"):
             assert flag in flags
         assert browser.get(site.url + "/api/runs").json()["runs"][0]["run"] == "4042"
-        assert requests.get(f"{site.url}/enter?code={code}").status_code == 401
+        assert get(f"{site.url}/enter?code={code}").status_code == 401
         assert site.links == [site.gate.code] != [code]  # the terminal shows a new one
         assert code not in site.store.path.read_bytes().decode("latin-1")
 
@@ -63,9 +63,9 @@ def test_from_elsewhere_nothing_is_read_without_the_link_which_is_good_once(tmp_
 def test_a_cookie_ends_and_one_that_nobody_gave_out_opens_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    with serve_site(tmp_path, "0.0.0.0") as site:
+    with serve_site(tmp_path, EVERYWHERE) as site:
         for cookie in ("", "guess", "0" * 43):
-            answer = requests.get(site.url + "/api/runs", cookies={"podium": cookie})
+            answer = get(site.url + "/api/runs", cookies={"podium": cookie})
             assert answer.status_code == 401
         monkeypatch.setattr(door_room, "COOKIE_SECONDS", -1)
         browser = requests.Session()
@@ -75,15 +75,15 @@ def test_a_cookie_ends_and_one_that_nobody_gave_out_opens_nothing(
 
 
 def test_a_login_holds_for_another_start_of_the_same_dashboard(tmp_path: Path):
-    with serve_site(tmp_path, "0.0.0.0") as site:
+    with serve_site(tmp_path, EVERYWHERE) as site:
         browser = requests.Session()
         browser.get(f"{site.url}/enter?code={site.gate.code}")
-    with serve_site(tmp_path, "0.0.0.0") as site:
+    with serve_site(tmp_path, EVERYWHERE) as site:
         assert browser.get(site.url + "/api/runs").status_code == 200
 
 
 def test_a_name_is_known_only_if_it_was_allowed_and_digits_once_others_may_come(tmp_path: Path):
-    with serve_site(tmp_path, "0.0.0.0", ["tunnel.example"]) as site:
+    with serve_site(tmp_path, EVERYWHERE, ["tunnel.example"]) as site:
         known = ("tunnel.example", "TUNNEL.example:443", f"192.0.2.7:{site.port}")
         for host in known:
             assert "HTTP/1.1 401" in ask(site, "GET /api/runs", host), host
@@ -103,20 +103,20 @@ def test_a_page_of_another_site_can_send_nothing(tmp_path: Path, path: str):
             "http://[",
             "//" + own,
         ):
-            answer = requests.post(site.url + path, json={"epoch": 0}, headers={"origin": origin})
+            answer = post(site.url + path, json={"epoch": 0}, headers={"origin": origin})
             assert answer.status_code == 403, origin
-        answer = requests.post(site.url + path, json={"epoch": 0}, headers={"origin": own})
+        answer = post(site.url + path, json={"epoch": 0}, headers={"origin": own})
         assert answer.status_code != 403
-        form = requests.post(site.url + "/api/stop", data='{"run": "4042"}')
+        form = post(site.url + "/api/stop", data='{"run": "4042"}')
         assert form.status_code == 415  # what a form of another site could send
         assert site.count() <= (path == "/publish/epoch/end/")
 
 
 def test_every_answer_says_what_a_browser_may_do_with_it(tmp_path: Path):
     with serve_site(tmp_path) as site:
-        answers = [requests.get(site.url + path) for path in PATHS]
-        answers += [requests.post(site.url + "/ingest"), requests.delete(site.url + "/api/runs")]
-        answers.append(requests.get(site.url, headers={"host": "evil.example"}))
+        answers = [get(site.url + path) for path in PATHS]
+        answers += [post(site.url + "/ingest"), requests.delete(site.url + "/api/runs", timeout=30)]
+        answers.append(get(site.url, headers={"host": "evil.example"}))
         for answer in answers:
             assert HEADERS.items() <= dict(answer.headers).items(), answer.url
             assert answer.headers["cache-control"] == "no-store", answer.url

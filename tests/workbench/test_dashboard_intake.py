@@ -9,10 +9,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live_site import LiveSite, make_event, serve_site
+from live_site import LiveSite, get, make_event, post, serve_site
 
 from workbench.dashboard import intake as intake_room
 
@@ -55,29 +54,29 @@ def test_only_the_secret_s_signature_opens(empty: LiveSite, broken: str):
         headers = empty.sign(b"{}")
     else:
         headers["webhook-signature"] = "v1,AAAA" + " v1a,BBBB" * (broken == "two")
-    assert requests.post(empty.url + "/ingest", body, headers=headers).status_code == 401
+    assert post(empty.url + "/ingest", body, headers=headers).status_code == 401
 
 
 @pytest.mark.parametrize("moment", ["", "soon", "1764000000", "-5", "9" * 5000, "٣"])
 def test_a_request_without_a_time_or_of_another_time_is_refused(empty: LiveSite, moment: str):
     headers = empty.sign(b"{}") | {"webhook-timestamp": moment.encode()}
-    assert requests.post(empty.url + "/ingest", b"{}", headers=headers).status_code == 401
+    assert post(empty.url + "/ingest", b"{}", headers=headers).status_code == 401
     for skew in (-400, 400):
         headers = empty.sign(b"{}", moment=time.time() + skew)
-        assert requests.post(empty.url + "/ingest", b"{}", headers=headers).status_code == 401
+        assert post(empty.url + "/ingest", b"{}", headers=headers).status_code == 401
 
 
 def test_a_replay_stores_nothing_is_no_sign_of_life_and_learns_no_command(site: LiveSite):
     body = wrap(make_event() | {"run": "heard", "event": "run_started", "settings": {}})
     headers = site.sign(body)
-    assert requests.post(site.url + "/ingest", body, headers=headers).json()["stored"] == 1
-    requests.post(site.url + "/api/stop", json={"run": "heard"})
+    assert post(site.url + "/ingest", body, headers=headers).json()["stored"] == 1
+    post(site.url + "/api/stop", json={"run": "heard"})
 
     def find_seen() -> float:
         return next(one["seen"] for one in site.get("/api/runs")["runs"] if one["run"] == "heard")
 
     seen = find_seen()
-    answer = requests.post(site.url + "/ingest", body, headers=headers)
+    answer = post(site.url + "/ingest", body, headers=headers)
     assert (answer.status_code, answer.json()) == (200, {"stored": 0, "commands": []})
     assert find_seen() == seen
     assert len(site.post(body).json()["commands"]) == 1  # an honest retry has a time of its own
@@ -87,7 +86,7 @@ def test_what_is_too_large_is_413_whether_or_not_it_says_how_large(empty: LiveSi
     body = wrap(make_event(60, text="x" * 2_000_000))
     assert empty.post(body).status_code == 413
     chunks = (body[start : start + 65_536] for start in range(0, len(body), 65_536))
-    answer = requests.post(empty.url + "/ingest", chunks, headers=empty.sign(body))
+    answer = post(empty.url + "/ingest", chunks, headers=empty.sign(body))
     assert answer.request.headers["transfer-encoding"] == "chunked"
     assert answer.status_code == 413
 
@@ -151,12 +150,49 @@ JSON = st.recursive(
     max_leaves=12,
 )
 NAMES = st.sampled_from(
-    ["run_started", "epoch_ended", "fold_ended", "plan_made", "heartbeat", "image_shown"]
-    + ["command_taken", "mistakes_counted", "question_answered", "files_listed", "run_failed"]
+    [
+        "run_started",
+        "epoch_ended",
+        "fold_ended",
+        "plan_made",
+        "heartbeat",
+        "image_shown",
+        "command_taken",
+        "run_failed",
+        "mistakes_counted",
+        "question_answered",
+        "files_listed",
+        "line_said",
+        "run_finished",
+        "run_stopped",
+    ]
 )
 FIELDS = st.sampled_from(
-    ["fold", "epoch", "settings", "folder", "shares", "seconds", "jpeg", "command", "place"]
-    + ["value", "metric", "text", "files", "deliveries", "valid/loss", "deadline", "folds", "image"]
+    [
+        "fold",
+        "epoch",
+        "settings",
+        "folder",
+        "shares",
+        "seconds",
+        "jpeg",
+        "command",
+        "place",
+        "value",
+        "metric",
+        "text",
+        "files",
+        "reason",
+        "deliveries",
+        "valid/loss",
+        "valid/accuracy",
+        "deadline",
+        "folds",
+        "image",
+        "interval",
+        "updates",
+        "devices",
+    ]
 )
 EVENTS = st.fixed_dictionaries(
     {
@@ -176,7 +212,7 @@ EVENTS = st.fixed_dictionaries(
 def test_any_json_is_200_or_400_and_what_is_kept_can_be_shown(site: LiveSite, body: Any):
     assert site.post(json.dumps(body).encode()).status_code in (200, 400)
     for path in ("runs", "series?runs=fuzz", "run/fuzz", "health", "compare?runs=fuzz,once"):
-        assert requests.get(f"{site.url}/api/{path}").status_code in (200, 404), path
+        assert get(f"{site.url}/api/{path}").status_code in (200, 404), path
 
 
 def test_a_body_that_does_not_come_is_408(empty: LiveSite, monkeypatch: pytest.MonkeyPatch):

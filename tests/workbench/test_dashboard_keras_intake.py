@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from live_site import LiveSite, make_event, serve_site
+from live_site import LiveSite, make_event, post, serve_site
 
 from podium.sinks import KerasSink
 from workbench.dashboard.keras_intake import read_logs, take_epoch
@@ -70,7 +69,7 @@ def test_podium_s_own_keras_webhook_keeps_its_folds(site: LiveSite):
 
     def send(request: Any) -> None:
         requests_seen.append(request)
-        requests.post(request.url, json=request.json).raise_for_status()
+        post(request.url, json=request.json).raise_for_status()
 
     sink = KerasSink(f"{site.url}/keras/{site.keys.write}/folds/publish/epoch/end/", form=False)
     for fold in (0, 1, 1):  # the last is a retry: it says the same
@@ -83,7 +82,7 @@ def test_podium_s_own_keras_webhook_keeps_its_folds(site: LiveSite):
 @pytest.mark.parametrize("key", ["", "guess", "%00", "é"])
 def test_another_key_is_refused(site: LiveSite, key: str):
     before = site.count()
-    answer = requests.post(f"{site.url}/keras/{key}/run/publish/epoch/end/", json={"epoch": 0})
+    answer = post(f"{site.url}/keras/{key}/run/publish/epoch/end/", json={"epoch": 0})
     assert answer.status_code in (401, 404)
     assert site.count() == before
 
@@ -114,7 +113,7 @@ def test_what_is_no_epoch_is_400(site: LiveSite, body: bytes, as_json: bool):
     before = site.count()
     kind = "application/json" if as_json else "application/x-www-form-urlencoded"
     body = body.removeprefix(b"data=") if as_json else body
-    answer = requests.post(f"{site.url}/publish/epoch/end/", body, headers={"content-type": kind})
+    answer = post(f"{site.url}/publish/epoch/end/", body, headers={"content-type": kind})
     assert answer.status_code == 400
     assert site.count() == before
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import requests
-from live_site import LiveSite, make_event, serve_site
+from live_site import LiveSite, make_event, post, serve_site
 
 from podium.signing import is_signed
 from workbench.dashboard import stops as stops_room
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 
 def stop(site: LiveSite, run: str = "4042") -> requests.Response:
-    return requests.post(site.url + "/api/stop", json={"run": run})
+    return post(site.url + "/api/stop", json={"run": run})
 
 
 def show(site: LiveSite) -> dict[str, Any]:
@@ -78,13 +78,13 @@ def test_only_a_run_that_goes_on_and_listens_is_stopped(tmp_path: Path):
     with serve_site(tmp_path) as site:
         assert stop(site).status_code == 404
         assert stop(site, "a/b").status_code == 400
-        assert requests.post(site.url + "/api/stop", json={"run": 7}).status_code == 400
-        assert requests.post(site.url + "/api/stop", json=[]).status_code == 400
+        assert post(site.url + "/api/stop", json={"run": 7}).status_code == 400
+        assert post(site.url + "/api/stop", json=[]).status_code == 400
         for name in ("run_finished", "run_failed", "run_stopped"):
             site.tell([make_event(1, name) | {"run": name}])
             answer = stop(site, name)
             assert (answer.status_code, answer.text) == (409, f"it is {name[4:]} already")
-        requests.post(site.url + "/publish/epoch/end/", json={"epoch": 0})
+        post(site.url + "/publish/epoch/end/", json={"epoch": 0})
         answer = stop(site, "keras")
         assert answer.text == "it came by keras, on which nothing goes back"
         site.store.take([make_event(1)], [], "import", time.time())

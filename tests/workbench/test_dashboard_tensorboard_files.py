@@ -8,8 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import requests
-from live_site import make_event, serve_site
+from live_site import get, make_event, serve_site
 from sample_run import make_events
 
 from workbench.dashboard.store import Store
@@ -64,7 +63,7 @@ def test_the_page_hands_out_a_zip_even_of_a_run_without_epochs(tmp_path: Path):
         site.tell(list(make_events()))
         site.tell([make_event(1) | {"run": "empty"}])
         for run, count in (("4042", 2), ("empty", 0)):
-            answer = requests.get(f"{site.url}/export/{run}.tensorboard.zip")
+            answer = get(f"{site.url}/export/{run}.tensorboard.zip")
             with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
                 names = [name for name in archive.namelist() if "tfevents" in name]
             assert len(names) == count

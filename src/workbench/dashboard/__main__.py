@@ -23,16 +23,18 @@ from podium.address import WebhookError, read_webhook
 from workbench.dashboard import uplot
 from workbench.dashboard.csv_file import write_csv
 from workbench.dashboard.door import Gate
+from workbench.dashboard.gather import gather_report
 from workbench.dashboard.greeting import list_lines, list_link
 from workbench.dashboard.keys import Keys, KeysError, open_keys
 from workbench.dashboard.overview import list_cards
 from workbench.dashboard.pick_up import NoRecordError, pick_up
 from workbench.dashboard.relay_reader import RelayReader
 from workbench.dashboard.site import Site, make_app, read_files
+from workbench.dashboard.static_report import render
 from workbench.dashboard.store import FOLDER, FullError, Store
 from workbench.dashboard.tensorboard_files import write_tensorboard
 
-PORT = 8008
+PORT, LAST_PORT = 8008, 65_535
 
 
 class StartError(Exception):
@@ -42,10 +44,9 @@ class StartError(Exception):
 def main(argv: Sequence[str]) -> int:
     """Does what is asked; what is expected to go wrong is one line and the code 1."""
     verb = VERBS.get(argv[0], serve) if argv else serve
-    os.umask(0o077)  # the folder and all in it are the owner's
     try:
         verb(argv[1:] if verb is not serve else argv)
-    except (StartError, KeysError, FullError, NoRecordError) as error:
+    except (StartError, KeysError, FullError, NoRecordError, uplot.UplotError) as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 1
     except (OSError, sqlite3.OperationalError) as error:
@@ -83,21 +84,24 @@ def serve(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--relay", help="an ntfy server that runs tell it through: https://ntfy.sh")
     options = parser.parse_args(argv)
-    store = open_store(options.folder)
-    keys = open_keys(options.folder)
-    relay = name_relay(options.relay, keys) if options.relay else ""
-    listening = listen(options.listen, options.port)
-    gate = Gate(store, options.listen, listening.getsockname()[1], options.host)
-    files = read_files(find_library())
-    site = Site(
-        store,
-        keys,
-        gate,
-        files,
-        lambda: print(*list_link(gate), sep="\n", flush=True),
-        partial(open_relay, relay, keys, store) if relay else None,
-    )
-    print(*list_lines(gate, keys, relay), sep="\n", flush=True)
+    with (
+        closing(open_store(options.folder)) as store,
+        closing(listen(options.listen, options.port)) as listening,
+    ):
+        keys = open_keys(options.folder)
+        gate = Gate(store, options.listen, listening.getsockname()[1], options.host)
+        files = read_files(find_library())
+        print(*list_lines(gate, keys), sep="\n", flush=True)
+        run_site(Site(store, keys, gate, files, partial(say_link, gate)), listening)
+
+
+def say_link(gate: Gate) -> None:
+    """Shows the link for one more browser, once another has used the last."""
+    print(*list_link(gate), sep="\n", flush=True)
+
+
+def run_site(site: Site, listening: socket.socket) -> None:
+    """Answers until it is interrupted."""
     config = uvicorn.Config(
         make_app(site),
         log_level="warning",
@@ -138,10 +142,12 @@ def find_library() -> dict[str, Path]:
 
 def listen(address: str, port: int) -> socket.socket:
     """A socket that listens; raises StartError."""
+    if not 0 <= port <= LAST_PORT:
+        raise StartError(f"--port must be 0 to {LAST_PORT}, and 0 takes any that is free")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.create_server((address, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise StartError(
             f"{address} port {port} cannot be listened on: {error}; if a dashboard runs already, "
             f"open that one, else --port takes another"
@@ -160,12 +166,13 @@ def take_in(argv: Sequence[str]) -> None:
 
 
 def export(argv: Sequence[str]) -> None:
-    """Writes one run for a spreadsheet or for TensorBoard."""
+    """Writes one run for a spreadsheet, for TensorBoard, or as a page of its own."""
     parser = make_parser("export")
     parser.add_argument("--run", required=True, help="its id or its name")
     kinds = parser.add_mutually_exclusive_group(required=True)
     kinds.add_argument("--csv", type=Path, metavar="FILE")
     kinds.add_argument("--tensorboard", type=Path, metavar="DIR")
+    kinds.add_argument("--html", type=Path, metavar="FILE")
     options = parser.parse_args(argv)
     with closing(open_store(options.folder)) as store, store.reading() as db:
         cards = list_cards(db, time.time())["runs"]
@@ -178,12 +185,16 @@ def export(argv: Sequence[str]) -> None:
         if options.csv:
             with options.csv.open("w", newline="", encoding="utf-8") as file:
                 file.writelines(write_csv(db, number, card))
+        elif options.html:
+            page = render(gather_report(db, time.time(), [card["run"]]))
+            options.html.write_text(page, encoding="utf-8")
         else:
             write_tensorboard(db, number, card, options.tensorboard)
-        print(options.csv or options.tensorboard)
+        print(options.csv or options.html or options.tensorboard)
 
 
 VERBS = {"import": take_in, "export": export}
 
 if __name__ == "__main__":
+    os.umask(0o077)  # the folder and all in it are the owner's
     sys.exit(main(sys.argv[1:]))

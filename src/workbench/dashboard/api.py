@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, Response
 
 from workbench.dashboard.csv_file import write_csv
 from workbench.dashboard.details import describe_run
+from workbench.dashboard.gather import gather_report
 from workbench.dashboard.limits import MalformedError
 from workbench.dashboard.overview import (
     compare_runs,
@@ -26,9 +27,11 @@ from workbench.dashboard.overview import (
     list_health,
 )
 from workbench.dashboard.series import read_curves, show_curve
+from workbench.dashboard.static_report import render
 from workbench.dashboard.store import Store
 from workbench.dashboard.taking import find_version
 from workbench.dashboard.tensorboard_files import write_tensorboard
+from workbench.dashboard.uplot import UplotError
 
 ATTACHED = {"content-disposition": "attachment"}  # to be kept, and never shown as ours
 MOST_COMPARED = 20  # runs whose curves are asked for at once
@@ -104,6 +107,16 @@ class Api:
         file = shutil.make_archive(str(place / "tensorboard"), "zip", place / "runs")
         task = BackgroundTask(shutil.rmtree, place)
         return FileResponse(file, headers=ATTACHED, media_type="application/zip", background=task)
+
+    def html(self, request: Request) -> Response:
+        """GET /export/<run>.html: the page as one file, as the run is now."""
+        with self.store.reading() as db:
+            row = find_row(db, request)
+            report = gather_report(db, time.time(), row[1:2])
+        try:
+            return Response(render(report), headers=ATTACHED, media_type="text/html")
+        except UplotError as error:
+            raise HTTPException(503, str(error)) from None
 
 
 def show(content: Any) -> Response:

@@ -103,6 +103,7 @@ def make_app(site: Site) -> ASGIApp:
         Route("/image/{name}.jpg", api.image),
         Route("/export/{run}.csv", api.csv),
         Route("/export/{run}.tensorboard.zip", api.tensorboard),
+        Route("/export/{run}.html", api.html),
         Route("/enter", site.enter),
         Route("/", site.file),
         Route("/page/{name}", site.file),
