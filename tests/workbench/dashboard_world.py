@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 from PIL import Image, ImageDraw
 from starlette.applications import Starlette
@@ -25,6 +26,9 @@ CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; font-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
+)
+needs_library = pytest.mark.skipif(
+    not uplot.PLACE.is_dir(), reason="no chart library; python -m workbench.dashboard.uplot gets it"
 )
 HOSTILE = (
     "<img src=x onerror=alert(1)>",

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from dashboard_world import HOSTILE, World, make_curve, serve_world
+from dashboard_world import HOSTILE, World, make_curve, needs_library, serve_world
 from seen_text import READ_TEXT
 
 from workbench.browser import find_chromium, open_browser
 
 pytestmark = [
+    needs_library,
     pytest.mark.allow_hosts(["127.0.0.1"]),
     pytest.mark.skipif(
         find_chromium() is None,

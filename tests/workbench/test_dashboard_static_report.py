@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_world import HOSTILE, World
+from dashboard_world import HOSTILE, World, needs_library
 
 from workbench.browser import find_chromium, open_browser
 from workbench.dashboard.static_report import ORDER, PAGE, BundleError, bundle, render
@@ -45,6 +45,7 @@ def tab(report: Path) -> Iterator[Any]:
     assert kept == [report.as_uri()]
 
 
+@needs_library
 @needs_browser
 def test_the_file_shows_its_runs_without_a_dashboard(tab: Any):
     tab.evaluate("location.hash = '#/'")
@@ -57,6 +58,7 @@ def test_the_file_shows_its_runs_without_a_dashboard(tab: Any):
     assert "\u202e" not in tab.locator("main").inner_text()
 
 
+@needs_library
 @needs_browser
 def test_the_file_draws_charts_and_pictures(tab: Any):
     tab.evaluate("location.hash = '#/compare'")
@@ -70,6 +72,7 @@ def test_the_file_draws_charts_and_pictures(tab: Any):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+@needs_library
 def test_the_file_holds_no_name_as_html_and_allows_its_own_script_alone(report: Path):
     text = report.read_text(encoding="utf-8")
     assert "<img src=x" not in text
