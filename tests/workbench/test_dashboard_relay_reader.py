@@ -17,12 +17,14 @@ from receivers import drip, hang, serve_socket, wait_until
 
 from podium import delivery as delivery_room
 from podium.address import read_webhook
+from podium.commands import Commands
 from podium.delivery import Delivery
 from podium.events import Reporter, read_record
 from podium.relay import Seal
 from workbench.dashboard import ntfy_topic as topic_room
 from workbench.dashboard import relay_reader as reader_room
 from workbench.dashboard.relay_reader import RelayReader
+from workbench.dashboard.stops import ask_stop, show_stop
 from workbench.dashboard.store import FullError, Span, Store
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -344,6 +346,27 @@ def test_a_command_reaches_the_run_after_its_next_message(store: Store, report: 
         assert command["id"] not in json.dumps(server.messages)
     assert heard == [({"commands": [command]}, KEY)]
     assert server.messages[0]["priority"] == 1
+
+
+def test_a_run_that_is_asked_to_stop_obeys_and_says_so(store: Store, report: Reporter):
+    commands = Commands(report)
+    with (
+        serve_ntfy() as server,
+        reading(server, store) as reader,
+        telling(server, report, commands.obey),
+    ):
+        report.emit("run_started")
+        wait_until(lambda: list_seqs(store))
+        with store.writing() as db:
+            command = ask_stop(db, KEY, report.run, time.time())
+        reader.tell(command)
+        wait_until(lambda: any(one["topic"] != TOPIC for one in server.messages))
+        report.warn("this message is followed by a look at the commands")
+        wait_until(lambda: commands.stop)
+        report.emit("run_stopped", command=commands.stop)
+        wait_until(lambda: list_seqs(store) == list_told(report))
+    with store.reading() as db:
+        assert show_stop(db, 1, time.time())["state"] == "taken"
 
 
 def test_a_command_that_has_expired_is_not_sent(store: Store):
