@@ -179,6 +179,7 @@ def test_the_whole_loop_ends_in_a_submission(checkout: Checkout, kaggle: Kaggle,
     assert logs.endswith("— complete\n")
     pulled = checkout.run("collect", "pull")
     assert "run        finished" in pulled.stdout, pulled.stdout + pulled.stderr
+    assert re.search(r"live page  run \w+: (\d+) of \1 events are new", pulled.stdout)
     folder = checkout.folder / "runs" / "podium-digits-v1"
     assert (folder / "report.html").is_file()
     assert len(pd.read_csv(folder / "submission.csv")) == 360
