@@ -51,7 +51,7 @@ def main() -> None:
         figures = {"events_per_second": fill(folder / "ours", options.runs, options.epochs)}
         with serve(folder / "ours") as (server, address):
             figures |= look(address, options.runs)
-            figures |= time_polls(address, folder / "ours", options.epochs)
+            figures |= time_polls(address, folder / "ours", options.runs, options.epochs)
             figures["memory_mb"] = read_peak(server.pid) / 1e6
         if options.peer:
             figures |= time_tensorboard(folder / "peer", options.runs, options.epochs)
@@ -150,28 +150,33 @@ def look(address: str, runs: int) -> dict[str, float]:
     return {"first_paint_s": median(paints), "cards_s": median(cards), "curves_s": curves}
 
 
-def time_polls(address: str, folder: Path, epochs: int) -> dict[str, float]:
-    """Median milliseconds of what an open page asks, after a batch of news in one run."""
-    first, *_ = events = list(make_events(0, 2 * FOLDS))[1:3]
-    store, times = Store(folder), {"runs": list[float](), "series": list[float]()}
-    versions = {
-        "runs": requests.get(f"{address}/api/runs", timeout=60).json()["version"],
-        "series": requests.get(f"{address}/api/series?runs=run00", timeout=60).json()["version"],
-    }
+def time_polls(address: str, folder: Path, runs: int, epochs: int) -> dict[str, float]:
+    """Median milliseconds of what an open page asks, after news in one run, or in all compared."""
+    names = [f"run{run:02}" for run in range(min(COMPARED, runs))]
+    views = {"runs": "/api/runs?", "run": f"/api/series?runs={names[0]}"}
+    views["compare"] = f"/api/series?runs={','.join(names)}"
+    store, times = Store(folder), {name: list[float]() for name in views}
+    versions = {name: ask(address + view)["version"] for name, view in views.items()}
     for poll in range(POLLS):
-        seq = epochs + 2 + len(events) * poll
-        news = [one | {"seq": seq + n, "time": time.time()} for n, one in enumerate(events)]
-        take(store, [one | {"epoch": epochs + poll, "fold": FOLDS - 1} for one in news])
-        for name, query in (("runs", ""), ("series", "&runs=run00")):
+        for run, name in enumerate(names):
+            _, event, *_ = make_events(run, 2 * FOLDS)
+            place = {"seq": epochs + 2 + poll, "epoch": epochs + poll, "fold": FOLDS - 1}
+            take(store, [event | place | {"run": name, "time": time.time()}])
+        for name, view in views.items():
             begun = time.perf_counter()
-            url = f"{address}/api/{name}?after={versions[name]}{query}"
-            told = requests.get(url, timeout=60).json()
+            told = ask(f"{address}{view}&after={versions[name]}")
             times[name].append(1000 * (time.perf_counter() - begun))
             versions[name] = told["version"]
             if not told["runs"]:
-                sys.exit(f"/api/{name} told nothing of the news of {first['run']}")
+                sys.exit(f"{view} told nothing of the news")
     store.close()
     return {f"poll_{name}_ms": statistics.median(values) for name, values in times.items()}
+
+
+def ask(url: str) -> dict[str, Any]:
+    """What the server answers."""
+    told: dict[str, Any] = requests.get(url, timeout=60).json()
+    return told
 
 
 def read_peak(process: int) -> int:

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from live_site import LiveSite, make_event, post, serve_site
 
@@ -33,27 +34,27 @@ def list_folds(site: LiveSite, run: str) -> list[tuple[int, list[int], dict[str,
 def test_remote_monitor_s_curves_appear_and_a_second_fit_is_another_fold(
     site: LiveSite, as_json: bool
 ):
-    from keras.callbacks import RemoteMonitor
+    import keras
 
     run = f"my run {as_json}"
     root = f"{site.url}/keras/{site.keys.write}/{run}"
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    images, labels = np.eye(8, 4, dtype=np.float32), np.arange(8, dtype=np.float32)
+    monitor = keras.callbacks.RemoteMonitor(root=root, send_as_json=as_json)
+    given: dict[str, Any] = {"validation_split": 0.25, "callbacks": [monitor], "verbose": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Keras only warns where it is refused
-        for _ in range(2):
-            monitor = RemoteMonitor(root=root, send_as_json=as_json)
-            for epoch in range(3):
-                logs = {"loss": 1 / (epoch + 1), "val_loss": 0.5, "accuracy": 0.25, "f1": 0.125}
-                monitor.on_epoch_end(epoch, logs)
-    figures = {
-        "train/loss": [1.0, 0.5, 1 / 3],
-        "valid/loss": [0.5] * 3,
-        "train/accuracy": [0.25] * 3,
-        "train/f1": [0.125] * 3,
-    }
-    assert list_folds(site, run) == [(fold, [1, 2, 3], figures) for fold in (0, 1)]
+        fits = [model.fit(images, labels, epochs=epochs, **given).history for epochs in (3, 2)]
+    names = {"loss": "train/loss", "val_loss": "valid/loss"}
+    names |= {"mae": "train/mae", "val_mae": "valid/mae"}
+    for fold, (history, told) in enumerate(zip(fits, list_folds(site, run), strict=True)):
+        assert told[:2] == (fold, list(range(1, len(history["loss"]) + 1)))
+        assert told[2] == {names[name]: pytest.approx(values) for name, values in history.items()}
     card = site.get(f"/api/run/{run}")["card"]
     assert (card["title"], card["name"], card["source"]) == (run, run, "keras")
-    assert (card["metric"], card["value"], card["missing"]) == ("loss", 0.5, 0)
+    assert (card["metric"], card["missing"]) == ("loss", 0)
+    assert card["value"] == pytest.approx(fits[1]["val_loss"][-1])
 
 
 def test_without_a_key_a_monitor_at_this_machine_is_the_run_called_keras(site: LiveSite):
