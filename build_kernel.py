@@ -53,8 +53,8 @@ ORDER = (
     "conclude", "budget", "stretch", "planner", "epochs", "diary",       # how far
     "keeper", "setbacks", "trainee", "train",                            # and not lost
     "looks", "infer", "pupil", "teacher", "validate", "submit",          # what it answers
-    "card", "post", "signing", "sinks", "chat", "relay",                 # who watches
-    "delivery", "address", "webhook",
+    "card", "post", "signing", "commands", "sinks", "chat",              # who watches
+    "relay", "delivery", "pulse", "address", "webhook",
     "histories", "curves", "summary", "results", "resume", "record",     # what is shown
     "tta", "adoption",                                                   # what helps to answer
     "page", "panels", "proofs", "findings", "mistakes", "report", "crossval", "main",

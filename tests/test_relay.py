@@ -204,22 +204,20 @@ def test_a_message_that_is_not_taken_is_not_counted():
 
 
 def test_commands_are_heard_after_a_message_and_forged_ones_are_not():
-    heard: list[list[Any]] = []
-    stop = {"id": "a1", "op": "stop"}
+    heard: list[Any] = []
+    stop = {"commands": [{"id": "a1", "op": "stop"}]}
     other = KEY.replace("MfKQ", "NfKQ")
     wire = Wire(
-        Seal(other).close(f"{TOPIC}-ctl", {"commands": [{"op": "forged"}]}),
+        Seal(other).close(f"{TOPIC}-ctl", stop),
         b"plain words",
-        Seal(KEY).close(TOPIC, {"commands": [{"op": "of another topic"}]}),
-        Seal(KEY).close(f"{TOPIC}-ctl", {"commands": [stop]}),
+        Seal(KEY).close(TOPIC, stop),
+        Seal(KEY).close(f"{TOPIC}-ctl", stop),
     )
-    hand_over(make_sink(obey=heard.append), EVENTS[:1], {}, wire)
-    assert heard == [[stop]]
+    hand_over(make_sink(obey=lambda *one: heard.append(one)), EVENTS[:1], {}, wire)
+    assert heard == [(stop, KEY)]
 
 
 def test_commands_that_cannot_be_heard_cost_nothing():
-    heard: list[list[Any]] = []
-
     class Deaf(Wire):
         def __call__(self, request: Request) -> Answer:
             if request.method == "GET":
@@ -227,8 +225,7 @@ def test_commands_that_cannot_be_heard_cost_nothing():
             return super().__call__(request)
 
     wire = Deaf()
-    hand_over(make_sink(obey=heard.append), EVENTS, {}, wire)
-    assert heard == [[]]
+    hand_over(make_sink(), EVENTS, {}, wire)
     assert len(wire.sent) == 1
 
 

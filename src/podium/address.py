@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from podium.chat import DiscordSink, NtfySink, SlackSink, TelegramSink
+from podium.commands import Obey, ignore
 from podium.relay import LONGEST_TOPIC, RelaySink
 from podium.sinks import CardSink, JsonSink, KerasSink, Sink
 
@@ -75,7 +76,7 @@ def read_webhook(word: str, folder: Path, obey: Obey = ignore) -> Sink:
         raise WebhookError("an ntfy address needs a topic: https://ntfy.sh/topic")
     if kind == "relay":
         check_relay(parts)
-    return make_sink(kind, parts, folder)
+    return make_sink(kind, parts, folder, obey)
 
 
 def check_relay(parts: SplitResult) -> None:
@@ -93,7 +94,7 @@ def check_relay(parts: SplitResult) -> None:
         )
 
 
-def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
+def make_sink(kind: str, parts: SplitResult, folder: Path, obey: Obey) -> Sink:
     """The sink of a kind."""
     url = parts._replace(fragment="").geturl()
     people: dict[str, type[CardSink]] = {"discord": DiscordSink, "slack": SlackSink}
@@ -104,7 +105,7 @@ def make_sink(kind: str, parts: SplitResult, folder: Path) -> Sink:
         return KerasSink(url, form=kind == "keras")
     if kind == "relay":
         try:
-            return RelaySink(url, parts.fragment)
+            return RelaySink(url, parts.fragment, obey)
         except ImportError:
             raise WebhookError(
                 "a relay's messages are sealed by the package cryptography, which is not installed"

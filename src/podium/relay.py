@@ -15,12 +15,13 @@ import os
 import time
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import takewhile
 from typing import Any
 
 from podium.card import ENDINGS
+from podium.commands import Obey, ignore
 from podium.post import Answer, NoAnswerError, RefusedError, Request, read_json
 from podium.sinks import Event, EventSink, Memory, Send
 
@@ -87,10 +88,9 @@ class RelaySink(EventSink):
 
     name, pause, largest, rings = "relay", RELAY_PAUSE, 1000, True
 
-    def __init__(
-        self, url: str, secret: str, obey: Callable[[list[Any]], None] = lambda _: None
-    ) -> None:
-        self.url, self.seal, self.obey = url, Seal(secret), obey
+    def __init__(self, url: str, secret: str, obey: Obey = ignore) -> None:
+        self.url, self.secret, self.obey = url, secret, obey
+        self.seal = Seal(secret)
         self.topic = url.rpartition("/")[2]
         self.told = ("", 0)  # the session, and the first event that no message has answered for
         self.sent = 0  # messages today
@@ -151,20 +151,21 @@ class RelaySink(EventSink):
         send(Request("POST", self.url, data=text, headers=QUIET))
         memory["sent"] = self.sent
         if not self.has_more:
-            self.obey(self.hear(send))
+            self.hear(send)
 
-    def hear(self, send: Send) -> list[Any]:
-        """The commands of the last quarter of an hour, while they are valid; reading is no message.
+    def hear(self, send: Send) -> None:
+        """Obeys the commands of the last quarter of an hour, as long as one is valid.
 
-        What is not heard now is heard the next time, so nothing that was told is told again for it.
+        Reading is no message. What is not heard now is heard the next time: what was told need not
+        be told again for it.
         """
-        topic, commands = f"{self.topic}-ctl", list[Any]()
-        with suppress(RefusedError, NoAnswerError):
+        try:
             answer = send(Request("GET", f"{self.url}-ctl/json?poll=1&since=15m"))
-            for text in list_texts(answer):
-                with suppress(SealError):  # whoever knows the topic can write there
-                    commands += self.seal.open(topic, text)["commands"]
-        return commands
+        except (RefusedError, NoAnswerError):
+            return
+        for text in list_texts(answer):
+            with suppress(SealError):  # whoever knows the topic can write there
+                self.obey(self.seal.open(f"{self.topic}-ctl", text), self.secret)
 
 
 def is_relayed(event: Event) -> bool:

@@ -20,7 +20,7 @@ from workbench.dashboard.keys import open_keys
 from workbench.dashboard.site import Site, make_app
 from workbench.dashboard.store import Store
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104
+EVERYWHERE = "0.0.0.0"
 get = partial(requests.get, timeout=30)
 post = partial(requests.post, timeout=30)
 

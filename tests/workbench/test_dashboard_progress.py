@@ -72,6 +72,11 @@ def test_which_metrics_are_better_when_lower_is_known_as_podium_knows_it():
     assert lower == set(LOWER_IS_BETTER) - {"loss"}
 
 
+def test_an_epoch_names_its_metric():
+    card = fold(start(**{"data.metric": "auto"}), epoch(1, valid__metric=0.7, metric="log_loss"))
+    assert (card["metric"], card["higher"]) == ("log_loss", False)
+
+
 def test_a_metric_that_is_told_late_turns_the_best_round():
     events = [start(), epoch(1, valid__metric=0.7), epoch(2, valid__metric=0.4)]
     assert fold(*events)["best_epoch"] == 1

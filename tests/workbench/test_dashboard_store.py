@@ -56,7 +56,7 @@ def test_events_in_any_order_and_any_batches_make_the_same_card_and_curves(tmp_p
         right = show(store)
     assert (right[0]["state"], right[0]["scores"]) == ("finished", [0.91, 0.92])
     for seed in range(4):
-        dice = random.Random(seed)  # noqa: S311
+        dice = random.Random(seed)
         events = [*first, *second, *first[3:6]]
         dice.shuffle(events)
         folder = tmp_path / str(seed)

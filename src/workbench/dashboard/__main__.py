@@ -89,10 +89,13 @@ def serve(argv: Sequence[str]) -> None:
         closing(listen(options.listen, options.port)) as listening,
     ):
         keys = open_keys(options.folder)
+        relay = name_relay(options.relay, keys) if options.relay else ""
         gate = Gate(store, options.listen, listening.getsockname()[1], options.host)
         files = read_files(find_library())
-        print(*list_lines(gate, keys), sep="\n", flush=True)
-        run_site(Site(store, keys, gate, files, partial(say_link, gate)), listening)
+        listener = partial(open_relay, relay, keys, store) if relay else None
+        site = Site(store, keys, gate, files, partial(say_link, gate), listener)
+        print(*list_lines(gate, keys, relay), sep="\n", flush=True)
+        run_site(site, listening)
 
 
 def say_link(gate: Gate) -> None:

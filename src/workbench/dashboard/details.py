@@ -28,13 +28,10 @@ def describe_run(db: sqlite3.Connection, run: int) -> dict[str, Any]:
         "changed": changed,
         "source": find_last(db, run, "run_started").get("source"),
         "reproduce": write_command(changed),
-        "questions": list(list_last(db, run, "question_answered", MOST_SHOWN)),
+        "questions": list_questions(db, run),
         "mistakes": mistakes or None,
         "images": list_images(db, run),
-        "log": [
-            {"time": event["time"], "text": clean_text(event.get("text", ""), 2000)}
-            for event in list_last(db, run, "line_said", LONGEST_LOG)
-        ],
+        "log": list(list_log(db, run))[-LONGEST_LOG:],
         "warnings": [
             {"time": event["time"], "text": clean_text(event.get("text", ""), 2000)}
             for event in list_last(db, run, "warning_raised", MOST_SHOWN)
@@ -57,6 +54,13 @@ ORDER BY sessions.started DESC, sessions.id DESC, events.seq DESC LIMIT ?
     rows = db.execute(query, (run, name, most))
     for time, body in reversed(rows.fetchall()):
         yield {"time": time, **json.loads(body)}
+
+
+def list_log(db: sqlite3.Connection, run: int) -> Iterator[dict[str, Any]]:
+    """The last lines of the log, of which an event may hold several, the oldest first."""
+    for event in list_last(db, run, "line_said", LONGEST_LOG):
+        for line in str(event.get("text", "")).splitlines():
+            yield {"time": event["time"], "text": clean_text(line, 2000)}
 
 
 def find_last(db: sqlite3.Connection, run: int, name: str) -> dict[str, Any]:
@@ -96,6 +100,12 @@ def write_setting(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return str(value)
+
+
+def list_questions(db: sqlite3.Connection, run: int) -> list[dict[str, Any]]:
+    """What the run was asked to show; of one that was decided again, the last answer."""
+    answered = list_last(db, run, "question_answered", MOST_SHOWN)
+    return list({str(one.get("name")): one for one in answered}.values())
 
 
 def list_images(db: sqlite3.Connection, run: int) -> list[dict[str, Any]]:

@@ -88,7 +88,8 @@ def read_start(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """A session: what an earlier one had trained is still there."""
     settings = event.get("settings") or {}
     name = str(event.get("folder") or "") or progress.name
-    metric = str(settings.get("data.metric") or "") or progress.metric
+    told = str(settings.get("data.metric") or "auto")
+    metric = progress.metric if told == "auto" else told
     return {"name": name, "metric": metric, "eta": None, "verdict": "", "words": ""}
 
 

@@ -100,7 +100,7 @@ class Taking:
             self.points.setdefault(run, []).append(point)
             if len(self.points[run]) >= series.CHUNK:  # an import may bring any number
                 series.add_points(self.db, run, self.points.pop(run), self.version)
-        if "command" in event:
+        if event.get("command"):  # that it takes, or that stopped it
             stops.note_taken(self.db, run, event)
 
     def find_run(self, run: str) -> int:

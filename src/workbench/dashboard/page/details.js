@@ -5,6 +5,7 @@ import { h, copyable, keep, measure, redo, section, show, table } from "./dom.js
 import { showQuestion } from "./decisions.js";
 import { bytes, clean, cleanLines, count, share, several, showValue, timeOfDay } from "./words.js";
 
+const LARGEST = 8; // files that are listed at once
 const PICTURE = /^(\/image\/[0-9a-f]{64}\.jpg|data:image\/jpeg;base64,[A-Za-z0-9+/]+=*)$/;
 
 /** The sections below the charts; each is there if there is something to show. */
@@ -171,12 +172,19 @@ function showSettings(changed) {
 }
 
 function showFiles([files, submission]) {
+  const columns = ["file", "size"];
   const rows = (files ?? []).map((file) => [clean(file.name, 120), bytes(file.bytes)]);
   return [
-    rows.length ? table("Files", ["file", "size"], rows) : null,
+    rows.length ? table("Files", columns, rows.slice(0, LARGEST)) : null,
+    rows.length > LARGEST ? foldAway(table("Other files", columns, rows.slice(LARGEST))) : null,
     submission ? h("h3", {}, "sha256 of the submission") : null,
     submission ? copyable(clean(submission)) : null,
   ];
+}
+
+/** The smaller files, for those who look for one. */
+function foldAway(node) {
+  return h("details", {}, h("summary", {}, "The others"), node);
 }
 
 function showSessions(sessions) {
