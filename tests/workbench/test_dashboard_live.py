@@ -17,6 +17,9 @@ import requests
 from receivers import wait_until
 from script_runs import SETTINGS
 
+from podium.competition import read_competition
+from podium.config import DataConfig
+from podium.validate import check_submission
 from workbench.browser import find_chromium, open_browser
 
 pytestmark = [
@@ -79,45 +82,60 @@ def test_a_training_is_seen_as_it_goes_stopped_from_a_phone_and_compared(
     dashboard: Dashboard, tmp_path: Path, demo: Path
 ):
     unwanted = list[str]()
-    with open_browser(viewport={"width": 360, "height": 800}) as browser:
-        tab = browser.new_page()
-        tab.set_default_timeout(60_000)  # ms; to start the libraries takes long on a busy machine
-        tab.on("console", lambda message: unwanted.append(message.text))
-        tab.on("pageerror", lambda error: unwanted.append(str(error)))
-        tab.goto(f"{dashboard.address}/#/")
+    with open_browser() as browser:
+        phone, desktop = (open_tab(browser, width, unwanted) for width in (360, 1280))
+        for tab in (phone, desktop):
+            tab.goto(f"{dashboard.address}/#/")
         with train(tmp_path / "long", demo, dashboard.webhook, "--train.epochs=500") as process:
-            card = tab.locator(".card", has_text="long")
-            card.wait_for()  # the page was open before the run began, and is not loaded again
-            card.get_by_text(re.compile(r"epoch [3-9]|epoch \d\d")).first.wait_for()
-            before = dashboard.cards()["long"]
-            assert before["state"] in ("running", "warned")
-            card.get_by_role("link").first.click()
-            tab.wait_for_selector(".plot canvas")
-            drawn = tab.evaluate(DRAWN)
-            wait_until(lambda: tab.evaluate(DRAWN) != drawn)  # new epochs came, and were drawn
-            tab.get_by_role("button", name="Stop after this epoch").click()
-            tab.get_by_role("button", name="Stop the run").click()
+            for tab in (phone, desktop):
+                watch(tab)
+            assert dashboard.cards()["long"]["state"] in ("running", "warned")
+            phone.get_by_role("button", name="Stop after this epoch").click()
+            phone.get_by_role("button", name="Stop the run").click()
             log = process.communicate(timeout=120)[0]
         assert process.returncode == 0, log[-2000:]
-        tab.get_by_text("stopped", exact=True).first.wait_for()
-        check_stopped(tmp_path / "long", dashboard.cards()["long"], log)
+        for tab in (phone, desktop):
+            tab.get_by_text("stopped", exact=True).first.wait_for()
+        check_stopped(tmp_path / "long", demo, dashboard.cards()["long"], log)
 
         with train(tmp_path / "short", demo, dashboard.webhook, "--optimizer.ema=0") as process:
             log = process.communicate(timeout=300)[0]
         assert process.returncode == 0, log[-2000:]
-        check_compared(tab, dashboard)
+        for tab in (phone, desktop):
+            check_compared(tab, dashboard)
     assert unwanted == []
 
 
-def check_stopped(folder: Path, card: dict[str, Any], log: str) -> None:
-    """It ended after a whole epoch, with a checkpoint, and a submission of all test images."""
+def open_tab(browser: Any, width: int, unwanted: list[str]) -> Any:
+    """A tab as wide as a screen; what it complains of is noted."""
+    tab = browser.new_page()
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.set_default_timeout(60_000)  # ms; to start the libraries takes long on a busy machine
+    tab.on("console", lambda message: unwanted.append(message.text))
+    tab.on("pageerror", lambda error: unwanted.append(str(error)))
+    tab.on("dialog", lambda dialog: (unwanted.append(dialog.message), dialog.dismiss()))
+    return tab
+
+
+def watch(tab: Any) -> None:
+    """The page was open before the run began, and is not loaded again: run and curves appear."""
+    card = tab.locator(".card", has_text="long")
+    card.get_by_text(re.compile(r"epoch [3-9]|epoch \d\d")).first.wait_for()
+    card.get_by_role("link").first.click()
+    tab.wait_for_selector(".plot canvas")
+    drawn = tab.evaluate(DRAWN)
+    wait_until(lambda: tab.evaluate(DRAWN) != drawn)
+
+
+def check_stopped(folder: Path, demo: Path, card: dict[str, Any], log: str) -> None:
+    """It ended after a whole epoch, with a checkpoint and a valid submission."""
     assert (card["state"], card["stop"]["state"], card["missing"]) == ("stopped", "taken", 0)
     assert "Stopped as asked" in log
     assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
     submission = pd.read_csv(folder / "submission.csv")
-    assert submission["id"].is_unique
-    assert submission["label"].between(0, 9).all()
-    assert len(submission) == 360
+    competition = read_competition(DataConfig(folder=str(demo)), 0)
+    check_submission(submission.astype(str), competition, None)
+    assert submission["id"].tolist() == pd.read_csv(demo / "sample_submission.csv")["id"].tolist()
     updates = pd.read_csv(folder / "fold0" / "history.csv")["updates"]
     assert (updates % updates.iloc[0] == 0).all()
     assert list((folder / "fold0").glob("checkpoint-*.npz"))
@@ -128,10 +146,8 @@ def check_compared(tab: Any, dashboard: Dashboard) -> None:
     cards = dashboard.cards()
     runs = ",".join(cards[name]["run"] for name in ("long", "short"))
     assert len(cards["short"]["scores"]) == 2
-    for width in (360, 1280):
-        tab.set_viewport_size({"width": width, "height": 800})
-        tab.goto(f"{dashboard.address}/#/compare?runs={runs}")
-        tab.wait_for_selector(".plot canvas")
-        tab.get_by_text("optimizer.ema").wait_for()
-        assert tab.get_by_text("0.8", exact=True).count() >= 1
-        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.goto(f"{dashboard.address}/#/compare?runs={runs}")
+    tab.wait_for_selector(".plot canvas")
+    tab.get_by_text("optimizer.ema").wait_for()
+    assert tab.get_by_text("0.8", exact=True).count() >= 1
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
