@@ -50,7 +50,9 @@ def test_remote_monitor_s_curves_appear_and_a_second_fit_is_another_fold(
     names |= {"mae": "train/mae", "val_mae": "valid/mae"}
     for fold, (history, told) in enumerate(zip(fits, list_folds(site, run), strict=True)):
         assert told[:2] == (fold, list(range(1, len(history["loss"]) + 1)))
-        assert told[2] == {names[name]: pytest.approx(values) for name, values in history.items()}
+        assert told[2] == {
+            names[name]: pytest.approx(values, rel=1e-5) for name, values in history.items()
+        }
     card = site.get(f"/api/run/{run}")["card"]
     assert (card["title"], card["name"], card["source"]) == (run, run, "keras")
     assert (card["metric"], card["missing"]) == ("loss", 0)

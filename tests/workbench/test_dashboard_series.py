@@ -18,6 +18,7 @@ from workbench.dashboard.series import (
     add_points,
     read_curves,
     read_point,
+    round_figures,
     show_curve,
     thin,
 )
@@ -110,3 +111,10 @@ def test_an_epoch_without_a_place_is_no_point(odd: dict[str, object]):
     event = {"fold": 0, "epoch": 1, "time": 1.0, "updates": "x", "a/b": 1, "c/d": [], "e": 2}
     assert read_point(event) == Point(0, 1, None, 1.0, {"a/b": 1})
     assert read_point(event | odd) is None
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=1, max_size=30))
+def test_a_figure_keeps_six_digits_and_what_is_no_number_stays_none(figures: list[float]):
+    rounded = round_figures(np.array([figures])).ravel().tolist()
+    for figure, shown in zip(figures, rounded, strict=True):
+        assert shown == pytest.approx(figure, rel=1e-5, abs=0.0, nan_ok=True)

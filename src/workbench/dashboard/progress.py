@@ -233,10 +233,10 @@ def list_sparks(progress: Progress) -> list[float]:
 
 def share_done(progress: Progress) -> float:
     """The share of all epochs of all folds, 0 to 1."""
-    if progress.card.state == "finished":
-        return 1.0
     folds = progress.card.folds
-    return min(1.0, sum(progress.epochs.values()) / folds) if folds else 0.0
+    if not folds:  # it has none to train
+        return float(progress.card.state == "finished")
+    return min(1.0, sum(progress.epochs.values()) / folds)
 
 
 def judge(progress: Progress) -> tuple[float | None, str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 512  # epochs
+DIGITS = 6  # of a figure on the screen
 MOST_POINTS = 1000  # of a curve on the screen
 AXES = ("epoch", "updates", "time")  # the first columns of every block
 NAMED = ("learning_rate", "images_per_second")  # figures beside those with a slash in their name
@@ -128,7 +129,8 @@ def read_curves(db: sqlite3.Connection, run: int, after: int = -1) -> list[Curve
 def show_curve(run: str, curve: Curve) -> dict[str, Any]:
     """The curve as the page gets it, at most 1000 points of it."""
     block = thin(curve.block)
-    epoch, updates, time, *figures = (list_numbers(column) for column in block.T)
+    epoch, updates, time = (list_numbers(column) for column in block[:, : len(AXES)].T)
+    figures = [list_numbers(column) for column in round_figures(block[:, len(AXES) :]).T]
     return {
         "run": run,
         "fold": curve.fold,
@@ -139,6 +141,15 @@ def show_curve(run: str, curve: Curve) -> dict[str, Any]:
         "of": len(curve.block),
         "thinned": len(block) < len(curve.block),
     }
+
+
+def round_figures(figures: Block) -> Block:
+    """Figures with six significant digits: more than a chart shows, and half the text."""
+    with np.errstate(divide="ignore", over="ignore"):
+        scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(figures))))
+    finite = np.isfinite(scale)  # neither of zero, nor of the very smallest, nor of what is missing
+    scale = np.where(finite, scale, 1.0)
+    return np.where(finite, np.round(figures * scale) / scale, figures)
 
 
 def list_numbers(column: NDArray[np.float64]) -> list[Any]:
