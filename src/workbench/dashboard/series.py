@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 CHUNK = 512  # epochs
 DIGITS = 6  # of a figure on the screen
-MOST_POINTS = 1000  # of a curve on the screen
+MOST_POINTS = 600  # of a curve on the screen, which is less than so many pixels wide
 AXES = ("epoch", "updates", "time")  # the first columns of every block
 NAMED = ("learning_rate", "images_per_second")  # figures beside those with a slash in their name
 LARGEST = 10**9  # a fold, or an epoch
@@ -127,7 +127,7 @@ def read_curves(db: sqlite3.Connection, run: int, after: int = -1) -> list[Curve
 
 
 def show_curve(run: str, curve: Curve) -> dict[str, Any]:
-    """The curve as the page gets it, at most 1000 points of it."""
+    """The curve as the page gets it, at most 600 points of it."""
     block = thin(curve.block)
     epoch, updates, time = (list_numbers(column) for column in block[:, : len(AXES)].T)
     figures = [list_numbers(column) for column in round_figures(block[:, len(AXES) :]).T]
@@ -158,7 +158,7 @@ def list_numbers(column: NDArray[np.float64]) -> list[Any]:
 
 
 def thin(block: Block) -> Block:
-    """At most 1000 rows: of each bucket of neighbours the least and the largest of every figure.
+    """At most 600 rows: of each bucket of neighbours the least and the largest of every figure.
 
     They come in the order in which they were; the first row and the last stay as they are.
     """
