@@ -25,6 +25,13 @@ get = partial(requests.get, timeout=30)
 post = partial(requests.post, timeout=30)
 
 
+def sign_body(secret: str, body: bytes, name: str, moment: int) -> dict[str, str]:
+    """The headers of a body that is signed as Podium signs it."""
+    signature = sign(secret, name, moment, body)
+    key = {"webhook-id": name, "webhook-timestamp": str(moment)}
+    return {**key, "webhook-signature": signature, "content-type": "application/json"}
+
+
 class LiveSite:
     """A server that is up, and its insides."""
 
@@ -48,9 +55,7 @@ class LiveSite:
     def sign(self, body: bytes, name: str = "", moment: float | None = None) -> dict[str, str]:
         """The headers of a signed body."""
         name, moment = name or f"id-{time.monotonic_ns()}", int(moment or time.time())
-        signature = sign(self.keys.secret, name, moment, body)
-        key = {"webhook-id": name, "webhook-timestamp": str(moment)}
-        return {**key, "webhook-signature": signature, "content-type": "application/json"}
+        return sign_body(self.keys.secret, body, name, moment)
 
     def post(self, body: bytes, **headers: str) -> requests.Response:
         """A signed request to /ingest."""

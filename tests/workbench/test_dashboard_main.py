@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from live_site import EVERYWHERE, get
+import requests
+from live_site import EVERYWHERE, get, make_event, sign_body
 from receivers import wait_until
 from sample_run import make_events
 
@@ -59,6 +62,47 @@ def test_a_start_says_what_to_open_and_what_senders_need_and_ends_quietly(tmp_pa
         assert f'RemoteMonitor(root="{url}/keras/{keys.write}/my-run")' in said
         for name in ("keys.json", "events.db"):
             assert (tmp_path / "new" / "dashboard" / name).stat().st_mode & 0o077 == 0
+
+
+def test_killed_under_load_it_has_every_event_that_it_acknowledged(tmp_path: Path):
+    program = [sys.executable, "-u", "-m", "workbench.dashboard", "--port", "0"]
+    environ, folder = {**os.environ, "PYTHONPATH": str(ROOT / "src")}, tmp_path / "new" / "board"
+    command, pipe = [*program, "--folder", folder], subprocess.PIPE
+    acknowledged = set[tuple[str, int]]()
+    with subprocess.Popen(command, stdout=pipe, text=True, env=environ) as process:
+        assert process.stdout is not None
+        url = re.findall(r"http://[0-9.:]+", process.stdout.readline())[0]
+        secret = open_keys(folder).secret
+
+        def send(session: str) -> None:
+            """Posts batches of five until nobody answers."""
+            for first in range(1, 1_000_000, 5):
+                events = [make_event(first + n) | {"session": session} for n in range(5)]
+                body = json.dumps({"events": events}).encode()
+                headers = sign_body(secret, body, f"{session}-{first}", int(time.time()))
+                try:
+                    answer = requests.post(f"{url}/ingest", body, headers=headers)
+                except requests.RequestException:
+                    return
+                assert answer.json()["stored"] == 5
+                acknowledged.update((session, event["seq"]) for event in events)
+
+        senders = [threading.Thread(target=send, args=[one]) for one in "abcd"]
+        for sender in senders:
+            sender.start()
+        wait_until(lambda: len(acknowledged) > 300)
+        process.kill()
+        for sender in senders:
+            sender.join()
+    with closing(Store(folder)) as store, store.reading() as db:
+        rows = db.execute(
+            "SELECT sessions.session, events.seq FROM events "
+            "JOIN sessions ON sessions.id = events.session"
+        )
+        assert acknowledged <= set(rows)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with start(folder) as (again, _):  # and it starts again
+        assert get(again + "/api/health").json()["store"]["events"] >= len(acknowledged)
 
 
 def test_keys_stay_the_same_from_start_to_start_and_broken_ones_are_told(tmp_path: Path):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from dashboard_world import HOSTILE, World, make_curve, needs_library, serve_world
+from receivers import wait_until
 from seen_text import READ_TEXT
 
 from workbench.browser import find_chromium, open_browser
@@ -46,7 +47,7 @@ class Tab:
 
     def __init__(self, tab: Any, address: str) -> None:
         self.tab, self.address, self.unwanted = tab, address, list[str]()
-        tab.set_default_timeout(10_000)  # ms; only a broken page is waited for
+        tab.set_default_timeout(30_000)  # ms; only a broken page is waited for
         tab.add_init_script(WATCH_POLICY)
         tab.on("console", lambda message: self.unwanted.append(message.text))
         tab.on("pageerror", lambda error: self.unwanted.append(str(error)))
@@ -215,8 +216,9 @@ def test_only_what_changed_is_asked_for_again(page: Tab, world: World):
     tab = page.open("#/compare?runs=4042,77ab")
     first = world.version
     world.asked.clear()
-    tab.evaluate(ASK_NOW)
-    tab.wait_for_timeout(200)
+    with tab.expect_response(lambda answer: "/api/runs" in answer.url):
+        tab.evaluate(ASK_NOW)
+    tab.wait_for_timeout(200)  # in which nothing else is asked for
     assert set(world.asked) == {f"api/runs?after={first}"}
     world.bump("77ab")
     with tab.expect_response(lambda answer: "/api/series" in answer.url):
@@ -228,19 +230,25 @@ def test_a_tab_that_is_not_looked_at_asks_less_and_in_the_end_no_more(page: Tab,
     page.tab.clock.install()
     tab = page.open("#/")
 
-    def count_asked(seconds: int) -> int:
+    def asks_after(seconds: int, times: int) -> None:
+        """So often the page asks once so many seconds have gone."""
         world.asked.clear()
         tab.clock.fast_forward(seconds * 1000)
-        tab.wait_for_timeout(100)
-        return len(world.asked)
+        wait_until(lambda: len(world.asked) >= times)
+        tab.wait_for_timeout(200)  # in which the answer is read, and nothing more is asked
+        assert len(world.asked) == times, seconds
 
-    assert [count_asked(one) for one in (1, 2)] == [0, 1]
+    asks_after(1, 0)
+    asks_after(2, 1)
     tab.evaluate("Object.defineProperty(document, 'hidden', {get: () => window.away ?? true})")
-    assert [count_asked(one) for one in (3, 4, 2, 700, 60)] == [1, 0, 1, 1, 0]
+    for seconds, times in ((3, 1), (4, 0), (2, 1), (700, 1), (60, 0)):
+        asks_after(seconds, times)
     tab.evaluate("window.away = false")
-    tab.evaluate(ASK_NOW)
-    tab.wait_for_timeout(100)
-    assert [count_asked(one) for one in (3, 3)] == [1, 1]
+    with tab.expect_response(lambda answer: "/api/runs" in answer.url):
+        tab.evaluate(ASK_NOW)
+    tab.wait_for_timeout(200)
+    asks_after(3, 1)
+    asks_after(3, 1)
 
 
 def test_a_database_that_begins_anew_is_read_anew(page: Tab, world: World):
@@ -310,8 +318,9 @@ def test_what_is_chosen_to_be_compared_is_drawn_in_other_ways(page: Tab):
     tab.get_by_label("smoothing").fill("0.8")
     seen.append(tab.evaluate(PICTURES))
     for axis in ("updates", "time"):
-        tab.get_by_text(axis, exact=True).click()
-        tab.wait_for_timeout(150)
+        with tab.expect_response(lambda answer: "/api/series" in answer.url):
+            tab.get_by_text(axis, exact=True).click()
+        wait_until(lambda: tab.evaluate(PICTURES)[0] not in {one[0] for one in seen})
         seen.append(tab.evaluate(PICTURES))
     assert len({one[0] for one in seen}) == len(seen)  # the loss of all folds
     assert "0.9109 ± 0.0022" in tab.get_by_role("region", name="Scores").inner_text()
