@@ -92,7 +92,7 @@ def test_a_training_is_seen_as_it_goes_stopped_from_a_phone_and_compared(
             assert dashboard.cards()["long"]["state"] in ("running", "warned")
             phone.get_by_role("button", name="Stop after this epoch").click()
             phone.get_by_role("button", name="Stop the run").click()
-            log = process.communicate(timeout=120)[0]
+            log = process.communicate(timeout=300)[0]
         assert process.returncode == 0, log[-2000:]
         for tab in (phone, desktop):
             tab.get_by_text("stopped", exact=True).first.wait_for()
@@ -110,7 +110,7 @@ def open_tab(browser: Any, width: int, unwanted: list[str]) -> Any:
     """A tab as wide as a screen; what it complains of is noted."""
     tab = browser.new_page()
     tab.set_viewport_size({"width": width, "height": 800})
-    tab.set_default_timeout(60_000)  # ms; to start the libraries takes long on a busy machine
+    tab.set_default_timeout(240_000)  # ms; to start the libraries takes long on a busy machine
     tab.on("console", lambda message: unwanted.append(message.text))
     tab.on("pageerror", lambda error: unwanted.append(str(error)))
     tab.on("dialog", lambda dialog: (unwanted.append(dialog.message), dialog.dismiss()))
@@ -124,7 +124,7 @@ def watch(tab: Any) -> None:
     card.get_by_role("link").first.click()
     tab.wait_for_selector(".plot canvas")
     drawn = tab.evaluate(DRAWN)
-    wait_until(lambda: tab.evaluate(DRAWN) != drawn)
+    wait_until(lambda: tab.evaluate(DRAWN) != drawn, 240)
 
 
 def check_stopped(folder: Path, demo: Path, card: dict[str, Any], log: str) -> None:
