@@ -130,7 +130,7 @@ competition → pixels → folds → augment → backbones → model → train �
    15657  Cross-validation: fold by fold, each trained on the others
    15833  The run: the stages in order
 
-Sources: sha256 3074b4b80de2417d810585f0d67456b2c32ef4019cbd22b3d906fb52c45855e9
+Sources: sha256 c2a3ef272cc180dff5bfa0be9f8b9af42b050817507ca2766f6d088b1c7701af
 """
 
 # ==================================================================================================
@@ -144,7 +144,7 @@ Sources: sha256 3074b4b80de2417d810585f0d67456b2c32ef4019cbd22b3d906fb52c45855e9
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "3074b4b80de2417d810585f0d67456b2c32ef4019cbd22b3d906fb52c45855e9"
+SOURCE = "c2a3ef272cc180dff5bfa0be9f8b9af42b050817507ca2766f6d088b1c7701af"
 
 
 import atexit
@@ -10305,16 +10305,16 @@ class Planner:
         plan = plan_folds(self.left(), self.whole, costs, len(folds), done)
         head, everything = (int(ask_first_host(updates)) for updates in plan[0][:2])
         plan = (plan[0]._replace(head=head, all=everything), *plan[1:])
-        text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
         if plan != self.planned and (self.planned or self.fold == 0):
+            text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
             self.plans.append(text)
             self.report.say(f"  {text}")
         self.planned = plan
-        self.tell(plan, costs, done, text)
+        self.tell(plan, costs, done)
         return plan[0]
 
-    def tell(self, plan: Sequence[Course], costs: Costs, done: Done, words: str) -> None:
-        """Emits what was planned: of each fold that is left, the share of its updates."""
+    def tell(self, plan: Sequence[Course], costs: Costs, done: Done) -> None:
+        """Emits what is planned: of each fold that is left, the share of its updates."""
         seconds = time_course(plan[0], costs, done)
         seconds += sum(time_course(course, costs) for course in plan[1:])
         shares = [one.updates / max(self.whole.updates, 1) for one in plan]
@@ -10324,7 +10324,7 @@ class Planner:
             shares=[*shares, *[0.0] * (self.folds - self.fold - len(plan))],
             seconds=round(seconds, 1),
             left=round(self.left(), 1),
-            words=words,
+            words=self.plans[-1] if self.plans else "",
         )
 
     def is_late(self, course: Course, done: tuple[int, int]) -> bool:

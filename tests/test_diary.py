@@ -29,7 +29,8 @@ def test_an_epoch_is_a_row_a_line_and_an_event(diary: Diary, capsys: pytest.Capt
     assert pd.isna(row["valid/metric"])
     assert pd.isna(row["clean/metric"])
     assert "fold 1 epoch  2/9 all   loss 0.500 → 0.625  acc" in capsys.readouterr().out
-    (event,) = [event for event, _ in read_record(diary.report.path)]
+    event, line = [event for event, _ in read_record(diary.report.path)]
+    assert line["text"].startswith("  fold 1 epoch  2/9 all")
     assert (event["event"], event["epochs"], event["valid/metric"]) == ("epoch_ended", 9, None)
 
 
@@ -72,7 +73,8 @@ def test_a_long_epoch_says_now_and_then_that_it_is_alive(diary: Diary):
     diary.speak(1, 4, 9)
     diary.spoke -= 60
     diary.speak(1, 5, 9)
-    (event,) = [event for event, _ in read_record(diary.report.path)]
+    event, line = [event for event, _ in read_record(diary.report.path)]
+    assert line["text"] == "  fold 1 epoch 1: step 5 of 9"
     place = {name: event[name] for name in ("event", "fold", "epoch", "step", "steps")}
     assert place == {"event": "step_reached", "fold": 1, "epoch": 1, "step": 5, "steps": 9}
 

@@ -63,16 +63,16 @@ class Planner:
         plan = plan_folds(self.left(), self.whole, costs, len(folds), done)
         head, everything = (int(ask_first_host(updates)) for updates in plan[0][:2])
         plan = (plan[0]._replace(head=head, all=everything), *plan[1:])
-        text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
         if plan != self.planned and (self.planned or self.fold == 0):
+            text = describe_plan(plan, self.whole, costs, folds, self.left(), done)
             self.plans.append(text)
             self.report.say(f"  {text}")
         self.planned = plan
-        self.tell(plan, costs, done, text)
+        self.tell(plan, costs, done)
         return plan[0]
 
-    def tell(self, plan: Sequence[Course], costs: Costs, done: Done, words: str) -> None:
-        """Emits what was planned: of each fold that is left, the share of its updates."""
+    def tell(self, plan: Sequence[Course], costs: Costs, done: Done) -> None:
+        """Emits what is planned: of each fold that is left, the share of its updates."""
         seconds = time_course(plan[0], costs, done)
         seconds += sum(time_course(course, costs) for course in plan[1:])
         shares = [one.updates / max(self.whole.updates, 1) for one in plan]
@@ -82,7 +82,7 @@ class Planner:
             shares=[*shares, *[0.0] * (self.folds - self.fold - len(plan))],
             seconds=round(seconds, 1),
             left=round(self.left(), 1),
-            words=words,
+            words=self.plans[-1] if self.plans else "",
         )
 
     def is_late(self, course: Course, done: tuple[int, int]) -> bool:
