@@ -46,7 +46,8 @@ from podium.model import build_model, open_session
 from podium.network import Start
 from podium.pixels import Images
 from podium.task import Task
-from podium.train import Halt, Session, train_fold
+from podium.stretch import Halt
+from podium.train import Session, train_fold
 
 BACKEND = os.environ["KERAS_BACKEND"]
 CLASSES, FOLD = 10, 1  # the first fold measures its input beside

@@ -89,48 +89,48 @@ competition → pixels → folds → augment → backbones → model → train �
     9874  Conclusion: how well a fold's network knows what it learned, and with what it answers
     9943  Budget: what still fits before the deadline
    10184  Stretch: some updates in one go, watched
-   10264  Planner: what the run's parts cost, and how far each fold may go
-   10395  Epochs: how far a fold has got, and what comes next
-   10535  Diary: one row of figures for each epoch of a fold, as it goes
-   10652  Keeper: checkpoints of a fold, by the clock, and its model at the end
-   10722  Setbacks: what a fold does after too little memory, and after a loss that is no number
-   10768  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
-   10853  Training: one fold, in two phases, and through what may come between
-   11154  Looks: what a fold's model says of the same images, seen in several ways
-   11345  Inference: the models of an earlier run answer a competition's test part
-   11493  Pupil: what a run that learns from pseudo-labels keeps of them, and says
-   11618  Teacher: a finished run of the same images and folds labels test images
-   11752  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
-   11893  Submission: answers laid out as the sample is
-   11955  Card: the run at a glance, as a phone shows it
-   12188  Post: one request to a webhook, within a hard limit
-   12343  Signing: who may speak, and what may be obeyed
-   12367  Commands: what whoever watches may ask of a run
-   12440  Sinks: who is told of the run, and in which words
-   12635  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
-   12875  Relay: events through an ntfy topic, sealed
-   13048  Delivery: from the record to a sink, at least once
-   13269  Pulse: a sign of life each minute, from a thread of its own
-   13309  Address: which sink an address stands for
-   13443  Webhook: finds where the run is to be told, and tells it there
-   13604  Histories: what each fold wrote down of its epochs
-   13688  Curves: one picture of all folds so far, for a phone
-   13737  Summary: the run in figures
-   13912  Results: what a run leaves in its folder, and what it must not leave of another
-   14041  Resume: a run that was cut off goes on where it was
-   14266  Record: what a run folder holds, as far as the run has got
-   14352  Test-time augmentation: whether several views of an image answer better than one
-   14584  Adoption: several views of the test part, where they are shown to help
-   14795  Page: the pieces that the report is made of
-   14946  Panels: how each fold learned, drawn one below the other
-   15123  Proofs: the evidence page, one block a question
-   15298  Findings: what a run mixes up, and the images it got most wrong
-   15392  Mistakes: which classes a run mixes up, and the images it got most wrong
-   15465  Report: one page that shows the run
-   15657  Cross-validation: fold by fold, each trained on the others
-   15833  The run: the stages in order
+   10271  Planner: what the run's parts cost, and how far each fold may go
+   10402  Epochs: how far a fold has got, and what comes next
+   10542  Diary: one row of figures for each epoch of a fold, as it goes
+   10659  Keeper: checkpoints of a fold, by the clock, and its model at the end
+   10729  Setbacks: what a fold does after too little memory, and after a loss that is no number
+   10775  Trainee: the network of a fold, built, frozen and compiled as its next epoch needs it
+   10860  Training: one fold, in two phases, and through what may come between
+   11151  Looks: what a fold's model says of the same images, seen in several ways
+   11342  Inference: the models of an earlier run answer a competition's test part
+   11490  Pupil: what a run that learns from pseudo-labels keeps of them, and says
+   11615  Teacher: a finished run of the same images and folds labels test images
+   11749  Validation: what Kaggle would refuse is refused before, and what looks wrong is said
+   11890  Submission: answers laid out as the sample is
+   11952  Card: the run at a glance, as a phone shows it
+   12185  Post: one request to a webhook, within a hard limit
+   12340  Signing: who may speak, and what may be obeyed
+   12364  Commands: what whoever watches may ask of a run
+   12437  Sinks: who is told of the run, and in which words
+   12632  Chat: the card on Discord, Slack, Telegram and ntfy, within their limits
+   12872  Relay: events through an ntfy topic, sealed
+   13045  Delivery: from the record to a sink, at least once
+   13266  Pulse: a sign of life each minute, from a thread of its own
+   13306  Address: which sink an address stands for
+   13440  Webhook: finds where the run is to be told, and tells it there
+   13601  Histories: what each fold wrote down of its epochs
+   13685  Curves: one picture of all folds so far, for a phone
+   13734  Summary: the run in figures
+   13909  Results: what a run leaves in its folder, and what it must not leave of another
+   14038  Resume: a run that was cut off goes on where it was
+   14263  Record: what a run folder holds, as far as the run has got
+   14349  Test-time augmentation: whether several views of an image answer better than one
+   14581  Adoption: several views of the test part, where they are shown to help
+   14792  Page: the pieces that the report is made of
+   14943  Panels: how each fold learned, drawn one below the other
+   15120  Proofs: the evidence page, one block a question
+   15295  Findings: what a run mixes up, and the images it got most wrong
+   15389  Mistakes: which classes a run mixes up, and the images it got most wrong
+   15462  Report: one page that shows the run
+   15654  Cross-validation: fold by fold, each trained on the others
+   15830  The run: the stages in order
 
-Sources: sha256 c2a3ef272cc180dff5bfa0be9f8b9af42b050817507ca2766f6d088b1c7701af
+Sources: sha256 d307f7eaf2713d911166cce84cc612103ac29a68d02adc537354f07914240a2d
 """
 
 # ==================================================================================================
@@ -144,7 +144,7 @@ Sources: sha256 c2a3ef272cc180dff5bfa0be9f8b9af42b050817507ca2766f6d088b1c7701af
 SETTINGS: dict[str, object] = {}
 
 # The build puts the sha256 of the sources here
-SOURCE = "c2a3ef272cc180dff5bfa0be9f8b9af42b050817507ca2766f6d088b1c7701af"
+SOURCE = "d307f7eaf2713d911166cce84cc612103ac29a68d02adc537354f07914240a2d"
 
 
 import atexit
@@ -10192,6 +10192,13 @@ def format_hours(seconds: float) -> str:
 Ending = Literal["", "diverged", "replanned", "stopped"]
 
 
+class Halt(NamedTuple):
+    """Whether the run has been asked to end."""
+
+    at_once: Callable[[], bool]
+    soon: Callable[[], bool]  # after the epoch in hand, or at once
+
+
 class Stretch(keras.callbacks.CallbackList):
     """Counts updates and their time, and asks after each whether to go on.
 
@@ -10861,13 +10868,6 @@ class Trainee:
 # the place in the course. Everything else, the order of the images too, follows from the seed.
 
 
-class Halt(NamedTuple):
-    """Whether the run has been asked to end."""
-
-    at_once: Callable[[], bool]
-    soon: Callable[[], bool]  # after the epoch in hand, or at once
-
-
 class Session(NamedTuple):
     """What all folds of a run share."""
 
@@ -10950,10 +10950,9 @@ class FoldTraining:
     def is_ending(self) -> bool:
         """Is the run to end where an epoch has ended? Then the place is kept."""
         between = self.position.updates > 0 and self.position.summed == 0
-        if not between or not ask_first_host(self.session.halt.soon()):
-            return False
-        self.keeper.keep(self.prepare(), self.position)
-        return True
+        if ends := between and bool(ask_first_host(self.session.halt.soon())):
+            self.keeper.keep(self.prepare(), self.position)
+        return ends
 
     def run_epoch(self, epoch: Epoch, host: Host) -> bool:
         """Does the updates of an epoch, or as many as can be; returns False to end the fold."""
@@ -11145,10 +11144,8 @@ class FoldTraining:
 
     def position_after(self, stretch: Stretch, epoch: Epoch) -> Position:
         """Where the fold stands after what a stretch has done so far."""
-        figures = stretch.figures()
-        return self.position.move(
-            epoch.phase, stretch.updates, figures["log_loss"], figures["accuracy"]
-        )
+        loss, accuracy = (stretch.figures()[name] for name in ("log_loss", "accuracy"))
+        return self.position.move(epoch.phase, stretch.updates, loss, accuracy)
 
 
 # ==================================================================================================

@@ -17,8 +17,7 @@ from podium.learning import ModelConfig, PredictConfig, TrainConfig
 from podium.looks import Viewer
 from podium.pixels import Images
 from podium.runtime import Runtime
-from podium.stretch import Stretch
-from podium.train import Halt
+from podium.stretch import Halt, Stretch
 from podium.validate import check_submission
 
 QUICK = replace(

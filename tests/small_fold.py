@@ -23,8 +23,9 @@ from podium.learning import (
 from podium.network import Start
 from podium.pixels import Images
 from podium.planner import Planner
+from podium.stretch import Halt
 from podium.task import Task
-from podium.train import Halt, Session
+from podium.train import Session
 
 CONFIG = replace(
     Config(),

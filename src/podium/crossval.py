@@ -27,6 +27,7 @@ from podium.questions import keep_questions
 from podium.report import write_report
 from podium.results import read_fold_answers, write_answers, write_fold_answers, write_submission_of
 from podium.rules import plain_rule
+from podium.stretch import Halt
 from podium.summary import (
     ask_rule,
     decide_answers,
@@ -36,7 +37,7 @@ from podium.summary import (
     summarise_scores,
 )
 from podium.task import Task
-from podium.train import Halt, Session, Trained, train_fold
+from podium.train import Session, Trained, train_fold
 
 
 class Shown(NamedTuple):

@@ -57,9 +57,9 @@ from podium.runtime import (
 from podium.setbacks import DivergedError, OutOfMemoryError
 from podium.settings import SOURCE
 from podium.split import split_images
+from podium.stretch import Halt
 from podium.summary import summarise_run
 from podium.teacher import Lesson, find_teacher, label_test_part
-from podium.train import Halt
 from podium.validate import SubmissionError
 from podium.webhook import Watch
 from podium.weights import prepare_backbone

@@ -7,13 +7,20 @@ its place: Keras's own would wait for each batch's figures, and the device would
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 
 # Why a stretch ended before its last update: the loss is no number, what is left takes more or less
 # time than was planned, SIGTERM.
 Ending = Literal["", "diverged", "replanned", "stopped"]
+
+
+class Halt(NamedTuple):
+    """Whether the run has been asked to end."""
+
+    at_once: Callable[[], bool]
+    soon: Callable[[], bool]  # after the epoch in hand, or at once
 
 
 class Stretch(keras.callbacks.CallbackList):

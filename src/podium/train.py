@@ -9,7 +9,7 @@ the place in the course. Everything else, the order of the images too, follows f
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,15 +42,8 @@ from podium.setbacks import (
     is_out_of_memory,
     lower_rate,
 )
-from podium.stretch import Ending, Stretch
+from podium.stretch import Ending, Halt, Stretch
 from podium.trainee import Shape, Trainee
-
-
-class Halt(NamedTuple):
-    """Whether the run has been asked to end."""
-
-    at_once: Callable[[], bool]
-    soon: Callable[[], bool]  # after the epoch in hand, or at once
 
 
 class Session(NamedTuple):
@@ -135,10 +128,9 @@ class FoldTraining:
     def is_ending(self) -> bool:
         """Is the run to end where an epoch has ended? Then the place is kept."""
         between = self.position.updates > 0 and self.position.summed == 0
-        if not between or not ask_first_host(self.session.halt.soon()):
-            return False
-        self.keeper.keep(self.prepare(), self.position)
-        return True
+        if ends := between and bool(ask_first_host(self.session.halt.soon())):
+            self.keeper.keep(self.prepare(), self.position)
+        return ends
 
     def run_epoch(self, epoch: Epoch, host: Host) -> bool:
         """Does the updates of an epoch, or as many as can be; returns False to end the fold."""
@@ -330,7 +322,5 @@ class FoldTraining:
 
     def position_after(self, stretch: Stretch, epoch: Epoch) -> Position:
         """Where the fold stands after what a stretch has done so far."""
-        figures = stretch.figures()
-        return self.position.move(
-            epoch.phase, stretch.updates, figures["log_loss"], figures["accuracy"]
-        )
+        loss, accuracy = (stretch.figures()[name] for name in ("log_loss", "accuracy"))
+        return self.position.move(epoch.phase, stretch.updates, loss, accuracy)
