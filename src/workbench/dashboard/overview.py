@@ -66,7 +66,12 @@ def describe_sender(row: tuple[Any, ...]) -> dict[str, Any]:
     _, run, _, _, seen, missing, kept = row
     progress = read_progress(json.loads(kept))
     pulse = {"memory_free": None, "disk_free": None, "deliveries": None} | progress.pulse
-    key = {"run": run, "title": show_card(progress)["title"], "seen": seen, "told": progress.told}
+    key = {
+        "run": run,
+        "title": clean_text(progress.card.title, 200),
+        "seen": seen,
+        "told": progress.told,
+    }
     lag = seen - progress.told
     return {**key, "lag": lag, **pulse, "deliveries": pulse["deliveries"] or [], "missing": missing}
 

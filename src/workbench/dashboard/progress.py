@@ -96,7 +96,7 @@ def read_start(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
 def read_epoch(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """An epoch's figures: the value, whether it is the best, and the small curve."""
     fold, epoch = int(event["fold"]), int(event["epoch"])
-    changes: dict[str, Any] = {"metric": str(event.get("metric") or "") or progress.metric}
+    changes: dict[str, Any] = {"metric": told_metric(progress, event)}
     if total := progress.card.epochs or int(event.get("epochs") or 0):
         changes["epochs"] = progress.epochs | {str(fold): min(1.0, epoch / total)}
     figure = choose_figure(progress.figure, event)
@@ -105,6 +105,11 @@ def read_epoch(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
         progress = replace(progress, highest=None, lowest=None, sparks=())
     value = read_number(event.get(figure))
     return changes if value is None else changes | note_value(progress, Best(value, epoch, fold))
+
+
+def told_metric(progress: Progress, event: Mapping[str, Any]) -> str:
+    """The competition's metric, as the event names it or as it was known before."""
+    return str(event.get("metric") or "") or progress.metric
 
 
 def choose_figure(before: str, event: Mapping[str, Any]) -> str:
@@ -137,7 +142,7 @@ def read_fold(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     """A fold's score; a session that goes on may tell it again."""
     fold = str(int(event["fold"]))
     return {
-        "metric": str(event.get("metric") or "") or progress.metric,
+        "metric": told_metric(progress, event),
         "scores": progress.scores | {fold: read_number(event.get("value"))},
         "epochs": progress.epochs | {fold: 1.0},
     }
@@ -169,8 +174,7 @@ def read_finish(progress: Progress, event: Mapping[str, Any]) -> dict[str, Any]:
     changes: dict[str, Any] = {"eta": None, "verdict": "", "words": ""}
     if "value" in event:
         result = {name: event.get(name) for name in ("metric", "value", "interval")}
-        metric = str(event.get("metric") or progress.metric)
-        changes |= {"result": result, "metric": metric}
+        changes |= {"result": result, "metric": told_metric(progress, event)}
     return changes
 
 
